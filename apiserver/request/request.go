@@ -1,0 +1,97 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package request holds what the stops of the API server's request path tell one another about the request in hand.
+package request
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// User is an authenticated identity.
+type User struct {
+	Name   string
+	UID    string
+	Groups []string
+	Extra  map[string][]string
+}
+
+// Names and groups with a meaning of their own.
+const (
+	Anonymous            = "system:anonymous"
+	GroupUnauthenticated = "system:unauthenticated"
+	GroupAuthenticated   = "system:authenticated"
+	GroupMasters         = "system:masters"
+	GroupNodes           = "system:nodes"
+	GroupServiceAccounts = "system:serviceaccounts"
+	NodePrefix           = "system:node:"
+	ServiceAccountPrefix = "system:serviceaccount:"
+)
+
+// Info is the parsed form of a request's URL and method. For non-resource requests only Verb (lower-case method) and
+// Path are set.
+type Info struct {
+	IsResource bool
+	Path       string
+	// Verb is get, list, watch, create, update, patch, delete, deletecollection, or connect-like verbs as upstream names them for authorization.
+	Verb string
+	schema.GroupVersionResource
+	Namespace   string
+	Name        string
+	Subresource string
+	// FieldSelector and LabelSelector are the raw selectors of list, watch and deletecollection.
+	FieldSelector, LabelSelector string
+}
+
+// State travels in the request's context. The stops fill it in their order; later stops only read what earlier ones
+// wrote.
+type State struct {
+	Info     Info
+	User     User
+	Received time.Time
+	// AuditID identifies the request in audit and logs.
+	AuditID string
+	// SourceIPs and UserAgent are the client's; empty in process.
+	SourceIPs []string
+	UserAgent string
+	// Warnings collects HTTP Warning texts.
+	Warnings []string
+	// Annotations collects audit annotations.
+	Annotations map[string]string
+}
+
+// Warn adds a warning unless it is there already.
+func (s *State) Warn(text string) {
+	for _, w := range s.Warnings {
+		if w == text {
+			return
+		}
+	}
+	s.Warnings = append(s.Warnings, text)
+}
+
+// Annotate adds an audit annotation; the first value of a key stays.
+func (s *State) Annotate(key, value string) {
+	if s.Annotations == nil {
+		s.Annotations = map[string]string{}
+	}
+	if _, ok := s.Annotations[key]; !ok {
+		s.Annotations[key] = value
+	}
+}
+
+type stateKey struct{}
+
+// With attaches the state to a context.
+func With(ctx context.Context, s *State) context.Context {
+	return context.WithValue(ctx, stateKey{}, s)
+}
+
+// From returns the state of a context; nil outside a request.
+func From(ctx context.Context) *State {
+	s, _ := ctx.Value(stateKey{}).(*State)
+	return s
+}

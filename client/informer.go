@@ -1,0 +1,359 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"kogge.dev/kogge/kinds"
+)
+
+// Handler is told of changes. Each func may be nil. Objects are shared: never change them.
+//
+// All handlers of an informer run one after the other on its goroutine, in revision order per object, so they must not
+// block: enqueue and return. Add is also called for every object that is already known when the handler is added, and
+// may be called again as Update with old == new after a relist. Delete gets the last known state, which may be older
+// than the one deleted when the deletion was missed during a reconnect.
+type Handler[T kinds.Object] struct {
+	Add    func(obj T)
+	Update func(old, new T)
+	Delete func(last T)
+}
+
+// Informer holds the current objects of one resource (or of a selection of it), kept up to date by a watch. Readers get
+// shared, immutable objects from a view that lags the API server by as little as the watch does; different informers
+// are not synchronised with each other.
+type Informer[T kinds.Object] struct {
+	resource Resource[T]
+	options  Selection
+	synced   chan struct{} // closed after the first full list was delivered to all handlers
+
+	mu       sync.RWMutex
+	objects  map[types.NamespacedName]T
+	indexes  map[string]*index[T]
+	handlers []Handler[T]
+	version  string // resourceVersion of the view
+}
+
+// index maps values that an object yields to the keys of the objects that yield them.
+type index[T kinds.Object] struct {
+	values func(T) []string
+	keys   map[string]map[types.NamespacedName]struct{}
+}
+
+// Selection narrows an informer; the zero value follows everything.
+type Selection struct {
+	Namespace     string
+	FieldSelector string
+	LabelSelector string
+}
+
+func newInformer[T kinds.Object](r Resource[T], sel Selection) *Informer[T] {
+	return &Informer[T]{
+		resource: r, options: sel, synced: make(chan struct{}),
+		objects: map[types.NamespacedName]T{}, indexes: map[string]*index[T]{},
+	}
+}
+
+// Get returns one object by key; namespace is empty for cluster-scoped kinds.
+func (f *Informer[T]) Get(namespace, name string) (T, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	obj, ok := f.objects[types.NamespacedName{Namespace: namespace, Name: name}]
+	return obj, ok
+}
+
+// List returns the objects of a namespace, or all when it is empty, in no order.
+func (f *Informer[T]) List(namespace string) []T {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if namespace == "" {
+		out := make([]T, 0, len(f.objects))
+		for _, obj := range f.objects {
+			out = append(out, obj)
+		}
+		return out
+	}
+	return f.byIndexLocked(namespaceIndex, namespace)
+}
+
+// All iterates over a consistent copy of the objects.
+func (f *Informer[T]) All() iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for _, obj := range f.List("") {
+			if !yield(obj) {
+				return
+			}
+		}
+	}
+}
+
+// Len returns how many objects there are.
+func (f *Informer[T]) Len() int {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return len(f.objects)
+}
+
+// AddIndex makes ByIndex answer for name. Adding the same name again does nothing, so several users may share one.
+func (f *Informer[T]) AddIndex(name string, values func(T) []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.indexes[name] != nil {
+		return
+	}
+	x := &index[T]{values: values, keys: map[string]map[types.NamespacedName]struct{}{}}
+	f.indexes[name] = x
+	for key, obj := range f.objects {
+		x.add(key, obj)
+	}
+}
+
+// ByIndex returns the objects that yield value in the named index, in no order.
+func (f *Informer[T]) ByIndex(name, value string) []T {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.byIndexLocked(name, value)
+}
+
+func (f *Informer[T]) byIndexLocked(name, value string) []T {
+	x := f.indexes[name]
+	if x == nil {
+		panic(fmt.Sprintf("client: informer of %s has no index %q", f.resource.gvr.Resource, name))
+	}
+	keys := x.keys[value]
+	out := make([]T, 0, len(keys))
+	for key := range keys {
+		out = append(out, f.objects[key])
+	}
+	return out
+}
+
+// Handle adds a handler. Add is called for what is known, before Handle returns.
+func (f *Informer[T]) Handle(h Handler[T]) {
+	f.mu.Lock()
+	f.handlers = append(f.handlers, h)
+	known := make([]T, 0, len(f.objects))
+	for _, obj := range f.objects {
+		known = append(known, obj)
+	}
+	f.mu.Unlock()
+	if h.Add != nil {
+		for _, obj := range known {
+			h.Add(obj)
+		}
+	}
+}
+
+// Synced is closed once the first list has been delivered.
+func (f *Informer[T]) Synced() <-chan struct{} { return f.synced }
+
+// ResourceVersion returns the version that the view is at; empty before the first list.
+func (f *Informer[T]) ResourceVersion() string {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.version
+}
+
+const namespaceIndex = "namespace"
+
+func (x *index[T]) add(key types.NamespacedName, obj T) {
+	for _, v := range x.values(obj) {
+		if x.keys[v] == nil {
+			x.keys[v] = map[types.NamespacedName]struct{}{}
+		}
+		x.keys[v][key] = struct{}{}
+	}
+}
+
+func (x *index[T]) remove(key types.NamespacedName, obj T) {
+	for _, v := range x.values(obj) {
+		delete(x.keys[v], key)
+		if len(x.keys[v]) == 0 {
+			delete(x.keys, v)
+		}
+	}
+}
+
+// run follows the resource until ctx ends: list, deliver, watch from there, and again whenever the watch can't go on.
+func (f *Informer[T]) run(ctx context.Context, report func(error)) {
+	const first, last = 50 * time.Millisecond, 30 * time.Second
+	delay := first
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := f.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > last {
+			delay = first
+		}
+		if err == nil || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+			continue
+		}
+		report(fmt.Errorf("follow %s: %w", f.resource.gvr.Resource, err))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(delay):
+		}
+		delay = min(2*delay, last)
+	}
+}
+
+// follow lists once and watches until the watch can't be continued from its last version.
+func (f *Informer[T]) follow(ctx context.Context) error {
+	list, err := f.resource.List(ctx, f.options.Namespace, metav1.ListOptions{
+		FieldSelector: f.options.FieldSelector, LabelSelector: f.options.LabelSelector,
+	})
+	if err != nil {
+		return err
+	}
+	f.replace(list.Items, list.ResourceVersion)
+	select {
+	case <-f.synced:
+	default:
+		close(f.synced)
+	}
+	for ctx.Err() == nil {
+		if err := f.watchOnce(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watchOnce runs one watch; nil means that it ended in order and may be resumed.
+func (f *Informer[T]) watchOnce(ctx context.Context) error {
+	stream, err := f.resource.Watch(ctx, f.options.Namespace, metav1.ListOptions{
+		FieldSelector: f.options.FieldSelector, LabelSelector: f.options.LabelSelector,
+		ResourceVersion: f.ResourceVersion(), AllowWatchBookmarks: true,
+	})
+	if err != nil {
+		return err
+	}
+	defer stream.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case event, ok := <-stream.Events():
+			if !ok {
+				return nil
+			}
+			if err := f.apply(event); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (f *Informer[T]) apply(event watch.Event) error {
+	if event.Type == watch.Error {
+		return apierrors.FromObject(event.Object)
+	}
+	obj, ok := event.Object.(T)
+	if !ok {
+		return fmt.Errorf("watch delivered a %T", event.Object)
+	}
+	switch event.Type {
+	case watch.Added, watch.Modified:
+		f.put(obj)
+	case watch.Deleted:
+		f.drop(types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}, obj)
+	}
+	f.mu.Lock()
+	f.version = obj.GetResourceVersion()
+	f.mu.Unlock()
+	return nil
+}
+
+func (f *Informer[T]) put(obj T) {
+	key := types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
+	f.mu.Lock()
+	old, had := f.objects[key]
+	f.objects[key] = obj
+	for _, x := range f.indexes {
+		if had {
+			x.remove(key, old)
+		}
+		x.add(key, obj)
+	}
+	handlers := f.handlers
+	f.mu.Unlock()
+	for _, h := range handlers {
+		switch {
+		case had && h.Update != nil:
+			h.Update(old, obj)
+		case !had && h.Add != nil:
+			h.Add(obj)
+		}
+	}
+}
+
+// drop removes key; last is the state to report, or the known one when it is nil in interface terms.
+func (f *Informer[T]) drop(key types.NamespacedName, last T) {
+	f.mu.Lock()
+	old, had := f.objects[key]
+	if had {
+		delete(f.objects, key)
+		for _, x := range f.indexes {
+			x.remove(key, old)
+		}
+	}
+	handlers := f.handlers
+	f.mu.Unlock()
+	if !had {
+		return
+	}
+	for _, h := range handlers {
+		if h.Delete != nil {
+			h.Delete(last)
+		}
+	}
+}
+
+// replace makes the view equal to a list, delivering the differences.
+func (f *Informer[T]) replace(items []T, version string) {
+	listed := make(map[types.NamespacedName]struct{}, len(items))
+	for _, obj := range items {
+		key := types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
+		listed[key] = struct{}{}
+		if known, ok := f.Get(key.Namespace, key.Name); ok && known.GetUID() != obj.GetUID() {
+			f.drop(key, known)
+		}
+		f.put(obj)
+	}
+	f.mu.RLock()
+	var gone []T
+	for key, obj := range f.objects {
+		if _, ok := listed[key]; !ok {
+			gone = append(gone, obj)
+		}
+	}
+	f.mu.RUnlock()
+	for _, obj := range gone {
+		f.drop(types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}, obj)
+	}
+	f.mu.Lock()
+	f.version = version
+	f.mu.Unlock()
+}
+
+// runner is what Informers knows of an informer of any type.
+type runner interface {
+	run(ctx context.Context, report func(error))
+	Synced() <-chan struct{}
+}
+
+var _ runner = (*Informer[kinds.Object])(nil)

@@ -1,0 +1,114 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"reflect"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"kogge.dev/kogge/kinds"
+)
+
+// Informers is a set of informers that share one client and so one identity. All users of the same type and selection
+// get the same informer. Informers asked for after Run began are started at once.
+type Informers struct {
+	client *Client
+	log    *slog.Logger
+	wg     sync.WaitGroup
+
+	mu   sync.Mutex
+	set  map[informerKey]runner
+	ctx  context.Context //nolint:containedctx // lent by Run while it runs, so that late informers join it
+	done bool
+}
+
+type informerKey struct {
+	kind      reflect.Type
+	resource  schema.GroupVersionResource
+	selection Selection
+}
+
+// NewInformers makes an empty set. The log gets connection troubles at debug and repeated ones at warn.
+func NewInformers(c *Client, log *slog.Logger) *Informers {
+	return &Informers{client: c, log: log, set: map[informerKey]runner{}}
+}
+
+// Client returns the client that the set reads through.
+func (s *Informers) Client() *Client { return s.client }
+
+// InformerFor returns the set's informer of a built-in kind, made on first use. At most one selection may be given.
+func InformerFor[T kinds.Object](s *Informers, selection ...Selection) *Informer[T] {
+	return InformerOf(s, Of[T](s.client), selection...)
+}
+
+// InformerOf returns the set's informer of any resource.
+func InformerOf[T kinds.Object](s *Informers, resource Resource[T], selection ...Selection) *Informer[T] {
+	var sel Selection
+	if len(selection) > 0 {
+		sel = selection[0]
+	}
+	key := informerKey{kind: reflect.TypeFor[T](), resource: resource.gvr, selection: sel}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known, ok := s.set[key]; ok {
+		return known.(*Informer[T])
+	}
+	f := newInformer(resource, sel)
+	f.AddIndex(namespaceIndex, func(obj T) []string { return []string{obj.GetNamespace()} })
+	s.set[key] = f
+	if s.ctx != nil && !s.done {
+		s.startLocked(f)
+	}
+	return f
+}
+
+func (s *Informers) startLocked(f runner) {
+	ctx := s.ctx
+	s.wg.Go(func() {
+		f.run(ctx, func(err error) { s.log.Warn("informer lost its watch", "err", err) })
+	})
+}
+
+// Run follows all informers of the set until ctx ends and waits for them.
+func (s *Informers) Run(ctx context.Context) error {
+	s.mu.Lock()
+	if s.ctx != nil {
+		s.mu.Unlock()
+		return errors.New("informers run already")
+	}
+	s.ctx = ctx
+	for _, f := range s.set {
+		s.startLocked(f)
+	}
+	s.mu.Unlock()
+	<-ctx.Done()
+	s.mu.Lock()
+	s.done = true
+	s.mu.Unlock()
+	s.wg.Wait()
+	return nil
+}
+
+// WaitSynced waits until every informer of the set, as it is now, has delivered its first list.
+func (s *Informers) WaitSynced(ctx context.Context) error {
+	s.mu.Lock()
+	all := make([]runner, 0, len(s.set))
+	for _, f := range s.set {
+		all = append(all, f)
+	}
+	s.mu.Unlock()
+	for _, f := range all {
+		select {
+		case <-f.Synced():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
