@@ -1,0 +1,251 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
+
+	"kogge.dev/kogge/internal/nearest"
+)
+
+// The identity of a configuration file.
+const (
+	SettingsVersion = "kogge.dev/v1"
+	SettingsKind    = "Config"
+	// DefaultDataDir is where a cluster lives unless told otherwise.
+	DefaultDataDir = "/var/lib/kogge"
+)
+
+// Settings is kogge's one configuration file. Every flag has a field here; flags win over the file. The zero value of
+// a field means the default that its comment gives.
+type Settings struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	// DataDir holds everything that outlives a restart; default /var/lib/kogge. Another folder moves all paths into it.
+	DataDir string          `json:"dataDir,omitempty"`
+	API     APISettings     `json:"api,omitempty"`
+	Node    NodeSettings    `json:"node,omitempty"`
+	Network NetworkSettings `json:"network,omitempty"`
+	Store   StoreSettings   `json:"store,omitempty"`
+	Join    JoinSettings    `json:"join,omitempty"`
+	// LogLevel is debug, info, warn or error; default info.
+	LogLevel string `json:"logLevel,omitempty"`
+}
+
+// APISettings configure the API server.
+type APISettings struct {
+	// BindAddress is listened on; default all addresses.
+	BindAddress string `json:"bindAddress,omitempty"`
+	// Port; default 6443.
+	Port int `json:"port,omitempty"`
+	// AdvertiseAddress is where nodes and pods reach the API server; default the node's address.
+	AdvertiseAddress string `json:"advertiseAddress,omitempty"`
+	// SANs are more names and addresses for the serving certificate.
+	SANs []string `json:"sans,omitempty"`
+}
+
+// NodeSettings configure this machine's node.
+type NodeSettings struct {
+	// Name; default the host's name in lower case.
+	Name string `json:"name,omitempty"`
+	// IP; default the address of the default route, or one that kogge makes where there is no network.
+	IP string `json:"ip,omitempty"`
+	// Labels and Taints ("key=value:NoSchedule") that the node registers with.
+	Labels map[string]string `json:"labels,omitempty"`
+	Taints []string          `json:"taints,omitempty"`
+	// MaxPods; default 110.
+	MaxPods int `json:"maxPods,omitempty"`
+	// CRISocket of another runtime than the one inside; default none.
+	CRISocket string `json:"criSocket,omitempty"`
+}
+
+// NetworkSettings configure addresses. Each list holds one range, or an IPv4 and an IPv6 one.
+type NetworkSettings struct {
+	// PodCIDRs; default 10.244.0.0/16. Each node gets a /24 (or /64) of it.
+	PodCIDRs []string `json:"podCIDRs,omitempty"`
+	// ServiceCIDRs; default 10.96.0.0/16. The first address is the API server's Service, the tenth DNS.
+	ServiceCIDRs []string `json:"serviceCIDRs,omitempty"`
+	// Domain of the cluster; default cluster.local.
+	Domain string `json:"domain,omitempty"`
+}
+
+// StoreSettings configure the store.
+type StoreSettings struct {
+	// Endpoints of an external etcd; default none, the one inside is used.
+	Endpoints []string `json:"endpoints,omitempty"`
+	// CAFile, CertFile and KeyFile for the external etcd.
+	CAFile   string `json:"caFile,omitempty"`
+	CertFile string `json:"certFile,omitempty"`
+	KeyFile  string `json:"keyFile,omitempty"`
+}
+
+// JoinSettings say how an agent joins a cluster.
+type JoinSettings struct {
+	// Server is the URL of an API server of the cluster.
+	Server string `json:"server,omitempty"`
+	// Token is a bootstrap token, id.secret.
+	Token string `json:"token,omitempty"`
+}
+
+// LoadSettings reads a configuration file strictly: unknown fields are errors that name the nearest known one.
+func LoadSettings(path string) (Settings, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Settings{}, fmt.Errorf("read configuration: %w", err)
+	}
+	s, err := ParseSettings(text)
+	if err != nil {
+		return Settings{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// ParseSettings is LoadSettings for a text.
+func ParseSettings(text []byte) (Settings, error) {
+	var s Settings
+	raw, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return s, err
+	}
+	if bytes.Equal(raw, []byte("null")) {
+		return s, errors.New("the file is empty")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&s); err != nil {
+		return s, explainDecode(err)
+	}
+	if s.APIVersion != SettingsVersion || s.Kind != SettingsKind {
+		return s, fmt.Errorf("apiVersion and kind are %q, %q; want %q, %q", s.APIVersion, s.Kind, SettingsVersion, SettingsKind)
+	}
+	return s, s.Validate()
+}
+
+// explainDecode adds the nearest known field to an error about an unknown one.
+func explainDecode(err error) error {
+	_, rest, unknown := strings.Cut(err.Error(), `unknown field "`)
+	if !unknown {
+		return err
+	}
+	name := strings.TrimSuffix(rest, `"`)
+	if meant := nearest.To(name, fieldNames(reflect.TypeFor[Settings]())); meant != "" {
+		return fmt.Errorf("unknown field %q; did you mean %q?", name, meant)
+	}
+	return fmt.Errorf("unknown field %q", name)
+}
+
+func fieldNames(t reflect.Type) []string {
+	var names []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, name)
+		if f.Type.Kind() == reflect.Struct {
+			names = append(names, fieldNames(f.Type)...)
+		}
+	}
+	return names
+}
+
+// Complete fills in the defaults that do not depend on the network.
+func (s *Settings) Complete() error {
+	s.APIVersion, s.Kind = SettingsVersion, SettingsKind
+	if s.DataDir == "" {
+		s.DataDir = DefaultDataDir
+	}
+	var err error
+	if s.DataDir, err = filepath.Abs(s.DataDir); err != nil {
+		return fmt.Errorf("dataDir: %w", err)
+	}
+	if s.API.Port == 0 {
+		s.API.Port = 6443
+	}
+	if s.Node.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("node.name: %w", err)
+		}
+		s.Node.Name = strings.ToLower(host)
+	}
+	if s.Node.MaxPods == 0 {
+		s.Node.MaxPods = 110
+	}
+	if len(s.Network.PodCIDRs) == 0 {
+		s.Network.PodCIDRs = []string{"10.244.0.0/16"}
+	}
+	if len(s.Network.ServiceCIDRs) == 0 {
+		s.Network.ServiceCIDRs = []string{"10.96.0.0/16"}
+	}
+	if s.Network.Domain == "" {
+		s.Network.Domain = "cluster.local"
+	}
+	if s.LogLevel == "" {
+		s.LogLevel = "info"
+	}
+	return s.Validate()
+}
+
+// Validate checks every field that is set, and names the field in what it says.
+func (s *Settings) Validate() error {
+	var errs []error
+	refuse := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf(field+": "+format, args...))
+	}
+	if s.API.Port < 0 || s.API.Port > 65535 {
+		refuse("api.port", "%d is not a port", s.API.Port)
+	}
+	for field, address := range map[string]string{
+		"api.bindAddress": s.API.BindAddress, "api.advertiseAddress": s.API.AdvertiseAddress, "node.ip": s.Node.IP,
+	} {
+		if address != "" && net.ParseIP(address) == nil {
+			refuse(field, "%q is not an IP address", address)
+		}
+	}
+	if s.Node.Name != "" {
+		for _, problem := range validation.IsDNS1123Subdomain(s.Node.Name) {
+			refuse("node.name", "%q: %s", s.Node.Name, problem)
+		}
+	}
+	if s.Node.MaxPods < 0 {
+		refuse("node.maxPods", "%d is negative", s.Node.MaxPods)
+	}
+	errs = append(errs, checkRanges("network.podCIDRs", s.Network.PodCIDRs), checkRanges("network.serviceCIDRs", s.Network.ServiceCIDRs))
+	switch s.LogLevel {
+	case "", "debug", "info", "warn", "error":
+	default:
+		refuse("logLevel", "%q is not debug, info, warn or error", s.LogLevel)
+	}
+	return errors.Join(errs...)
+}
+
+// checkRanges wants one range, or one of each family.
+func checkRanges(field string, ranges []string) error {
+	families := map[bool]int{}
+	for _, text := range ranges {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("%s: %q is not an address range like 10.244.0.0/16", field, text)
+		}
+		if prefix.Masked() != prefix {
+			return fmt.Errorf("%s: %q has host bits set; want %s", field, text, prefix.Masked())
+		}
+		families[prefix.Addr().Is4()]++
+	}
+	if families[true] > 1 || families[false] > 1 {
+		return fmt.Errorf("%s: %v holds two ranges of one address family", field, ranges)
+	}
+	return nil
+}
