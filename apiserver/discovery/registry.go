@@ -1,0 +1,228 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package discovery tells clients what is served: the aggregated documents, the legacy ones per group and version, and the resources of each.
+package discovery
+
+import (
+	"cmp"
+	"crypto/sha512"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kversion "k8s.io/apimachinery/pkg/version"
+)
+
+// Registry collects what each source serves. A source is the built-in catalog, the custom resource definitions, or the aggregated
+// APIs; each replaces its own groups whole. Reading is lock-free.
+type Registry struct {
+	mu      sync.Mutex
+	sources map[string][]Group
+
+	current atomic.Pointer[snapshot]
+}
+
+// Group is one API group as a source describes it.
+type Group struct {
+	// Discovery in the aggregated form: name, versions in order of preference, resources. The core group has an empty name.
+	Discovery apidiscoveryv2.APIGroupDiscovery
+	// Priority sorts groups: higher first (APIService's groupPriorityMinimum). Ties are sorted by name.
+	Priority int
+}
+
+// snapshot is an immutable view of all groups, with the documents made from it.
+type snapshot struct {
+	// core is the group without a name, groups are the others in order.
+	core   []apidiscoveryv2.APIGroupDiscovery
+	groups []apidiscoveryv2.APIGroupDiscovery
+	docs   sync.Map // document key to *document
+}
+
+// NewRegistry makes an empty registry.
+func NewRegistry() *Registry {
+	r := &Registry{sources: map[string][]Group{}}
+	r.current.Store(&snapshot{})
+	return r
+}
+
+// Set replaces all groups of a source; nil removes it. Groups of the same name from different sources are merged: their versions
+// are joined, those of the source with the higher priority first, then by version order.
+func (r *Registry) Set(source string, groups []Group) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(groups) == 0 {
+		delete(r.sources, source)
+	} else {
+		r.sources[source] = groups
+	}
+	r.current.Store(r.mergeLocked())
+}
+
+func (r *Registry) mergeLocked() *snapshot {
+	merged := map[string]*Group{}
+	names := make([]string, 0, len(r.sources))
+	for name := range r.sources {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, source := range names {
+		for _, g := range r.sources[source] {
+			have := merged[g.Discovery.Name]
+			if have == nil {
+				fresh := Group{Discovery: *g.Discovery.DeepCopy(), Priority: g.Priority}
+				merged[g.Discovery.Name] = &fresh
+				continue
+			}
+			have.Priority = max(have.Priority, g.Priority)
+			mergeVersions(&have.Discovery, g.Discovery)
+		}
+	}
+	all := make([]*Group, 0, len(merged))
+	for _, g := range merged {
+		all = append(all, g)
+	}
+	slices.SortFunc(all, func(a, b *Group) int {
+		return cmp.Or(cmp.Compare(b.Priority, a.Priority), strings.Compare(a.Discovery.Name, b.Discovery.Name))
+	})
+	out := &snapshot{}
+	for _, g := range all {
+		if g.Discovery.Name == "" {
+			out.core = append(out.core, g.Discovery)
+		} else {
+			out.groups = append(out.groups, g.Discovery)
+		}
+	}
+	return out
+}
+
+// mergeVersions adds the versions and resources that into lacks.
+func mergeVersions(into *apidiscoveryv2.APIGroupDiscovery, from apidiscoveryv2.APIGroupDiscovery) {
+	for _, v := range from.Versions {
+		i := slices.IndexFunc(into.Versions, func(have apidiscoveryv2.APIVersionDiscovery) bool { return have.Version == v.Version })
+		if i < 0 {
+			into.Versions = append(into.Versions, *v.DeepCopy())
+			continue
+		}
+		into.Versions[i].Resources = append(into.Versions[i].Resources, v.DeepCopy().Resources...)
+	}
+	slices.SortStableFunc(into.Versions, func(a, b apidiscoveryv2.APIVersionDiscovery) int {
+		return kversion.CompareKubeAwareVersionStrings(b.Version, a.Version)
+	})
+}
+
+// document is one encoded answer with its entity tag.
+type document struct {
+	data []byte
+	etag string
+}
+
+// doc returns the document of a key, made on first use.
+func (s *snapshot) doc(key string, build func() (any, error)) (*document, error) {
+	if d, ok := s.docs.Load(key); ok {
+		return d.(*document), nil
+	}
+	value, err := build()
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	d := &document{data: append(data, '\n'), etag: fmt.Sprintf("%X", sha512.Sum512(data))}
+	s.docs.Store(key, d)
+	return d, nil
+}
+
+// aggregated is the v2 document of the core group (core) or of all others.
+func (s *snapshot) aggregated(core bool, apiVersion string) apidiscoveryv2.APIGroupDiscoveryList {
+	list := apidiscoveryv2.APIGroupDiscoveryList{Items: s.groups}
+	if core {
+		list.Items = s.core
+	}
+	list.APIVersion, list.Kind = "apidiscovery.k8s.io/"+apiVersion, "APIGroupDiscoveryList"
+	return list
+}
+
+// group returns a group by name, or nil.
+func (s *snapshot) group(name string) *apidiscoveryv2.APIGroupDiscovery {
+	groups := s.groups
+	if name == "" {
+		groups = s.core
+	}
+	for i := range groups {
+		if groups[i].Name == name {
+			return &groups[i]
+		}
+	}
+	return nil
+}
+
+// legacyGroup is the unaggregated form of a group.
+func legacyGroup(g *apidiscoveryv2.APIGroupDiscovery) metav1.APIGroup {
+	out := metav1.APIGroup{Name: g.Name}
+	for _, v := range g.Versions {
+		gv := v.Version
+		if g.Name != "" {
+			gv = g.Name + "/" + v.Version
+		}
+		out.Versions = append(out.Versions, metav1.GroupVersionForDiscovery{GroupVersion: gv, Version: v.Version})
+	}
+	if len(out.Versions) > 0 {
+		out.PreferredVersion = out.Versions[0]
+	}
+	return out
+}
+
+// legacyResources is the unaggregated list of a version's resources.
+func legacyResources(group string, v *apidiscoveryv2.APIVersionDiscovery) metav1.APIResourceList {
+	gv := v.Version
+	if group != "" {
+		gv = group + "/" + v.Version
+	}
+	out := metav1.APIResourceList{GroupVersion: gv, APIResources: []metav1.APIResource{}}
+	out.APIVersion, out.Kind = "v1", "APIResourceList"
+	for _, r := range v.Resources {
+		namespaced := r.Scope == apidiscoveryv2.ScopeNamespace
+		main := metav1.APIResource{
+			Name: r.Resource, SingularName: r.SingularResource, Namespaced: namespaced, Verbs: metav1.Verbs(r.Verbs),
+			ShortNames: r.ShortNames, Categories: r.Categories,
+		}
+		if r.ResponseKind != nil {
+			main.Kind = r.ResponseKind.Kind
+			main.Group, main.Version = differing(r.ResponseKind, group, v.Version)
+		}
+		out.APIResources = append(out.APIResources, main)
+		for _, sub := range r.Subresources {
+			x := metav1.APIResource{Name: r.Resource + "/" + sub.Subresource, Namespaced: namespaced, Verbs: metav1.Verbs(sub.Verbs)}
+			if sub.ResponseKind != nil {
+				x.Kind = sub.ResponseKind.Kind
+				x.Group, x.Version = differing(sub.ResponseKind, group, v.Version)
+			}
+			out.APIResources = append(out.APIResources, x)
+		}
+	}
+	slices.SortStableFunc(out.APIResources, func(a, b metav1.APIResource) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+func differing(kind *metav1.GroupVersionKind, group, version string) (string, string) {
+	if kind.Group == group && kind.Version == version || kind.Version == "" {
+		return "", ""
+	}
+	return kind.Group, kind.Version
+}
+
+// Version is what /version answers.
+func Version() kversion.Info {
+	return kversion.Info{
+		Major: "1", Minor: "36", EmulationMajor: "1", EmulationMinor: "36", MinCompatibilityMajor: "1", MinCompatibilityMinor: "35",
+		GitVersion: "v1.36.3+kogge", GitTreeState: "clean", Compiler: "gc",
+	}
+}
