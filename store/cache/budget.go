@@ -1,0 +1,113 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"kogge.dev/kogge/kinds"
+)
+
+// memoCost is what a memo is charged besides its content, in bytes.
+const memoCost = 160
+
+// maxSpared bounds the second chances that one addition hands out, so that it never walks a long list of hot memos.
+const maxSpared = 32
+
+// decodedCost estimates the memory of an object decoded from n stored bytes.
+func decodedCost(n int) int64 { return 3*int64(n) + 1024 + memoCost }
+
+// memo is one remembered derivation of an entry: the decoded object or one encoding.
+type memo struct {
+	owner  *derived
+	object kinds.Object // set for a decoded object
+	format string       // set for an encoding
+	attrs  atomic.Pointer[attrs]
+	data   atomic.Pointer[[]byte]
+	// filling is held while data is made, so that it is made once.
+	filling sync.Mutex
+	// hot is set by readers and cleared when the memo gets its second chance.
+	hot atomic.Bool
+	// reads counts for the sampled checks of the invariants build.
+	reads atomic.Uint32
+
+	// cost in bytes; set before the memo is added to the budget.
+	cost int64
+
+	// prev, next and listed are guarded by budget.mu.
+	prev, next *memo
+	listed     bool
+}
+
+func (m *memo) touch() {
+	if !m.hot.Load() { // Don't write the shared line when it is set already.
+		m.hot.Store(true)
+	}
+}
+
+// budget bounds the bytes that all memos of a process hold. It evicts in order of age, sparing once what was read since
+// it last looked.
+type budget struct {
+	limit int64
+
+	mu   sync.Mutex
+	used int64
+	// ring is the sentinel of a circular list, oldest first.
+	ring memo
+}
+
+func newBudget(limit int64) *budget {
+	b := &budget{limit: limit}
+	b.ring.prev, b.ring.next = &b.ring, &b.ring
+	return b
+}
+
+// add lists a memo and evicts others where the budget is exceeded.
+func (b *budget) add(m *memo) {
+	var victims []*memo
+	b.mu.Lock()
+	if !m.listed {
+		b.pushLocked(m)
+		b.used += m.cost
+	}
+	for spared := 0; b.used > b.limit && b.ring.next != m && b.ring.next != &b.ring; {
+		oldest := b.ring.next
+		b.unlinkLocked(oldest)
+		if oldest.hot.Swap(false) && spared < maxSpared {
+			spared++
+			b.pushLocked(oldest)
+			continue
+		}
+		b.used -= oldest.cost
+		victims = append(victims, oldest)
+	}
+	b.mu.Unlock()
+	for _, v := range victims {
+		v.owner.evicted(v)
+	}
+}
+
+// remove takes a memo out.
+func (b *budget) remove(m *memo) {
+	b.mu.Lock()
+	if m.listed {
+		b.unlinkLocked(m)
+		b.used -= m.cost
+	}
+	b.mu.Unlock()
+	m.owner.evicted(m)
+}
+
+func (b *budget) pushLocked(m *memo) {
+	m.prev, m.next = b.ring.prev, &b.ring
+	m.prev.next, m.next.prev = m, m
+	m.listed = true
+}
+
+func (b *budget) unlinkLocked(m *memo) {
+	m.prev.next, m.next.prev = m.next, m.prev
+	m.prev, m.next = nil, nil
+	m.listed = false
+}

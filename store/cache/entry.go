@@ -1,0 +1,251 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"sync"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"kogge.dev/kogge/internal/invariant"
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/store"
+)
+
+// Entry is one object at one revision. It is immutable and shared by everybody; so is all that its methods return.
+//
+//	Entry ── Value                     stored bytes, the one copy
+//	  └─ derived (when first asked)
+//	       ├─ object   strong memo     decoded object and attributes, while the budget lasts
+//	       ├─ weak     weak pointer    the same object, for as long as anybody at all holds it
+//	       └─ encodings memos          other encodings, while the budget lasts
+type Entry struct {
+	// Key in the store.
+	Key string
+	// Value as stored.
+	Value []byte
+	// Revision of the change that made this state; for a deleted object, that of the deletion.
+	Revision int64
+	// CreateRevision is the revision at which the key was created.
+	CreateRevision int64
+
+	// codec of the cache that the entry belongs to.
+	codec *codec
+	// derived is set when the first derivation is asked for, once.
+	derived atomic.Pointer[derived]
+	// dead is set when the entry left tree and log: what is derived from then on is no longer remembered.
+	dead atomic.Bool
+}
+
+// codec is what a cache's entries share.
+type codec struct {
+	decode func(key string, value []byte, revision int64) (kinds.Object, error)
+	attrs  func(kinds.Object) (labels.Set, fields.Set)
+	budget *budget
+}
+
+// derived holds what was made from an entry.
+type derived struct {
+	// object is the strong memo of the decoded object, nil when there is none or it was evicted.
+	object atomic.Pointer[memo]
+
+	// decoding is held while the object is decoded, so that it is decoded once.
+	decoding sync.Mutex
+	// weak is guarded by decoding.
+	weak weakObject
+
+	// mu guards encodings. It is never held together with decoding or budget.mu.
+	mu        sync.Mutex
+	encodings []*memo
+}
+
+// attrs are an object's labels and selectable fields.
+type attrs struct {
+	labels labels.Set
+	fields fields.Set
+}
+
+func newEntry(c *codec, r store.Record) *Entry {
+	return &Entry{Key: r.Key, Value: r.Value, Revision: r.ModRevision, CreateRevision: r.CreateRevision, codec: c}
+}
+
+// at returns the same object as of another revision: what a watcher sees when the object leaves its sight.
+func (e *Entry) at(revision int64) *Entry {
+	return &Entry{Key: e.Key, Value: e.Value, Revision: revision, CreateRevision: e.CreateRevision, codec: e.codec}
+}
+
+// Name is the last part of the key.
+func (e *Entry) Name() string {
+	_, name := splitKey(e.Key)
+	return name
+}
+
+// Object returns the decoded object. Callers share it and must not change it.
+func (e *Entry) Object() (kinds.Object, error) {
+	m, err := e.decoded()
+	if err != nil {
+		return nil, err
+	}
+	return m.object, nil
+}
+
+// Attrs returns the object's labels and selectable fields. Callers share them and must not change them.
+func (e *Entry) Attrs() (labels.Set, fields.Set, error) {
+	m, err := e.decoded()
+	if err != nil {
+		return nil, nil, err
+	}
+	if a := m.attrs.Load(); a != nil {
+		return a.labels, a.fields, nil
+	}
+	a := new(attrs)
+	a.labels, a.fields = e.codec.attrs(m.object)
+	m.attrs.Store(a)
+	return a.labels, a.fields, nil
+}
+
+// Encoded returns the entry in another encoding, made by build when nobody asked for format before or it was evicted.
+// format must name everything that the bytes depend on; build gives its bytes
+// away. Callers share the bytes and must not change them.
+func (e *Entry) Encoded(format string, build func() ([]byte, error)) ([]byte, error) {
+	if e.dead.Load() {
+		return build()
+	}
+	m := e.derivation().encoding(format)
+	if data := m.data.Load(); data != nil {
+		m.touch()
+		m.checkBytes(*data, build)
+		return *data, nil
+	}
+	m.filling.Lock()
+	defer m.filling.Unlock()
+	if data := m.data.Load(); data != nil {
+		return *data, nil
+	}
+	data, err := build()
+	if err != nil {
+		return nil, err
+	}
+	m.data.Store(&data)
+	m.cost = int64(len(data)) + memoCost
+	e.codec.budget.add(m)
+	if e.dead.Load() {
+		e.codec.budget.remove(m)
+	}
+	return data, nil
+}
+
+func (e *Entry) derivation() *derived {
+	if d := e.derived.Load(); d != nil {
+		return d
+	}
+	e.derived.CompareAndSwap(nil, new(derived))
+	return e.derived.Load()
+}
+
+// decoded returns the memo of the decoded object, decoding it when neither memo nor weak pointer has it.
+func (e *Entry) decoded() (*memo, error) {
+	d := e.derivation()
+	if m := d.object.Load(); m != nil {
+		m.touch()
+		e.checkObject(m)
+		return m, nil
+	}
+	d.decoding.Lock()
+	defer d.decoding.Unlock()
+	if m := d.object.Load(); m != nil {
+		return m, nil
+	}
+	obj := d.weak.get()
+	if obj == nil {
+		var err error
+		if obj, err = e.codec.decode(e.Key, e.Value, e.Revision); err != nil {
+			return nil, fmt.Errorf("decode %s at revision %d: %w", e.Key, e.Revision, err)
+		}
+		d.weak = makeWeak(obj)
+	}
+	m := &memo{owner: d, object: obj, cost: decodedCost(len(e.Value))}
+	if e.dead.Load() {
+		return m, nil
+	}
+	d.object.Store(m)
+	e.codec.budget.add(m)
+	if e.dead.Load() { // It died in between: release may have come before the memo.
+		e.codec.budget.remove(m)
+	}
+	return m, nil
+}
+
+// release forgets what is derived: nobody will find the entry any more, only old holders have it.
+func (e *Entry) release() {
+	e.dead.Store(true)
+	d := e.derived.Load()
+	if d == nil {
+		return
+	}
+	if m := d.object.Load(); m != nil {
+		e.codec.budget.remove(m)
+	}
+	d.mu.Lock()
+	encodings := d.encodings
+	d.encodings = nil
+	d.mu.Unlock()
+	for _, m := range encodings {
+		e.codec.budget.remove(m)
+	}
+}
+
+// encoding returns the memo of a format, an empty one if there is none.
+func (d *derived) encoding(format string) *memo {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range d.encodings {
+		if m.format == format {
+			return m
+		}
+	}
+	m := &memo{owner: d, format: format}
+	d.encodings = append(d.encodings, m)
+	return m
+}
+
+// evicted is called by the budget, without its lock, when it took the memo out.
+func (d *derived) evicted(m *memo) {
+	if m.object != nil {
+		d.object.CompareAndSwap(m, nil)
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, x := range d.encodings {
+		if x == m {
+			d.encodings = append(d.encodings[:i:i], d.encodings[i+1:]...)
+			return
+		}
+	}
+}
+
+// checkObject finds readers that changed the shared object. Only in builds with invariants, and there one time in 16.
+func (e *Entry) checkObject(m *memo) {
+	if !invariant.Enabled || m.reads.Add(1)%16 != 1 {
+		return
+	}
+	fresh, err := e.codec.decode(e.Key, e.Value, e.Revision)
+	invariant.Check(err == nil, "%s at revision %d does not decode again: %v", e.Key, e.Revision, err)
+	invariant.Check(reflect.DeepEqual(fresh, m.object), "a reader changed the shared object of %s at revision %d", e.Key, e.Revision)
+}
+
+// checkBytes does the same for shared encodings.
+func (m *memo) checkBytes(data []byte, build func() ([]byte, error)) {
+	if !invariant.Enabled || m.reads.Add(1)%16 != 1 {
+		return
+	}
+	fresh, err := build()
+	invariant.Check(err == nil && bytes.Equal(fresh, data), "shared %s encoding was changed, or its format is not a complete name", m.format)
+}
