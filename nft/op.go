@@ -17,21 +17,21 @@ type Field uint8
 
 // Fields. Each is written to whole registers, padded with zeros.
 const (
-	Src4     Field = iota + 1 // IPv4 source; the packet must be IPv4
-	Dst4                      // IPv4 destination
-	Src6                      // IPv6 source; the packet must be IPv6
-	Dst6                      // IPv6 destination
-	L4Proto                   // layer-4 protocol
-	SrcPort                   // transport source port
-	DstPort                   // transport destination port
-	Mark                      // packet mark
-	Version4                  // family of the packet: one byte, IPv4 or IPv6
-	InIf                      // name of the input interface
-	OutIf                     // name of the output interface
-	CTState                   // connection state bits, see State
-	CTStatus                  // connection status bits, see StatusDNAT
-	SrcType                   // kind of the source address in the routing table, see TypeLocal
-	DstType                   // kind of the destination address in the routing table
+	Src4         Field = iota + 1 // IPv4 source; the packet must be IPv4
+	Dst4                          // IPv4 destination
+	Src6                          // IPv6 source; the packet must be IPv6
+	Dst6                          // IPv6 destination
+	L4Proto                       // layer-4 protocol
+	SrcPort                       // transport source port
+	DstPort                       // transport destination port
+	Mark                          // packet mark
+	PacketFamily                  // family of the packet: one byte, IPv4 or IPv6
+	InIf                          // name of the input interface
+	OutIf                         // name of the output interface
+	CTState                       // connection state bits, see State
+	CTStatus                      // connection status bits, see StatusDNAT
+	SrcType                       // kind of the source address in the routing table, see TypeLocal
+	DstType                       // kind of the destination address in the routing table
 )
 
 // Connection states (bits of CTState), status bits of CTStatus and address kinds (values of SrcType and DstType).
@@ -52,7 +52,7 @@ func (f Field) Type() Type {
 		return Addr4
 	case Src6, Dst6:
 		return Addr6
-	case L4Proto, Version4:
+	case L4Proto, PacketFamily:
 		return Proto
 	case SrcPort, DstPort:
 		return Service
@@ -66,7 +66,7 @@ func (f Field) Type() Type {
 func (f Field) String() string {
 	names := [...]string{
 		Src4: "ip saddr", Dst4: "ip daddr", Src6: "ip6 saddr", Dst6: "ip6 daddr", L4Proto: "meta l4proto", SrcPort: "th sport",
-		DstPort: "th dport", Mark: "meta mark", Version4: "meta nfproto", InIf: "meta iifname", OutIf: "meta oifname", CTState: "ct state",
+		DstPort: "th dport", Mark: "meta mark", PacketFamily: "meta nfproto", InIf: "meta iifname", OutIf: "meta oifname", CTState: "ct state",
 		CTStatus: "ct status", SrcType: "fib saddr type", DstType: "fib daddr type",
 	}
 	if int(f) < len(names) && names[f] != "" {
@@ -141,7 +141,7 @@ type UpdateKind uint8
 // Update kinds. Refresh adds the element or restarts the life of the one that is there (whose data stays).
 const (
 	Refresh UpdateKind = iota + 1
-	Remove
+	Forget
 )
 
 // Update changes a dynamic set from within a rule. Data is read for maps only.
@@ -226,7 +226,7 @@ func (o Dispatch) String() string { return fmt.Sprintf("vmap @%s[r%d]", o.Map, o
 func (o Decide) String() string   { return o.Verdict.String() }
 func (o Random) String() string   { return fmt.Sprintf("r%d = random mod %d", o.Reg, o.Mod) }
 func (o Update) String() string {
-	if o.Kind == Remove {
+	if o.Kind == Forget {
 		return fmt.Sprintf("delete @%s[r%d]", o.Set, o.Key)
 	}
 	return fmt.Sprintf("update @%s[r%d] = r%d for %s", o.Set, o.Key, o.Data, o.Timeout)

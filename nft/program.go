@@ -22,7 +22,7 @@ const scratch Reg = 15
 
 // IsFamily holds for packets of an address family. Rules that load addresses start with it.
 func IsFamily(f Family) []Op {
-	return []Op{Load{Version4, scratch}, Compare{Reg: scratch, Value: []byte{byte(f)}}}
+	return []Op{Load{PacketFamily, scratch}, Compare{Reg: scratch, Value: []byte{byte(f)}}}
 }
 
 // Is holds if a field of at most four bytes has the value.
