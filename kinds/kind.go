@@ -98,6 +98,9 @@ type Request struct {
 	DryRun bool
 	// Subresource is the subresource addressed, or empty.
 	Subresource string
+	// Version is the group-version in which the client speaks; the zero value stands for the preferred served one. Only
+	// kinds whose versions have rules of their own (events) look at it.
+	Version schema.GroupVersion
 }
 
 // Served is one group-version under which a kind is reachable.
