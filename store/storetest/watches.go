@@ -1,0 +1,192 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kogge.dev/kogge/store"
+)
+
+var watchChecks = []check{
+	{"a watch delivers every kind of change", func(t *testing.T, s store.Store) {
+		r, _ := record(t, s, "/registry/pods/", now(t, s))
+		one := create(t, s, "/registry/pods/a", "1")
+		create(t, s, "/registry/podsets/a", "1")
+		two := update(t, s, "/registry/pods/a", "2", one)
+		three := remove(t, s, "/registry/pods/a", two)
+		checkEvents(t, r, changes(one, two, three))
+	}},
+	{"a watch begins after an old revision", func(t *testing.T, s store.Store) {
+		one := create(t, s, "/registry/pods/a", "1")
+		two := update(t, s, "/registry/pods/a", "2", one)
+		three := remove(t, s, "/registry/pods/a", two)
+		for skip, after := range []int64{one - 1, one, two} {
+			r, stop := record(t, s, "/registry/pods/", after)
+			checkEvents(t, r, changes(one, two, three)[skip:])
+			stop()
+		}
+	}},
+	{"a watch of the compacted past is refused", func(t *testing.T, s store.Store) {
+		one := create(t, s, "/registry/pods/a", "1")
+		two := update(t, s, "/registry/pods/a", "2", one)
+		three := remove(t, s, "/registry/pods/a", two)
+		compact(t, s, two)
+		r, _ := record(t, s, "/registry/pods/", one-1)
+		select {
+		case err := <-r.done:
+			wantErr(t, "Watch(compacted)", err, store.ErrCompacted)
+		case <-time.After(10 * time.Second):
+			t.Error("Watch(compacted) goes on")
+		}
+		r, _ = record(t, s, "/registry/pods/", two)
+		checkEvents(t, r, changes(one, two, three)[2:])
+	}},
+	{"a watch begins in the future", func(t *testing.T, s store.Store) {
+		one := create(t, s, "/registry/pods/a", "1")
+		r, _ := record(t, s, "/registry/pods/", one+1)
+		create(t, s, "/registry/pods/b", "skipped")
+		three := create(t, s, "/registry/pods/c", "1")
+		checkEvents(t, r, []string{fmt.Sprintf("created /registry/pods/c=1 created %d modified %d, was \"\"", three, three)})
+	}},
+	{"every change comes exactly once to every watch", checkExactlyOnce},
+	{"progress marks come to all watches", func(t *testing.T, s store.Store) {
+		quiet, _ := record(t, s, "/registry/quiet/", now(t, s))
+		busy, _ := record(t, s, "/registry/pods/", now(t, s))
+		rev := create(t, s, "/registry/pods/a", "1")
+		busy.events(t, 1)
+		for _, r := range []*recorder{quiet, busy} {
+			checkProgress(t, s, r, rev)
+		}
+	}},
+	{"the caller's error ends the watch", func(t *testing.T, s store.Store) {
+		enough := errors.New("enough")
+		after := now(t, s)
+		create(t, s, "/registry/pods/a", "1")
+		wantErr(t, "Watch", s.Watch(t.Context(), "/registry/pods/", after, func(store.Batch) error { return enough }), enough)
+	}},
+	{"the end of the context ends the watch", func(t *testing.T, s store.Store) {
+		r, stop := record(t, s, "/registry/pods/", now(t, s))
+		create(t, s, "/registry/pods/a", "1")
+		r.events(t, 1)
+		stop()
+		wantErr(t, "Watch", <-r.done, context.Canceled)
+	}},
+	{"a blocked watch blocks nobody else and misses nothing", checkBlocked},
+}
+
+// now is the store's revision.
+func now(t *testing.T, s store.Store) int64 {
+	t.Helper()
+	rev, err := s.Revision(t.Context())
+	if err != nil {
+		t.Fatalf("Revision: %v", err)
+	}
+	return rev
+}
+
+// changes are the events of a key that was created, updated and deleted.
+func changes(one, two, three int64) []string {
+	return []string{
+		fmt.Sprintf("created /registry/pods/a=1 created %d modified %d, was \"\"", one, one),
+		fmt.Sprintf("updated /registry/pods/a=2 created %d modified %d, was \"1\"", one, two),
+		fmt.Sprintf("deleted /registry/pods/a=2 created %d modified %d, was \"2\"", one, three),
+	}
+}
+
+func checkEvents(t *testing.T, r *recorder, want []string) {
+	t.Helper()
+	if diff := cmp.Diff(want, r.events(t, len(want))); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+// checkProgress asks until a mark comes that is as new as revision: a watch that has only begun may miss a question.
+func checkProgress(t *testing.T, s store.Store, r *recorder, revision int64) {
+	t.Helper()
+	for range 100 {
+		if err := s.Progress(t.Context()); err != nil {
+			t.Fatalf("Progress: %v", err)
+		}
+		select {
+		case b := <-r.batches:
+			if len(b.Events) > 0 {
+				t.Fatalf("an event instead of a progress mark: %s", eventText(b.Events[0]))
+			}
+			if b.Revision >= revision {
+				return
+			}
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	t.Errorf("no progress mark of revision %d", revision)
+}
+
+func checkExactlyOnce(t *testing.T, s store.Store) {
+	const writers, each = 4, 50
+	begin := now(t, s)
+	early, _ := record(t, s, "/registry/pods/", begin)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				if _, err := s.Create(t.Context(), fmt.Sprintf("/registry/pods/%d-%d", w, i), []byte("1"), store.WriteOptions{}); err != nil {
+					t.Errorf("Create: %v", err)
+				}
+			}
+		})
+	}
+	middle, _ := record(t, s, "/registry/pods/", begin)
+	wg.Wait()
+	late, _ := record(t, s, "/registry/pods/", begin)
+	want := early.events(t, writers*each)
+	for what, r := range map[string]*recorder{"one begun among the writes": middle, "one begun after the writes": late} {
+		if diff := cmp.Diff(want, r.events(t, writers*each)); diff != "" {
+			t.Errorf("%s sees other events (-first +this):\n%s", what, diff)
+		}
+	}
+	last := create(t, s, "/registry/pods/last", "1")
+	for _, r := range []*recorder{early, middle, late} {
+		checkEvents(t, r, []string{fmt.Sprintf("created /registry/pods/last=1 created %d modified %d, was \"\"", last, last)})
+	}
+}
+
+func checkBlocked(t *testing.T, s store.Store) {
+	const n = 500
+	begin := now(t, s)
+	release, got := make(chan struct{}), make(chan int64, n)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.Watch(ctx, "/registry/pods/", begin, func(b store.Batch) error {
+			<-release
+			for _, ev := range b.Events {
+				got <- ev.ModRevision
+			}
+			return nil
+		})
+	}()
+	free, _ := record(t, s, "/registry/pods/", begin)
+	for i := range n {
+		create(t, s, fmt.Sprintf("/registry/pods/%d", i), "1")
+	}
+	free.events(t, n)
+	close(release)
+	for i := range n {
+		if rev := <-got; rev != begin+int64(i)+1 {
+			t.Fatalf("event %d is of revision %d, want %d", i, rev, begin+int64(i)+1)
+		}
+	}
+	cancel()
+	<-ended
+}
