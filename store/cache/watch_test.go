@@ -1,0 +1,225 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cache_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kogge.dev/kogge/store"
+	"kogge.dev/kogge/store/cache"
+)
+
+func checkTexts(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func TestWatchDeliversChanges(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		w := r.watch(cache.WatchOptions{AfterRevision: r.fresh()})
+		one := r.put("ns/a", "", "v=1")
+		two := r.put("ns/a", "", "v=2")
+		three := r.remove("ns/a")
+		checkTexts(t, "events", r.read(w, 3),
+			fmt.Sprintf("ADDED a(v=1)#%d at %d", one, one),
+			fmt.Sprintf("MODIFIED a(v=2)#%d at %d was a(v=1)#%d", two, two, one),
+			fmt.Sprintf("DELETED a(v=2)#%d at %d was a(v=2)#%d", three, three, two))
+	})
+}
+
+func TestWatchFilterTransitions(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		w := r.watch(cache.WatchOptions{AfterRevision: r.fresh(), Filter: matching("app=web")})
+		one := r.put("ns/a", "", "app=db")
+		two := r.put("ns/a", "", "app=web")
+		three := r.put("ns/a", "", "app=web,v=2")
+		four := r.put("ns/a", "", "app=db")
+		r.put("ns/a", "", "app=db,v=2")
+		six := r.put("ns/a", "", "app=web")
+		seven := r.remove("ns/a")
+		checkTexts(t, "events", r.read(w, 5),
+			fmt.Sprintf("ADDED a(app=web)#%d at %d was a(app=db)#%d", two, two, one),
+			fmt.Sprintf("MODIFIED a(app=web,v=2)#%d at %d was a(app=web)#%d", three, three, two),
+			fmt.Sprintf("DELETED a(app=web,v=2)#%d at %d was a(app=web,v=2)#%d", four, four, three),
+			fmt.Sprintf("ADDED a(app=web)#%d at %d was a(app=db,v=2)#%d", six, six, six-1),
+			fmt.Sprintf("DELETED a(app=web)#%d at %d was a(app=web)#%d", seven, seven, six))
+	})
+}
+
+func TestWatchScopes(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		begin := r.fresh()
+		all := r.watch(cache.WatchOptions{AfterRevision: begin})
+		ns := r.watch(cache.WatchOptions{AfterRevision: begin, Prefix: pods + "one/"})
+		key := r.watch(cache.WatchOptions{AfterRevision: begin, Key: pods + "two/b"})
+		node := r.watch(cache.WatchOptions{AfterRevision: begin, Index: "n1", Filter: func(e *cache.Entry) bool {
+			_, f, err := e.Attrs()
+			return err == nil && f["spec.nodeName"] == "n1"
+		}})
+		one := r.put("one/a", "", "")
+		two := r.put("two/b", "n2", "")
+		three := r.put("one/a", "n1", "")
+		four := r.remove("one/a")
+		checkTexts(t, "all", r.read(all, 4),
+			fmt.Sprintf("ADDED a()#%d at %d", one, one), fmt.Sprintf("ADDED b()#%d at %d", two, two),
+			fmt.Sprintf("MODIFIED a()#%d at %d was a()#%d", three, three, one),
+			fmt.Sprintf("DELETED a()#%d at %d was a()#%d", four, four, three))
+		checkTexts(t, "namespace", r.read(ns, 3),
+			fmt.Sprintf("ADDED a()#%d at %d", one, one),
+			fmt.Sprintf("MODIFIED a()#%d at %d was a()#%d", three, three, one),
+			fmt.Sprintf("DELETED a()#%d at %d was a()#%d", four, four, three))
+		checkTexts(t, "key", r.read(key, 1), fmt.Sprintf("ADDED b()#%d at %d", two, two))
+		checkTexts(t, "node", r.read(node, 2),
+			fmt.Sprintf("ADDED a()#%d at %d was a()#%d", three, three, one),
+			fmt.Sprintf("DELETED a()#%d at %d was a()#%d", four, four, three))
+		// Scopes made after the changes find them in the log.
+		late := r.watch(cache.WatchOptions{AfterRevision: begin, Index: "n1"})
+		checkTexts(t, "late", r.read(late, 2),
+			fmt.Sprintf("MODIFIED a()#%d at %d was a()#%d", three, three, one),
+			fmt.Sprintf("DELETED a()#%d at %d was a()#%d", four, four, three))
+	})
+}
+
+func TestWatchInitialEvents(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		var want []string
+		for i := range 200 {
+			text := "other"
+			if i%2 == 0 {
+				text = "app=web"
+			} else {
+				text = "app=db"
+			}
+			rev := r.put(fmt.Sprintf("ns/%03d", i), "", text)
+			if i%2 == 0 {
+				want = append(want, fmt.Sprintf("ADDED %03d(app=web)#%d at %d", i, rev, rev))
+			}
+		}
+		rev := r.fresh()
+		want = append(want, fmt.Sprintf("BOOKMARK end %d", rev))
+		w := r.watch(cache.WatchOptions{SendInitialEvents: true, MarkInitialEnd: true, Prefix: pods + "ns/", Filter: matching("app=web")})
+		next := r.put("ns/000", "", "app=web,v=2")
+		want = append(want, fmt.Sprintf("MODIFIED 000(app=web,v=2)#%d at %d was 000(app=web)#2", next, next))
+		checkTexts(t, "events", r.read(w, len(want)), want...)
+
+		one := r.watch(cache.WatchOptions{SendInitialEvents: true, Key: pods + "ns/002"})
+		checkTexts(t, "one key", r.read(one, 1), want[1])
+	})
+}
+
+func TestWatchBookmarks(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		w := r.watch(cache.WatchOptions{AfterRevision: r.fresh(), Bookmarks: true})
+		// A write of another kind moves the bookmark.
+		rev, err := r.store.Create(t.Context(), "/registry/jobs/ns/a", []byte("x"), store.WriteOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		checkTexts(t, "events", r.read(w, 1), fmt.Sprintf("BOOKMARK %d", rev))
+		if got := time.Since(begin); got != time.Minute {
+			t.Errorf("the bookmark came after %v, want a minute", got)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		begin = time.Now()
+		events, err := w.Next(ctx)
+		if err != nil || len(events) != 1 || events[0].Type != cache.Bookmark || time.Since(begin) != 8*time.Second {
+			t.Errorf("Next = %v, %v after %v, want a bookmark two seconds before the deadline", events, err, time.Since(begin))
+		}
+		if _, err := w.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Next = %v, want the deadline", err)
+		}
+	})
+}
+
+func TestWatchTooOld(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		one := r.put("ns/a", "", "")
+		// The log keeps the last 128 changes for good, others for 75 seconds.
+		for range 200 {
+			r.put("ns/a", "", "")
+		}
+		r.fresh()
+		slow := r.watch(cache.WatchOptions{AfterRevision: one})
+		slowKey := r.watch(cache.WatchOptions{AfterRevision: one, Key: pods + "ns/a"})
+		idleKey := r.watch(cache.WatchOptions{AfterRevision: one, Key: pods + "ns/b"})
+		time.Sleep(2 * time.Minute)
+		last := r.put("ns/a", "", "")
+		b := r.put("ns/b", "", "")
+		r.fresh()
+		for what, w := range map[string]*cache.Watcher{"everything": slow, "one key": slowKey} {
+			if events, err := w.Next(t.Context()); !errors.Is(err, store.ErrCompacted) {
+				t.Errorf("Next of a slow watcher of %s = %d events, %v, want ErrCompacted", what, len(events), err)
+			}
+		}
+		checkTexts(t, "a watcher whose key did not change", r.read(idleKey, 1), fmt.Sprintf("ADDED b()#%d at %d", b, b))
+		if _, err := r.pods.Watch(cache.WatchOptions{AfterRevision: one}); !errors.Is(err, store.ErrCompacted) {
+			t.Errorf("Watch(old) = %v, want ErrCompacted", err)
+		}
+		w := r.watch(cache.WatchOptions{AfterRevision: last - 1, Prefix: pods + "ns/"})
+		if got := r.read(w, 2); len(got) != 2 {
+			t.Errorf("events = %q, want two", got)
+		}
+	})
+}
+
+func TestStalledWatcherHoldsUpNobody(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		begin := r.fresh()
+		r.watch(cache.WatchOptions{AfterRevision: begin}) // Never read.
+		w := r.watch(cache.WatchOptions{AfterRevision: begin})
+		for i := range 1000 {
+			r.put(fmt.Sprintf("ns/%d", i), "", "")
+		}
+		if got := r.read(w, 1000); len(got) != 1000 {
+			t.Errorf("%d events, want 1000", len(got))
+		}
+	})
+}
+
+func TestWatchEndsWithCache(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		c, err := cache.New(cache.Config{Feed: r.feed, Prefix: "/registry/jobs/", Decode: r.decode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Watch(cache.WatchOptions{}); !errors.Is(err, cache.ErrNotReady) {
+			t.Errorf("Watch before Run = %v, want ErrNotReady", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = c.Run(ctx) }()
+		if err := c.WaitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w, err := c.Watch(cache.WatchOptions{AfterRevision: c.Revision()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() {
+			_, err := w.Next(t.Context())
+			ended <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-ended; !errors.Is(err, cache.ErrEnded) {
+			t.Errorf("Next = %v, want ErrEnded", err)
+		}
+		w.Close()
+		w.Close()
+		if err := c.WaitReady(t.Context()); !errors.Is(err, cache.ErrEnded) {
+			t.Errorf("WaitReady = %v, want ErrEnded", err)
+		}
+	})
+}
