@@ -63,3 +63,32 @@ func typed[T kinds.Object](gr schema.GroupResource, namespace, name string) func
 		return obj, true, nil
 	}
 }
+
+// Object returns the new object as a type, or false when it is another one (a subresource's, an unstructured one).
+func Object[T kinds.Object](a *Attributes) (T, bool) {
+	obj, ok := a.Object.(T)
+	return obj, ok
+}
+
+// Old returns the stored object as a type.
+func Old[T kinds.Object](a *Attributes) (T, bool) {
+	obj, ok := a.Old.(T)
+	return obj, ok
+}
+
+// Is reports whether the question is about a resource and one of the named subresources; without names, about
+// the resource itself.
+func (a *Attributes) Is(group, resource string, subresources ...string) bool {
+	if a.Resource.Group != group || a.Resource.Resource != resource {
+		return false
+	}
+	if len(subresources) == 0 {
+		return a.Subresource == ""
+	}
+	for _, s := range subresources {
+		if s == a.Subresource {
+			return true
+		}
+	}
+	return false
+}
