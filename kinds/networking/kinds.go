@@ -1,0 +1,19 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package networking describes the kinds of the networking.k8s.io API group.
+package networking
+
+import (
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"kogge.dev/kogge/kinds"
+)
+
+// Kinds lists the group's kinds in the order of discovery.
+func Kinds() []*kinds.Kind {
+	return []*kinds.Kind{ingressClass(), ingress(), ipAddress(), networkPolicy(), serviceCIDR()}
+}
+
+// version is the only one that is served and stored.
+var version = networkingv1.SchemeGroupVersion
