@@ -1,0 +1,269 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package podsecurity holds pods to the Pod Security Standard that their namespace's labels name: enforced on pods, told as warning
+// and in the audit on pods and on everything that makes pods.
+package podsecurity
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	psapi "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+
+	"kogge.dev/kogge/apiserver/admission"
+	"kogge.dev/kogge/apiserver/request"
+)
+
+// Plugin is the admission plugin.
+type Plugin struct {
+	reader    admission.Reader
+	evaluator policy.Evaluator
+	defaults  psapi.Policy
+}
+
+// New makes the plugin; namespaces without labels are privileged.
+func New(reader admission.Reader) (*Plugin, error) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("pod security: %w", err)
+	}
+	privileged := psapi.LevelVersion{Level: psapi.LevelPrivileged, Version: psapi.LatestVersion()}
+	return &Plugin{reader: reader, evaluator: evaluator, defaults: psapi.Policy{Enforce: privileged, Audit: privileged, Warn: privileged}}, nil
+}
+
+// Validate implements admission.Validator.
+func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
+	if a.Operation != admission.Create && a.Operation != admission.Update {
+		return nil
+	}
+	switch {
+	case a.Is("", "namespaces"):
+		return p.namespace(ctx, a)
+	case a.Is("", "pods", "", "ephemeralcontainers"):
+		return p.pod(ctx, a)
+	case a.Subresource == "":
+		if meta, spec := template(a.Object); spec != nil {
+			return p.controller(ctx, a, meta, spec)
+		}
+	}
+	return nil
+}
+
+// template returns the pod that a controller's object describes.
+func template(obj runtime.Object) (*metav1.ObjectMeta, *corev1.PodSpec) {
+	var t *corev1.PodTemplateSpec
+	switch o := obj.(type) {
+	case *corev1.PodTemplate:
+		t = &o.Template
+	case *corev1.ReplicationController:
+		t = o.Spec.Template
+	case *appsv1.ReplicaSet:
+		t = &o.Spec.Template
+	case *appsv1.Deployment:
+		t = &o.Spec.Template
+	case *appsv1.StatefulSet:
+		t = &o.Spec.Template
+	case *appsv1.DaemonSet:
+		t = &o.Spec.Template
+	case *batchv1.Job:
+		t = &o.Spec.Template
+	case *batchv1.CronJob:
+		t = &o.Spec.JobTemplate.Spec.Template
+	}
+	if t == nil {
+		return nil, nil
+	}
+	return &t.ObjectMeta, &t.Spec
+}
+
+// policyOf reads the namespace's labels. Labels that don't parse count as restricted for enforcement; err says what is wrong.
+func (p *Plugin) policyOf(ctx context.Context, a *admission.Attributes) (psapi.Policy, error, error) {
+	ns, found, err := admission.GetAny[*corev1.Namespace](ctx, p.reader, schema.GroupResource{Resource: "namespaces"}, "", a.Namespace)
+	if err == nil && !found {
+		err = apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, a.Namespace)
+	}
+	if err != nil {
+		return psapi.Policy{}, nil, apierrors.NewInternalError(fmt.Errorf("failed to lookup namespace %q: %w", a.Namespace, err))
+	}
+	parsed, errs := psapi.PolicyToEvaluate(ns.Labels, p.defaults)
+	return parsed, errs.ToAggregate(), nil
+}
+
+func (p *Plugin) pod(ctx context.Context, a *admission.Attributes) error {
+	pod, ok := admission.Object[*corev1.Pod](a)
+	if !ok {
+		return nil
+	}
+	if old, ok := admission.Old[*corev1.Pod](a); ok && a.Operation == admission.Update && !significant(pod, old) {
+		return nil
+	}
+	policies, parseErr, err := p.policyOf(ctx, a)
+	if err != nil {
+		return err
+	}
+	state := request.From(ctx)
+	annotate(state, "enforce-policy", policies.Enforce.String())
+	cache := map[psapi.LevelVersion]policy.AggregateCheckResult{}
+	evaluate := func(lv psapi.LevelVersion) policy.AggregateCheckResult {
+		if r, ok := cache[lv]; ok {
+			return r
+		}
+		r := policy.AggregateCheckResults(p.evaluator.EvaluatePod(lv, &pod.ObjectMeta, &pod.Spec))
+		cache[lv] = r
+		return r
+	}
+	if parseErr != nil {
+		annotate(state, "error", "failed to parse policy: "+parseErr.Error())
+	}
+	enforced := evaluate(policies.Enforce)
+	p.tell(state, policies, evaluate, enforced.Allowed)
+	if !enforced.Allowed {
+		return admission.Forbiddenf(a, "violates PodSecurity %q: %s", policies.Enforce.String(), enforced.ForbiddenDetail())
+	}
+	return nil
+}
+
+// tell leaves the audit annotation and, for what is not refused anyway, the warning.
+func (p *Plugin) tell(state *request.State, policies psapi.Policy, evaluate func(psapi.LevelVersion) policy.AggregateCheckResult, warn bool) {
+	if state == nil {
+		return
+	}
+	if r := evaluate(policies.Audit); !r.Allowed {
+		annotate(state, "audit-violations", fmt.Sprintf("would violate PodSecurity %q: %s", policies.Audit.String(), r.ForbiddenDetail()))
+	}
+	if !warn {
+		return
+	}
+	if r := evaluate(policies.Warn); !r.Allowed {
+		state.Warn(fmt.Sprintf("would violate PodSecurity %q: %s", policies.Warn.String(), r.ForbiddenDetail()))
+	}
+}
+
+func annotate(state *request.State, key, value string) {
+	if state != nil {
+		state.Annotate("pod-security.kubernetes.io/"+key, value)
+	}
+}
+
+func (p *Plugin) controller(ctx context.Context, a *admission.Attributes, meta *metav1.ObjectMeta, spec *corev1.PodSpec) error {
+	policies, _, err := p.policyOf(ctx, a)
+	if err != nil {
+		return err
+	}
+	p.tell(request.From(ctx), policies, func(lv psapi.LevelVersion) policy.AggregateCheckResult {
+		return policy.AggregateCheckResults(p.evaluator.EvaluatePod(lv, meta, spec))
+	}, true)
+	return nil
+}
+
+// significant: an update that leaves containers and security alone is not judged again, so that pods that became forbidden can
+// still be finished off.
+func significant(pod, old *corev1.Pod) bool {
+	plain := func(s corev1.PodSpec) corev1.PodSpec {
+		s.Tolerations, s.ActiveDeadlineSeconds, s.NodeName, s.TerminationGracePeriodSeconds, s.SchedulingGates = nil, nil, "", nil, nil
+		return s
+	}
+	return !equality.Semantic.DeepEqual(plain(pod.Spec), plain(old.Spec)) || seccompNotes(pod) != seccompNotes(old)
+}
+
+func seccompNotes(pod *corev1.Pod) string {
+	var out []string
+	for k, v := range pod.Annotations {
+		if strings.HasPrefix(k, "container.apparmor.security.beta.kubernetes.io/") || strings.HasPrefix(k, "container.seccomp.security.alpha.kubernetes.io/") || k == "seccomp.security.alpha.kubernetes.io/pod" {
+			out = append(out, k+"="+v)
+		}
+	}
+	sort.Strings(out)
+	return strings.Join(out, "\n")
+}
+
+// namespace refuses labels that don't parse and warns of pods that a stricter level would refuse.
+func (p *Plugin) namespace(ctx context.Context, a *admission.Attributes) error {
+	ns, ok := admission.Object[*corev1.Namespace](a)
+	if !ok {
+		return nil
+	}
+	now, errs := psapi.PolicyToEvaluate(ns.Labels, p.defaults)
+	old, updating := admission.Old[*corev1.Namespace](a)
+	if a.Operation == admission.Create || !updating {
+		if len(errs) > 0 {
+			return apierrors.NewInvalid(schema.GroupKind{Kind: "Namespace"}, ns.Name, errs)
+		}
+		return nil
+	}
+	before, oldErrs := psapi.PolicyToEvaluate(old.Labels, p.defaults)
+	if len(errs) > 0 && len(oldErrs) == 0 {
+		return apierrors.NewInvalid(schema.GroupKind{Kind: "Namespace"}, ns.Name, errs)
+	}
+	if len(errs) > 0 || before.Enforce == now.Enforce || now.Enforce.Level == psapi.LevelPrivileged {
+		return nil
+	}
+	if before.Enforce.Version == now.Enforce.Version && psapi.CompareLevels(now.Enforce.Level, before.Enforce.Level) < 1 {
+		return nil
+	}
+	p.warnOfPods(ctx, ns.Name, now.Enforce)
+	return nil
+}
+
+// maxPods bounds how many pods of a namespace are looked at for warnings.
+const maxPods = 3000
+
+func (p *Plugin) warnOfPods(ctx context.Context, namespace string, enforce psapi.LevelVersion) {
+	state := request.From(ctx)
+	pods, err := admission.List[*corev1.Pod](ctx, p.reader, schema.GroupResource{Resource: "pods"}, namespace)
+	if state == nil || err != nil {
+		return
+	}
+	if len(pods) > maxPods {
+		state.Warn(fmt.Sprintf("new PodSecurity enforce level only checked against the first %d of %d existing pods", maxPods, len(pods)))
+		pods = pods[:maxPods]
+	}
+	slices.SortFunc(pods, func(x, y *corev1.Pod) int { return cmp.Compare(x.Name, y.Name) })
+	type group struct {
+		first string
+		count int
+	}
+	found := map[string]*group{}
+	var order []string
+	for _, pod := range pods {
+		r := policy.AggregateCheckResults(p.evaluator.EvaluatePod(enforce, &pod.ObjectMeta, &pod.Spec))
+		if r.Allowed {
+			continue
+		}
+		reason := r.ForbiddenReason()
+		if found[reason] == nil {
+			found[reason] = &group{first: pod.Name}
+			order = append(order, reason)
+		}
+		found[reason].count++
+	}
+	if len(order) == 0 {
+		return
+	}
+	state.Warn(fmt.Sprintf("existing pods in namespace %q violate the new PodSecurity enforce level %q", namespace, enforce.String()))
+	for _, reason := range order {
+		g := found[reason]
+		switch g.count {
+		case 1:
+			state.Warn(g.first + ": " + reason)
+		case 2:
+			state.Warn(g.first + " (and 1 other pod): " + reason)
+		default:
+			state.Warn(fmt.Sprintf("%s (and %d other pods): %s", g.first, g.count-1, reason))
+		}
+	}
+}
