@@ -38,6 +38,7 @@ func open(t testing.TB, cfg etcd.Config) *etcd.Embedded {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	storetest.Suite{Open: func(t *testing.T) store.Store {
 		return open(t, etcd.Config{DataDir: t.TempDir(), UnsafeNoFsync: true, Tick: 100 * time.Millisecond})
 	}}.Run(t)

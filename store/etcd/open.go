@@ -13,7 +13,6 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
-	"go.etcd.io/raft/v3/raftpb"
 )
 
 // Defaults of Config.
@@ -101,6 +100,8 @@ func Open(ctx context.Context, cfg Config) (*Embedded, error) {
 		return nil, err
 	}
 	setSegmentSize()
+	opening.Lock()
+	defer opening.Unlock()
 	if err := repairWAL(walDir(cfg.DataDir)); err != nil {
 		return nil, fmt.Errorf("open etcd in %s: %w", cfg.DataDir, err)
 	}
@@ -142,17 +143,14 @@ func startEtcd(config *embed.Config) (server *embed.Etcd, err error) {
 	return embed.StartEtcd(config)
 }
 
-// waitReady waits until the server serves. A member that is alone need not wait for an election timeout: it is told that
-// its time has come, as a leader would tell its successor. Before the first configuration is applied it can't heed that.
+// waitReady waits until the server serves.
 func waitReady(ctx context.Context, server *embed.Etcd, alone bool) error {
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
-	id := uint64(server.Server.MemberID())
 	for {
-		if alone && server.Server.Leader() == 0 {
-			err := server.Server.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), From: &id, To: &id})
-			if err != nil {
-				return fmt.Errorf("elect the only member: %w", err)
+		if alone {
+			if err := elect(ctx, server); err != nil {
+				return err
 			}
 		}
 		select {
