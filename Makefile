@@ -1,0 +1,60 @@
+# kogge: build, run and test. Every target does its own set-up; see README.md.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION_FLAGS := -s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
+# btrfs, devmapper and zfs are snapshotters that need libraries of the host; kogge uses overlayfs.
+TAGS := no_btrfs,no_devmapper,no_zfs
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags "$(VERSION_FLAGS)"
+# What has tests of its own; the modules below test/ and tools/ are tested by their own targets.
+PACKAGES := ./...
+DATA_DIR ?= /var/lib/kogge
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+up: build ## build, start a cluster on this machine, and return when its node is Ready
+	@bin/kogge up --detach --data-dir $(DATA_DIR)
+
+down: ## stop the cluster and its pods, keep the data
+	@bin/kogge down --data-dir $(DATA_DIR)
+
+setup: ## install what the build and the tests need (Debian packages)
+	@tools/setup
+
+build: setup helpers ## build bin/kogge
+	@echo "build: bin/kogge"; started=$$(date +%s); $(GO_BUILD) -o bin/kogge ./cmd/kogge; echo "build: done in $$(( $$(date +%s) - started )) s"
+
+helpers: setup ## build the programs that the binary embeds: shim, runc, CNI plugin, pause
+	@helpers/build
+
+arm64: setup ## cross-build for linux/arm64
+	@GOARCH=arm64 $(GO_BUILD) -o bin/kogge-arm64 ./cmd/kogge
+
+kubectl: ## build stock kubectl v1.36.3 from its module, for the tests
+	@mkdir -p bin && cd test/kubectl && CGO_ENABLED=0 go build -trimpath -ldflags "$(VERSION_FLAGS)" -o ../../bin/kubectl .
+
+fmt: ## format the code
+	@gofmt -w $$(git ls-files '*.go')
+
+check: helpers ## format, vet, guard tests and unit tests
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "check: these files want 'make fmt':"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet -tags $(TAGS) $(PACKAGES)
+	go test -tags $(TAGS) $(PACKAGES)
+
+race: helpers ## the tests once more under the race detector and with the invariants compiled in
+	CGO_ENABLED=1 go test -race -tags $(TAGS),invariants $(PACKAGES)
+
+e2e: build kubectl ## end-to-end stories: the built binary and stock kubectl
+	go test -count=1 -timeout 20m -tags e2e ./test/e2e/...
+
+fuzz: ## run every fuzz target for FUZZTIME (default 30s)
+	@tools/fuzz $(or $(FUZZTIME),30s)
+
+test: check race e2e ## everything that must pass before a change lands
+
+clean: ## remove what the build made, and the scratch folder
+	rm -rf bin .scratch helpers/bin
+
+.PHONY: help up down setup build helpers arm64 kubectl fmt check race e2e fuzz test clean
