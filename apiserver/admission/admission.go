@@ -44,7 +44,7 @@ type Attributes struct {
 	Options runtime.Object
 	DryRun  bool
 	User    request.User
-	// Reinvocation belongs to the chain; the request path leaves it nil.
+	// Reinvocation belongs to the mutating plugins; the request path leaves it nil.
 	Reinvocation *Reinvocation
 }
 

@@ -15,23 +15,9 @@ type Chain struct {
 // NewChain makes a chain; the slice's order is the order of both passes.
 func NewChain(plugins []Plugin) *Chain { return &Chain{plugins: plugins} }
 
-// Mutate runs the mutating pass. Plugins change a.Object in place. When a webhook or policy asked for reinvocation because a
-// later plugin changed what it had seen, the pass runs a second time, and never a third.
+// Mutate runs the mutating pass. Plugins change a.Object in place. What was changed by webhooks and policies is run through the
+// pass once more by Reinvoking, the last mutating plugin.
 func (c *Chain) Mutate(ctx context.Context, a *Attributes) error {
-	if a.Reinvocation == nil {
-		a.Reinvocation = &Reinvocation{}
-	}
-	if err := c.mutateOnce(ctx, a); err != nil {
-		return err
-	}
-	if !a.Reinvocation.wanted {
-		return nil
-	}
-	a.Reinvocation.second = true
-	return c.mutateOnce(ctx, a)
-}
-
-func (c *Chain) mutateOnce(ctx context.Context, a *Attributes) error {
 	for _, p := range c.plugins {
 		if p.Mutate == nil {
 			continue
@@ -56,11 +42,35 @@ func (c *Chain) Validate(ctx context.Context, a *Attributes) error {
 	return nil
 }
 
+// Reinvoking wraps the last mutating plugin, which calls webhooks. When a webhook or a policy changed the object, Earlier run once
+// more on the result, and with them those policies and webhooks that asked for it. There is never a third pass.
+type Reinvoking struct {
+	Earlier []Plugin
+	Last    Mutator
+}
+
+// Admit implements Mutator.
+func (r *Reinvoking) Admit(ctx context.Context, a *Attributes) error {
+	if err := r.Last.Admit(ctx, a); err != nil || a.Reinvocation == nil || !a.Reinvocation.wanted {
+		return err
+	}
+	a.Reinvocation.second = true
+	for _, p := range r.Earlier {
+		if p.Mutate == nil {
+			continue
+		}
+		if err := p.Mutate.Admit(ctx, a); err != nil {
+			return err
+		}
+	}
+	return r.Last.Admit(ctx, a)
+}
+
 // Reinvocation is what the mutating plugins of one request tell each other about a second pass. It belongs to one request
 // and is used by one goroutine at a time.
 //
-//	first pass:  plugin A ran (Ran), plugin B changed the object afterwards (Want, if A is among those that ran)
-//	second pass: Second is true; only plugins recorded by Ran and with policy IfNeeded run again
+//	first pass:  plugin A ran (Ran), B changed the object (Changed): A is due again
+//	second pass: Second is true; built-in plugins run, and of the recorded ones those that are due
 type Reinvocation struct {
 	wanted, second bool
 	// ran holds the keys of those that would like to run again when somebody after them changes the object.
@@ -69,34 +79,30 @@ type Reinvocation struct {
 	again map[string]bool
 }
 
-// Second reports whether this is the second pass.
-func (r *Reinvocation) Second() bool { return r != nil && r.second }
-
-// Ran records that a reinvocable plugin ran in the first pass.
-func (r *Reinvocation) Ran(key string) {
-	if r == nil {
-		return
+// Reinvoke returns the request's record, making it at first use.
+func (a *Attributes) Reinvoke() *Reinvocation {
+	if a.Reinvocation == nil {
+		a.Reinvocation = &Reinvocation{ran: map[string]bool{}, again: map[string]bool{}}
 	}
-	if r.ran == nil {
-		r.ran = map[string]bool{}
-	}
-	r.ran[key] = true
+	return a.Reinvocation
 }
 
-// Changed records that the object changed now: all that ran before are due again, and a second pass is wanted if there
-// are any.
+// Second reports whether this is the second pass.
+func (r *Reinvocation) Second() bool { return r.second }
+
+// Ran records that a reinvocable plugin ran in the first pass; call it after Changed for the plugin's own change.
+func (r *Reinvocation) Ran(key string) { r.ran[key] = true }
+
+// Changed records that the object changed now: all that ran before are due again, and a second pass is wanted.
 func (r *Reinvocation) Changed() {
-	if r == nil || r.second || len(r.ran) == 0 {
+	if r.second {
 		return
 	}
 	r.wanted = true
-	if r.again == nil {
-		r.again = map[string]bool{}
-	}
 	for key := range r.ran {
 		r.again[key] = true
 	}
 }
 
-// Due reports whether the plugin of that key runs again in the second pass.
-func (r *Reinvocation) Due(key string) bool { return r != nil && r.again[key] }
+// Due reports whether the plugin of that key runs now: always in the first pass, and in the second if a later change asks for it.
+func (r *Reinvocation) Due(key string) bool { return !r.second || r.again[key] }
