@@ -7,6 +7,8 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"syscall"
 
 	nftables "github.com/google/nftables"
@@ -22,10 +24,15 @@ type Config struct {
 	NetNS int
 }
 
-// Writer applies transactions. It keeps no connection and no state, and may be used by several goroutines, though not for the
-// same table.
+// Writer applies transactions. It may be used by several goroutines.
+//
+// It keeps one connection for ordinary transactions: closing one makes the kernel wait until it has freed what the transaction
+// removed, which costs milliseconds.
 type Writer struct {
 	config Config
+
+	mu   sync.Mutex
+	conn *nftables.Conn // nil until first use and after an error
 }
 
 // New makes a writer.
@@ -40,12 +47,31 @@ const (
 	bytesPerStep    = 16 << 10
 )
 
+// ordinary is the largest batch that the kept connection's buffers hold.
+const ordinary = 1 << 20
+
 // dial opens a connection whose buffers hold a batch of the given size. Without that the kernel answers EMSGSIZE.
-func (w *Writer) dial(size int) (*nftables.Conn, error) {
-	size = max(size, 1<<20)
-	return nftables.New(nftables.WithNetNSFd(w.config.NetNS), nftables.WithSockOptions(func(c *netlink.Conn) error {
+func (w *Writer) dial(size int, more ...nftables.ConnOption) (*nftables.Conn, error) {
+	size = max(size, ordinary)
+	return nftables.New(append(more, nftables.WithNetNSFd(w.config.NetNS), nftables.WithSockOptions(func(c *netlink.Conn) error {
 		return errors.Join(c.SetWriteBuffer(2*size), c.SetReadBuffer(2*size))
-	}))
+	}))...)
+}
+
+// Close closes the kept connection. The writer may be used again.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closeLocked()
+}
+
+func (w *Writer) closeLocked() error {
+	if w.conn == nil {
+		return nil
+	}
+	conn := w.conn
+	w.conn = nil
+	return conn.CloseLasting()
 }
 
 // Apply sends a transaction; on error the kernel has changed nothing.
@@ -62,20 +88,43 @@ func (w *Writer) Apply(tx *nft.Transaction) error {
 			size += bytesPerElement * len(s.Elements)
 		}
 	}
-	conn, err := w.dial(size)
-	if err != nil {
-		return fmt.Errorf("table %s: %w", tx.Table, err)
-	}
-	b := batch{conn: conn, table: &nftables.Table{Name: tx.Table, Family: nftables.TableFamily(tx.Family)}}
-	for i, s := range tx.Steps {
-		if err := b.step(s); err != nil {
-			return fmt.Errorf("table %s: step %d %T: %w", tx.Table, i, s, err)
-		}
-	}
-	if err := conn.Flush(); err != nil {
+	if err := w.send(tx, size); err != nil {
 		return fmt.Errorf("table %s: %w", tx.Table, translate(err))
 	}
 	return nil
+}
+
+// send runs a transaction over the kept connection, or over one of its own if the batch is large. After an error the kept one may
+// hold answers that nobody reads, so it is given up.
+func (w *Writer) send(tx *nft.Transaction, size int) (err error) {
+	if size > ordinary {
+		conn, err := w.dial(size)
+		if err != nil {
+			return err
+		}
+		return flush(conn, tx)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.conn == nil {
+		if w.conn, err = w.dial(ordinary, nftables.AsLasting()); err != nil {
+			return err
+		}
+	}
+	if err := flush(w.conn, tx); err != nil {
+		return errors.Join(err, w.closeLocked())
+	}
+	return nil
+}
+
+func flush(conn *nftables.Conn, tx *nft.Transaction) error {
+	b := batch{conn: conn, table: &nftables.Table{Name: tx.Table, Family: nftables.TableFamily(tx.Family)}}
+	for i, s := range tx.Steps {
+		if err := b.step(s); err != nil {
+			return fmt.Errorf("step %d %T: %w", i, s, err)
+		}
+	}
+	return conn.Flush()
 }
 
 // translate adds nft's sentinel errors to the kernel's.
@@ -304,6 +353,19 @@ func (w *Writer) Elements(family nft.Family, table string, shape *nft.Set) ([]nf
 		return nil, fmt.Errorf("table %s: %w", table, err)
 	}
 	b := batch{conn: conn, table: &nftables.Table{Name: table, Family: nftables.TableFamily(family)}}
+	// The library hides the kernel's error numbers from reads, so what is missing is found by listing.
+	if there, err := w.Exists(family, table); err != nil {
+		return nil, err
+	} else if !there {
+		return nil, fmt.Errorf("table %s: %w", table, nft.ErrNotFound)
+	}
+	sets, err := conn.GetSets(b.table)
+	if err != nil {
+		return nil, fmt.Errorf("list sets of table %s: %w", table, err)
+	}
+	if !slices.ContainsFunc(sets, func(s *nftables.Set) bool { return s.Name == shape.Name }) {
+		return nil, fmt.Errorf("set %s of table %s: %w", shape.Name, table, nft.ErrNotFound)
+	}
 	list, err := conn.GetSetElements(b.set(shape))
 	if err != nil {
 		return nil, fmt.Errorf("read set %s of table %s: %w", shape.Name, table, translate(err))

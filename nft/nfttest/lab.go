@@ -31,26 +31,26 @@ var (
 
 // Lab is the network. Its methods fail the test on errors.
 type Lab struct {
-	t      *testing.T
+	t      testing.TB
 	Node   *Space
 	Client *Space
 }
 
 // Space is one network namespace.
 type Space struct {
-	t *testing.T
+	t testing.TB
 	// NS is the open namespace, for nft/kernel's Config.
 	NS   netns.NsHandle
 	Addr netip.Addr
 }
 
 // New makes a lab, or skips the test where that needs root.
-func New(t *testing.T) *Lab {
+func New(t testing.TB) *Lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make network namespaces")
 	}
-	l := &Lab{t: t, Node: newSpace(t, NodeAddr), Client: newSpace(t, ClientAddr)}
+	l := &Lab{t: t, Node: NewSpace(t, NodeAddr), Client: NewSpace(t, ClientAddr)}
 	l.Node.Do(func() {
 		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
 		must(t, "add bridge", netlink.LinkAdd(bridge))
@@ -65,7 +65,7 @@ func New(t *testing.T) *Lab {
 // Pod adds a pod with an address inside 10.244.0.0/24.
 func (l *Lab) Pod(addr string) *Space {
 	l.t.Helper()
-	p := newSpace(l.t, netip.MustParseAddr(addr))
+	p := NewSpace(l.t, netip.MustParseAddr(addr))
 	l.join(p, "veth"+strings.ReplaceAll(addr[len("10.244.0."):], ".", ""), BridgeAddr, "br0")
 	return p
 }
@@ -96,7 +96,8 @@ func (l *Lab) join(s *Space, nodeIf string, gateway netip.Addr, bridge string) {
 	})
 }
 
-func newSpace(t *testing.T, addr netip.Addr) *Space {
+// NewSpace makes a namespace of its own with only lo.
+func NewSpace(t testing.TB, addr netip.Addr) *Space {
 	t.Helper()
 	s := &Space{t: t, Addr: addr}
 	done := make(chan error)
@@ -215,7 +216,7 @@ func reason(err error) string {
 	switch {
 	case os.IsTimeout(err):
 		return "timeout"
-	case strings.Contains(text, "refused"):
+	case strings.Contains(text, "refused"), strings.Contains(text, "not permitted"): // EPERM is how a local sender of UDP learns it
 		return "refused"
 	case strings.Contains(text, "unreachable"), strings.Contains(text, "no route"):
 		return "unreachable"
@@ -223,19 +224,19 @@ func reason(err error) string {
 	return text
 }
 
-func assign(t *testing.T, link netlink.Link, addr netip.Addr, bits int) {
+func assign(t testing.TB, link netlink.Link, addr netip.Addr, bits int) {
 	t.Helper()
 	must(t, "set up", netlink.LinkSetUp(link))
 	ipnet := &net.IPNet{IP: net.IP(addr.AsSlice()), Mask: net.CIDRMask(bits, addr.BitLen())}
 	must(t, "assign address", netlink.AddrAdd(link, &netlink.Addr{IPNet: ipnet}))
 }
 
-func write(t *testing.T, path, value string) {
+func write(t testing.TB, path, value string) {
 	t.Helper()
 	must(t, "write sysctl", os.WriteFile(path, []byte(value), 0o644))
 }
 
-func must(t *testing.T, what string, err error) {
+func must(t testing.TB, what string, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)

@@ -178,17 +178,6 @@ func (c *Core) touch(name types.NamespacedName) *service {
 // Pending reports whether a Flush would look at anything.
 func (c *Core) Pending() bool { return len(c.dirty) > 0 }
 
-// Services returns how many Services and Service ports have rules.
-func (c *Core) Services() (services, ports int) {
-	for _, s := range c.services {
-		if len(s.made.ids) > 0 {
-			services++
-			ports += len(s.made.ids)
-		}
-	}
-	return services, ports
-}
-
 // Flush compiles what changed since the last Flush and returns the transaction that brings the table up to date. The table is
 // expected to be what the earlier transactions made; when one failed, replace it by Table.
 func (c *Core) Flush() Change {

@@ -1,0 +1,48 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/kinds"
+)
+
+// Selections that leave other proxies' and headless objects at the API server.
+const (
+	ownServices = "!service.kubernetes.io/service-proxy-name"
+	ownSlices   = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"
+)
+
+// Follow feeds the proxy from informers and returns when it has seen all that exists; the informers are run by the caller. Call it
+// beside Run.
+func (p *Proxy) Follow(ctx context.Context, informers *client.Informers) error {
+	services := client.InformerFor[*corev1.Service](informers, client.Selection{LabelSelector: ownServices})
+	slices := client.InformerFor[*discoveryv1.EndpointSlice](informers, client.Selection{LabelSelector: ownSlices})
+	node := client.InformerFor[*corev1.Node](informers, client.Selection{FieldSelector: "metadata.name=" + p.config.Rules.Node})
+	follow(p, services)
+	follow(p, slices)
+	follow(p, node)
+	for _, synced := range []<-chan struct{}{services.Synced(), slices.Synced(), node.Synced()} {
+		select {
+		case <-synced:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	p.Synced()
+	return nil
+}
+
+func follow[T kinds.Object](p *Proxy, f *client.Informer[T]) {
+	f.Handle(client.Handler[T]{
+		Add:    func(obj T) { p.Upsert(obj) },
+		Update: func(_, obj T) { p.Upsert(obj) },
+		Delete: func(obj T) { p.Delete(obj) },
+	})
+}
