@@ -94,6 +94,9 @@ type Request struct {
 	User string
 	// Groups are the requesting user's groups.
 	Groups []string
+	// UID and Extra are the rest of who asks.
+	UID   string
+	Extra map[string][]string
 	// DryRun is set when nothing will be stored.
 	DryRun bool
 	// Subresource is the subresource addressed, or empty.

@@ -1,0 +1,69 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package admissionregistration describes the kinds of the admissionregistration.k8s.io API group: who else may change or
+// refuse what clients write.
+package admissionregistration
+
+import (
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"kogge.dev/kogge/kinds"
+)
+
+// Kinds lists the group's kinds in the order of discovery.
+func Kinds() []*kinds.Kind {
+	return []*kinds.Kind{
+		mutatingPolicy(), mutatingPolicyBinding(), mutatingWebhooks(),
+		validatingPolicy(), validatingPolicyBinding(), validatingWebhooks(),
+	}
+}
+
+// version is the only one that is served and stored.
+var version = admissionregistrationv1.SchemeGroupVersion
+
+// extensions is the category of what extends the API.
+func extensions() []string { return []string{"api-extensions"} }
+
+// fill points *p at value when it points nowhere.
+func fill[T any](p **T, value T) {
+	if *p == nil {
+		*p = &value
+	}
+}
+
+// Defaults of webhooks.
+const (
+	defaultTimeout = 10 // seconds
+	defaultPort    = 443
+)
+
+func defaultRules(rules []admissionregistrationv1.RuleWithOperations) {
+	for i := range rules {
+		fill(&rules[i].Scope, admissionregistrationv1.AllScopes)
+	}
+}
+
+func defaultClient(c *admissionregistrationv1.WebhookClientConfig) {
+	if c.Service != nil {
+		fill(&c.Service.Port, defaultPort)
+	}
+}
+
+func defaultMatch(m *admissionregistrationv1.MatchResources) {
+	if m == nil {
+		return
+	}
+	fill(&m.MatchPolicy, admissionregistrationv1.Equivalent)
+	fill(&m.NamespaceSelector, metav1.LabelSelector{})
+	fill(&m.ObjectSelector, metav1.LabelSelector{})
+	defaultNamedRules(m.ResourceRules)
+	defaultNamedRules(m.ExcludeResourceRules)
+}
+
+func defaultNamedRules(rules []admissionregistrationv1.NamedRuleWithOperations) {
+	for i := range rules {
+		fill(&rules[i].Scope, admissionregistrationv1.AllScopes)
+	}
+}

@@ -1,0 +1,190 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package admissionregistration
+
+import (
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/table"
+)
+
+func paramKind(k *admissionregistrationv1.ParamKind) string {
+	if k == nil {
+		return table.Unset
+	}
+	return k.APIVersion + "/" + k.Kind
+}
+
+func policyColumns(count, description string) []metav1.TableColumnDefinition {
+	return []metav1.TableColumnDefinition{
+		table.Name(),
+		table.Number(count, description),
+		table.Text("ParamKind", "ParamKind specifies the kind of resources used to parameterize this policy"),
+		table.Age(),
+	}
+}
+
+func mutatingPolicy() *kinds.Kind {
+	return kinds.Define(kinds.Kind{
+		Resource:              "mutatingadmissionpolicies",
+		Singular:              "mutatingadmissionpolicy",
+		Categories:            extensions(),
+		ConditionalUpdateOnly: true,
+		Storage:               kinds.Storage{Prefix: "mutatingadmissionpolicies"},
+	}, version.WithKind("MutatingAdmissionPolicy"),
+		func() *admissionregistrationv1.MutatingAdmissionPolicy {
+			return &admissionregistrationv1.MutatingAdmissionPolicy{}
+		},
+		func() runtime.Object { return &admissionregistrationv1.MutatingAdmissionPolicyList{} },
+		kinds.Strategy[*admissionregistrationv1.MutatingAdmissionPolicy]{
+			Default: func(p *admissionregistrationv1.MutatingAdmissionPolicy) {
+				fill(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
+				defaultMatch(p.Spec.MatchConstraints)
+			},
+			PrepareCreate: func(_ kinds.Request, p *admissionregistrationv1.MutatingAdmissionPolicy) { p.Generation = 1 },
+			PrepareUpdate: func(_ kinds.Request, new, old *admissionregistrationv1.MutatingAdmissionPolicy) {
+				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
+			},
+			Validate:       validateMutatingPolicy,
+			ValidateUpdate: validateMutatingPolicyUpdate,
+			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.MutatingAdmissionPolicy) []string {
+				return warnSuffix(new.Name)
+			},
+			Columns: policyColumns("Mutations", "Mutation indicates the number of mutations rules defined in this configuration"),
+			Row: func(p *admissionregistrationv1.MutatingAdmissionPolicy, now time.Time) []any {
+				return []any{p.Name, int64(len(p.Spec.Mutations)), paramKind(p.Spec.ParamKind), table.Since(p.CreationTimestamp, now)}
+			},
+		})
+}
+
+func validatingPolicy() *kinds.Kind {
+	return kinds.Define(kinds.Kind{
+		Resource:              "validatingadmissionpolicies",
+		Singular:              "validatingadmissionpolicy",
+		Categories:            extensions(),
+		ConditionalUpdateOnly: true,
+		Storage:               kinds.Storage{Prefix: "validatingadmissionpolicies"},
+		Subresources: []kinds.Subresource{
+			kinds.Status(func(_ kinds.Request, new, old *admissionregistrationv1.ValidatingAdmissionPolicy) {
+				new.Spec = old.Spec
+				metav1.ResetObjectMetaForStatus(&new.ObjectMeta, &old.ObjectMeta)
+			}, validateValidatingPolicyStatus),
+		},
+	}, version.WithKind("ValidatingAdmissionPolicy"),
+		func() *admissionregistrationv1.ValidatingAdmissionPolicy {
+			return &admissionregistrationv1.ValidatingAdmissionPolicy{}
+		},
+		func() runtime.Object { return &admissionregistrationv1.ValidatingAdmissionPolicyList{} },
+		kinds.Strategy[*admissionregistrationv1.ValidatingAdmissionPolicy]{
+			Default: func(p *admissionregistrationv1.ValidatingAdmissionPolicy) {
+				fill(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
+				defaultMatch(p.Spec.MatchConstraints)
+			},
+			PrepareCreate: func(_ kinds.Request, p *admissionregistrationv1.ValidatingAdmissionPolicy) {
+				p.Status = admissionregistrationv1.ValidatingAdmissionPolicyStatus{}
+				p.Generation = 1
+			},
+			PrepareUpdate: func(_ kinds.Request, new, old *admissionregistrationv1.ValidatingAdmissionPolicy) {
+				new.Status = old.Status
+				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
+			},
+			Validate:       validateValidatingPolicy,
+			ValidateUpdate: validateValidatingPolicyUpdate,
+			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.ValidatingAdmissionPolicy) []string {
+				return warnSuffix(new.Name)
+			},
+			Columns: policyColumns("Validations", "Validations indicates the number of validation rules defined in this configuration"),
+			Row: func(p *admissionregistrationv1.ValidatingAdmissionPolicy, now time.Time) []any {
+				return []any{p.Name, int64(len(p.Spec.Validations)), paramKind(p.Spec.ParamKind), table.Since(p.CreationTimestamp, now)}
+			},
+		})
+}
+
+func bindingColumns() []metav1.TableColumnDefinition {
+	return []metav1.TableColumnDefinition{
+		table.Name(),
+		table.Text("PolicyName", "PolicyName indicates the policy definition which the policy binding binded to"),
+		table.Text("ParamRef", "ParamRef indicates the param resource which sets the configuration param"),
+		table.Age(),
+	}
+}
+
+func paramRef(ref *admissionregistrationv1.ParamRef) string {
+	switch {
+	case ref == nil:
+		return table.Unset
+	case ref.Name != "" && ref.Namespace != "":
+		return ref.Namespace + "/" + ref.Name
+	case ref.Name != "":
+		return "*/" + ref.Name
+	case ref.Selector != nil:
+		return ref.Selector.String()
+	}
+	return table.Unset
+}
+
+func mutatingPolicyBinding() *kinds.Kind {
+	return kinds.Define(kinds.Kind{
+		Resource:              "mutatingadmissionpolicybindings",
+		Singular:              "mutatingadmissionpolicybinding",
+		Categories:            extensions(),
+		ConditionalUpdateOnly: true,
+		Storage:               kinds.Storage{Prefix: "mutatingadmissionpolicybindings"},
+	}, version.WithKind("MutatingAdmissionPolicyBinding"),
+		func() *admissionregistrationv1.MutatingAdmissionPolicyBinding {
+			return &admissionregistrationv1.MutatingAdmissionPolicyBinding{}
+		},
+		func() runtime.Object { return &admissionregistrationv1.MutatingAdmissionPolicyBindingList{} },
+		kinds.Strategy[*admissionregistrationv1.MutatingAdmissionPolicyBinding]{
+			Default:       func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) { defaultMatch(b.Spec.MatchResources) },
+			PrepareCreate: func(_ kinds.Request, b *admissionregistrationv1.MutatingAdmissionPolicyBinding) { b.Generation = 1 },
+			PrepareUpdate: func(_ kinds.Request, new, old *admissionregistrationv1.MutatingAdmissionPolicyBinding) {
+				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
+			},
+			Validate:       validateMutatingBinding,
+			ValidateUpdate: validateMutatingBindingUpdate,
+			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.MutatingAdmissionPolicyBinding) []string {
+				return warnSuffix(new.Name)
+			},
+			Columns: bindingColumns(),
+			Row: func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding, now time.Time) []any {
+				return []any{b.Name, b.Spec.PolicyName, paramRef(b.Spec.ParamRef), table.Since(b.CreationTimestamp, now)}
+			},
+		})
+}
+
+func validatingPolicyBinding() *kinds.Kind {
+	return kinds.Define(kinds.Kind{
+		Resource:              "validatingadmissionpolicybindings",
+		Singular:              "validatingadmissionpolicybinding",
+		Categories:            extensions(),
+		ConditionalUpdateOnly: true,
+		Storage:               kinds.Storage{Prefix: "validatingadmissionpolicybindings"},
+	}, version.WithKind("ValidatingAdmissionPolicyBinding"),
+		func() *admissionregistrationv1.ValidatingAdmissionPolicyBinding {
+			return &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}
+		},
+		func() runtime.Object { return &admissionregistrationv1.ValidatingAdmissionPolicyBindingList{} },
+		kinds.Strategy[*admissionregistrationv1.ValidatingAdmissionPolicyBinding]{
+			Default:       func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) { defaultMatch(b.Spec.MatchResources) },
+			PrepareCreate: func(_ kinds.Request, b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) { b.Generation = 1 },
+			PrepareUpdate: func(_ kinds.Request, new, old *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
+				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
+			},
+			Validate:       validateValidatingBinding,
+			ValidateUpdate: validateValidatingBindingUpdate,
+			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.ValidatingAdmissionPolicyBinding) []string {
+				return warnSuffix(new.Name)
+			},
+			Columns: bindingColumns(),
+			Row: func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding, now time.Time) []any {
+				return []any{b.Name, b.Spec.PolicyName, paramRef(b.Spec.ParamRef), table.Since(b.CreationTimestamp, now)}
+			},
+		})
+}

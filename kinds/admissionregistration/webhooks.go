@@ -1,0 +1,115 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package admissionregistration
+
+import (
+	"reflect"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/table"
+)
+
+func webhookColumns() []metav1.TableColumnDefinition {
+	return []metav1.TableColumnDefinition{
+		table.Name(), table.Number("Webhooks", "Webhooks indicates the number of webhooks registered in this configuration"), table.Age(),
+	}
+}
+
+func mutatingWebhooks() *kinds.Kind {
+	return kinds.Define(kinds.Kind{
+		Resource:              "mutatingwebhookconfigurations",
+		Singular:              "mutatingwebhookconfiguration",
+		Categories:            extensions(),
+		ConditionalUpdateOnly: true,
+		Storage:               kinds.Storage{Prefix: "mutatingwebhookconfigurations"},
+	}, version.WithKind("MutatingWebhookConfiguration"),
+		func() *admissionregistrationv1.MutatingWebhookConfiguration {
+			return &admissionregistrationv1.MutatingWebhookConfiguration{}
+		},
+		func() runtime.Object { return &admissionregistrationv1.MutatingWebhookConfigurationList{} },
+		kinds.Strategy[*admissionregistrationv1.MutatingWebhookConfiguration]{
+			Default:       defaultMutatingWebhooks,
+			PrepareCreate: func(_ kinds.Request, c *admissionregistrationv1.MutatingWebhookConfiguration) { c.Generation = 1 },
+			PrepareUpdate: func(_ kinds.Request, new, old *admissionregistrationv1.MutatingWebhookConfiguration) {
+				new.Generation = old.Generation
+				if !reflect.DeepEqual(new.Webhooks, old.Webhooks) {
+					new.Generation++
+				}
+			},
+			Validate:       validateMutatingWebhooks,
+			ValidateUpdate: validateMutatingWebhooksUpdate,
+			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.MutatingWebhookConfiguration) []string {
+				return warnSuffix(new.Name)
+			},
+			Columns: webhookColumns(),
+			Row: func(c *admissionregistrationv1.MutatingWebhookConfiguration, now time.Time) []any {
+				return []any{c.Name, int64(len(c.Webhooks)), table.Since(c.CreationTimestamp, now)}
+			},
+		})
+}
+
+func defaultMutatingWebhooks(c *admissionregistrationv1.MutatingWebhookConfiguration) {
+	for i := range c.Webhooks {
+		w := &c.Webhooks[i]
+		fill(&w.FailurePolicy, admissionregistrationv1.Fail)
+		fill(&w.MatchPolicy, admissionregistrationv1.Equivalent)
+		fill(&w.NamespaceSelector, metav1.LabelSelector{})
+		fill(&w.ObjectSelector, metav1.LabelSelector{})
+		fill(&w.TimeoutSeconds, defaultTimeout)
+		fill(&w.ReinvocationPolicy, admissionregistrationv1.NeverReinvocationPolicy)
+		defaultClient(&w.ClientConfig)
+		defaultRules(w.Rules)
+	}
+}
+
+func validatingWebhooks() *kinds.Kind {
+	return kinds.Define(kinds.Kind{
+		Resource:              "validatingwebhookconfigurations",
+		Singular:              "validatingwebhookconfiguration",
+		Categories:            extensions(),
+		ConditionalUpdateOnly: true,
+		Storage:               kinds.Storage{Prefix: "validatingwebhookconfigurations"},
+	}, version.WithKind("ValidatingWebhookConfiguration"),
+		func() *admissionregistrationv1.ValidatingWebhookConfiguration {
+			return &admissionregistrationv1.ValidatingWebhookConfiguration{}
+		},
+		func() runtime.Object { return &admissionregistrationv1.ValidatingWebhookConfigurationList{} },
+		kinds.Strategy[*admissionregistrationv1.ValidatingWebhookConfiguration]{
+			Default:       defaultValidatingWebhooks,
+			PrepareCreate: func(_ kinds.Request, c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Generation = 1 },
+			PrepareUpdate: func(_ kinds.Request, new, old *admissionregistrationv1.ValidatingWebhookConfiguration) {
+				new.Generation = old.Generation
+				if !reflect.DeepEqual(new.Webhooks, old.Webhooks) {
+					new.Generation++
+				}
+			},
+			Validate:       validateValidatingWebhooks,
+			ValidateUpdate: validateValidatingWebhooksUpdate,
+			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
+				return warnSuffix(new.Name)
+			},
+			Columns: webhookColumns(),
+			Row: func(c *admissionregistrationv1.ValidatingWebhookConfiguration, now time.Time) []any {
+				return []any{c.Name, int64(len(c.Webhooks)), table.Since(c.CreationTimestamp, now)}
+			},
+		})
+}
+
+func defaultValidatingWebhooks(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
+	for i := range c.Webhooks {
+		w := &c.Webhooks[i]
+		fill(&w.FailurePolicy, admissionregistrationv1.Fail)
+		fill(&w.MatchPolicy, admissionregistrationv1.Equivalent)
+		fill(&w.NamespaceSelector, metav1.LabelSelector{})
+		fill(&w.ObjectSelector, metav1.LabelSelector{})
+		fill(&w.TimeoutSeconds, defaultTimeout)
+		defaultClient(&w.ClientConfig)
+		defaultRules(w.Rules)
+	}
+}
