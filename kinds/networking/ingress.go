@@ -18,7 +18,9 @@ import (
 
 func ingress() *kinds.Kind {
 	status := kinds.Status(func(_ kinds.Request, new, old *networkingv1.Ingress) { new.Spec = old.Spec }, validateIngressStatus)
-	status.Warn = func(_ kinds.Request, new, _ kinds.Object) []string { return warnIngressStatus(new.(*networkingv1.Ingress)) }
+	status.Warn = func(_ kinds.Request, new, _ kinds.Object) []string {
+		return warnIngressStatus(new.(*networkingv1.Ingress))
+	}
 	return kinds.Define(kinds.Kind{
 		Resource:     "ingresses",
 		Singular:     "ingress",

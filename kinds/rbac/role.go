@@ -44,7 +44,9 @@ func clusterRole() *kinds.Kind {
 		func() *rbacv1.ClusterRole { return &rbacv1.ClusterRole{} },
 		func() runtime.Object { return &rbacv1.ClusterRoleList{} },
 		kinds.Strategy[*rbacv1.ClusterRole]{
-			Validate:       func(req kinds.Request, r *rbacv1.ClusterRole) field.ErrorList { return validateClusterRole(req, r, nil) },
+			Validate: func(req kinds.Request, r *rbacv1.ClusterRole) field.ErrorList {
+				return validateClusterRole(req, r, nil)
+			},
 			ValidateUpdate: validateClusterRole,
 			Columns:        table.CreatedColumns(),
 			Row:            table.CreatedRow[*rbacv1.ClusterRole],
