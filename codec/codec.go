@@ -7,6 +7,7 @@ package codec
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -256,4 +257,40 @@ func Status(status *metav1.Status, format Format) []byte {
 		return []byte(err.Error())
 	}
 	return data
+}
+
+// Raw marshals a protobuf message without the envelope.
+func Raw(obj runtime.Object) ([]byte, error) {
+	m, ok := obj.(message)
+	if !ok {
+		return nil, fmt.Errorf("%T: %w", obj, ErrNoProtobuf)
+	}
+	return m.Marshal()
+}
+
+// Wrap puts raw protobuf parts, one after the other, into the envelope.
+func Wrap(gvk schema.GroupVersionKind, parts ...[]byte) []byte {
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	api, kind := gvk.GroupVersion().String(), gvk.Kind
+	out := make([]byte, 0, len(magic)+size+len(api)+len(kind)+32)
+	out = append(out, magic...)
+	meta := AppendBytes(AppendBytes(nil, 1, []byte(api)), 2, []byte(kind))
+	out = AppendBytes(out, 1, meta)
+	out = append(out, 2<<3|2)
+	out = binary.AppendUvarint(out, uint64(size))
+	for _, p := range parts {
+		out = append(out, p...)
+	}
+	// Content encoding and content type, both empty.
+	return append(out, 3<<3|2, 0, 4<<3|2, 0)
+}
+
+// AppendBytes appends a length-delimited protobuf field.
+func AppendBytes(to []byte, field int, data []byte) []byte {
+	to = binary.AppendUvarint(to, uint64(field)<<3|2)
+	to = binary.AppendUvarint(to, uint64(len(data)))
+	return append(to, data...)
 }

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	builderutil "k8s.io/kube-openapi/pkg/builder3/util"
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kube-openapi/pkg/util"
 	"k8s.io/kube-openapi/pkg/validation/spec"
@@ -67,7 +68,7 @@ func run() error {
 			doc.V2[name] = withKinds(v2, kinds[name])
 			delete(s.Extensions, common.ExtensionV2Schema)
 		}
-		doc.Schemas[name] = withKinds(s, kinds[name])
+		doc.Schemas[name] = withKinds(*builderutil.WrapRefs(&s), kinds[name])
 	}
 	return json.NewEncoder(os.Stdout).Encode(doc)
 }

@@ -1,0 +1,346 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"kogge.dev/kogge/apiserver/audit"
+	"kogge.dev/kogge/apiserver/authz"
+	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/apiserver/rest"
+)
+
+// errUnauthorized is what requests without a known user get.
+var errUnauthorized = &apierrors.StatusError{ErrStatus: metav1.Status{
+	Status: metav1.StatusFailure, Code: http.StatusUnauthorized, Reason: metav1.StatusReasonUnauthorized, Message: "Unauthorized",
+}}
+
+// chain builds the request path; the first filter is the outermost.
+func (s *Server) chain(last http.Handler) http.Handler {
+	h := s.withAuthorization(last)
+	if s.parts.Fairness != nil {
+		h = s.parts.Fairness(h)
+	} else {
+		h = s.withLimit(h)
+	}
+	h = s.withImpersonation(h)
+	h = s.withAuthentication(h)
+	return s.withState(h)
+}
+
+// withState parses the request, gives it its State, records and measures it, and turns panics into errors.
+func (s *Server) withState(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info, ok := parseRequest(r.Method, r.URL)
+		state := &request.State{Info: info.Info, Received: time.Now(), AuditID: r.Header.Get("Audit-ID"), UserAgent: r.UserAgent(), SourceIPs: sourceIPs(r)}
+		if state.AuditID == "" {
+			state.AuditID = uuid.NewString()
+		}
+		rec := &recorder{ResponseWriter: w}
+		rec.Header().Set("Audit-Id", state.AuditID)
+		rec.Header().Set("Cache-Control", "no-cache, private")
+		ctx := context.WithValue(request.With(r.Context(), state), parsedKey{}, &info)
+		r = r.WithContext(ctx)
+		done := s.metrics.begin(&info)
+		defer func() {
+			if v := recover(); v != nil {
+				if v == http.ErrAbortHandler {
+					panic(v)
+				}
+				s.log.Error("request panicked", "panic", fmt.Sprint(v), "path", r.URL.Path, "stack", string(debug.Stack()))
+				if !rec.wrote {
+					s.fail(rec, r, apierrors.NewInternalError(fmt.Errorf("This request caused apiserver to panic. Look in the logs for details."))) //nolint:staticcheck // Upstream's words.
+				}
+			}
+			done(rec.code())
+			s.record(ctx, audit.Record{State: state, Code: rec.code(), Latency: time.Since(state.Received)})
+		}()
+		if !ok {
+			s.fail(rec, r, apierrors.NewBadRequest(fmt.Sprintf("unable to determine kind and namespace from url, %v", r.URL)))
+			return
+		}
+		next.ServeHTTP(rec, r)
+	})
+}
+
+type parsedKey struct{}
+
+func infoOf(ctx context.Context) *parsed {
+	p, _ := ctx.Value(parsedKey{}).(*parsed)
+	return p
+}
+
+func (s *Server) record(ctx context.Context, r audit.Record) {
+	if s.cfg.Audit != nil {
+		s.cfg.Audit(ctx, r)
+	}
+}
+
+func sourceIPs(r *http.Request) []string {
+	var out []string
+	for part := range strings.SplitSeq(r.Header.Get("X-Forwarded-For"), ",") {
+		if ip := net.ParseIP(strings.TrimSpace(part)); ip != nil {
+			out = append(out, ip.String())
+		}
+	}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil && !slices.Contains(out, host) {
+		out = append(out, host)
+	}
+	return out
+}
+
+// withAuthentication finds the user.
+func (s *Server) withAuthentication(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, err := s.authenticate(r)
+		if err != nil {
+			s.metrics.authentication("failure")
+			s.log.Debug("authentication failed", "path", r.URL.Path, "err", err)
+			s.fail(w, r, errUnauthorized)
+			return
+		}
+		s.metrics.authentication("success")
+		request.From(r.Context()).User = *user
+		r.Header.Del("Authorization")
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) authenticate(r *http.Request) (*request.User, error) {
+	for _, a := range s.parts.Authenticators {
+		user, ok, err := a.Authenticate(r)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			return withAuthenticated(user), nil
+		}
+	}
+	if s.parts.Anonymous != nil && !s.parts.Anonymous(r.URL.Path) {
+		return nil, errUnauthorized
+	}
+	return &request.User{Name: request.Anonymous, Groups: []string{request.GroupUnauthenticated}}, nil
+}
+
+func withAuthenticated(u *request.User) *request.User {
+	if u.Name == request.Anonymous || slices.Contains(u.Groups, request.GroupAuthenticated) || slices.Contains(u.Groups, request.GroupUnauthenticated) {
+		return u
+	}
+	out := *u
+	out.Groups = append(slices.Clone(u.Groups), request.GroupAuthenticated)
+	return &out
+}
+
+// withLimit bounds the requests in flight; streams don't count.
+func (s *Server) withLimit(next http.Handler) http.Handler {
+	reads, writes := make(chan struct{}, s.cfg.MaxReads), make(chan struct{}, s.cfg.MaxWrites)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		state := request.From(r.Context())
+		if longRunning(infoOf(r.Context())) || slices.Contains(state.User.Groups, request.GroupMasters) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		slots := writes
+		if slices.Contains([]string{"get", "list"}, state.Info.Verb) {
+			slots = reads
+		}
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+			next.ServeHTTP(w, r)
+		default:
+			w.Header().Set("Retry-After", "1")
+			s.fail(w, r, apierrors.NewTooManyRequests("Too many requests, please try again later.", 1))
+		}
+	})
+}
+
+// longRunning tells watches and streams, which have no deadline.
+func longRunning(p *parsed) bool {
+	if p == nil {
+		return false
+	}
+	return p.Verb == "watch" || p.Verb == "proxy" ||
+		slices.Contains([]string{"attach", "exec", "proxy", "log", "portforward"}, p.Subresource) || strings.HasPrefix(p.Path, "/debug/pprof")
+}
+
+// withAuthorization asks the authorizer.
+func (s *Server) withAuthorization(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		state := request.From(r.Context())
+		if err := s.authorize(r.Context(), attributesOf(state)); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func attributesOf(state *request.State) *authz.Attributes {
+	i := &state.Info
+	a := &authz.Attributes{
+		User: state.User, ResourceRequest: i.IsResource, Verb: i.Verb, APIGroup: i.Group, APIVersion: i.Version, Resource: i.Resource,
+		Subresource: i.Subresource, Namespace: i.Namespace, Name: i.Name, Path: i.Path,
+	}
+	if i.FieldSelector != "" {
+		if sel, err := fields.ParseSelector(i.FieldSelector); err == nil {
+			a.FieldSelector = sel.Requirements()
+		}
+	}
+	if i.LabelSelector != "" {
+		if sel, err := labels.Parse(i.LabelSelector); err == nil {
+			a.LabelSelector, _ = sel.Requirements()
+		}
+	}
+	return a
+}
+
+// authorize returns nil or the error to answer with.
+func (s *Server) authorize(ctx context.Context, a *authz.Attributes) error {
+	decision, reason, err := s.parts.Authorizer.Authorize(ctx, a)
+	if state := request.From(ctx); state != nil {
+		word := "forbid"
+		if decision == authz.Allow {
+			word = "allow"
+		}
+		state.Annotate("authorization.k8s.io/decision", word)
+		state.Annotate("authorization.k8s.io/reason", reason)
+	}
+	switch {
+	case decision == authz.Allow:
+		return nil
+	case err != nil:
+		return apierrors.NewInternalError(err)
+	default:
+		return rest.Forbidden(a, reason)
+	}
+}
+
+// withImpersonation lets a user act as another where the authorizer allows it.
+func (s *Server) withImpersonation(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		state := request.From(r.Context())
+		as, err := s.impersonated(r.Context(), state.User, r.Header)
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		if as != nil {
+			state.Annotate("impersonator.kogge.dev/user", state.User.Name)
+			state.User = *as
+			for key := range r.Header {
+				if strings.HasPrefix(key, "Impersonate-") {
+					r.Header.Del(key)
+				}
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+const extraPrefix = "Impersonate-Extra-"
+
+// impersonated returns the user that the headers ask for, nil when they ask for none.
+func (s *Server) impersonated(ctx context.Context, by request.User, h http.Header) (*request.User, error) {
+	name, uid, groups := h.Get("Impersonate-User"), h.Get("Impersonate-Uid"), h.Values("Impersonate-Group")
+	extra := map[string][]string{}
+	for key, values := range h {
+		if strings.HasPrefix(key, extraPrefix) && len(key) > len(extraPrefix) {
+			unescaped, err := url.PathUnescape(strings.ToLower(key[len(extraPrefix):]))
+			if err != nil {
+				unescaped = strings.ToLower(key[len(textproto.CanonicalMIMEHeaderKey(extraPrefix)):])
+			}
+			extra[unescaped] = append(extra[unescaped], values...)
+		}
+	}
+	if name == "" {
+		if uid != "" || len(groups) > 0 || len(extra) > 0 {
+			return nil, apierrors.NewInternalError(fmt.Errorf("requested %d groups, uid %q and %d extras without impersonating a user name", len(groups), uid, len(extra)))
+		}
+		return nil, nil //nolint:nilnil // Nobody is a fine answer.
+	}
+	as := &request.User{Name: name, UID: uid, Groups: groups, Extra: extra}
+	if err := s.mayImpersonate(ctx, by, as); err != nil {
+		return nil, err
+	}
+	if len(extra) == 0 {
+		as.Extra = nil
+	}
+	if ns, account, ok := serviceAccount(name); ok && len(groups) == 0 {
+		_ = account
+		as.Groups = []string{request.GroupServiceAccounts, request.GroupServiceAccounts + ":" + ns}
+	}
+	if name == request.Anonymous {
+		if !slices.Contains(as.Groups, request.GroupUnauthenticated) {
+			as.Groups = append(slices.Clone(as.Groups), request.GroupUnauthenticated)
+		}
+		return as, nil
+	}
+	return withAuthenticated(as), nil
+}
+
+func serviceAccount(name string) (namespace, account string, ok bool) {
+	rest, found := strings.CutPrefix(name, request.ServiceAccountPrefix)
+	if !found {
+		return "", "", false
+	}
+	namespace, account, ok = strings.Cut(rest, ":")
+	return namespace, account, ok
+}
+
+// mayImpersonate asks for each part of the identity.
+func (s *Server) mayImpersonate(ctx context.Context, by request.User, as *request.User) error {
+	ask := func(group, resource, subresource, namespace, name string) error {
+		a := &authz.Attributes{
+			User: by, ResourceRequest: true, Verb: "impersonate", APIGroup: group, APIVersion: "v1", Resource: resource,
+			Subresource: subresource, Namespace: namespace, Name: name,
+		}
+		decision, reason, err := s.parts.Authorizer.Authorize(ctx, a)
+		if decision == authz.Allow {
+			return nil
+		}
+		if err != nil {
+			reason = err.Error()
+		}
+		return rest.Forbidden(a, reason)
+	}
+	var err error
+	if ns, account, ok := serviceAccount(as.Name); ok {
+		err = ask("", "serviceaccounts", "", ns, account)
+	} else {
+		err = ask("", "users", "", "", as.Name)
+	}
+	for _, g := range as.Groups {
+		if err == nil {
+			err = ask("", "groups", "", "", g)
+		}
+	}
+	if as.UID != "" && err == nil {
+		err = ask("authentication.k8s.io", "uids", "", "", as.UID)
+	}
+	for key, values := range as.Extra {
+		for _, v := range values {
+			if err == nil {
+				err = ask("authentication.k8s.io", "userextras", key, "", v)
+			}
+		}
+	}
+	return err
+}

@@ -1,0 +1,292 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+
+	"kogge.dev/kogge/apiserver/audit"
+	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/apiserver/rest"
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/codec"
+	"kogge.dev/kogge/store/cache"
+)
+
+// Client returns a backend for components of this process. Its requests carry user, and skip the socket, encoding and authentication, but
+// neither authorization nor admission nor audit. Objects that it returns are decoded from stored bytes and shared with the watch cache.
+func (s *Server) Client(user request.User) client.Backend {
+	return &local{server: s, user: *withAuthenticated(&user), agent: agentOf(user.Name)}
+}
+
+// agentOf names the program that a component is, for field managers and logs: the last part of its user name.
+func agentOf(name string) string {
+	if i := strings.LastIndexByte(name, ':'); i >= 0 {
+		return name[i+1:]
+	}
+	return name
+}
+
+type local struct {
+	server *Server
+	user   request.User
+	agent  string
+}
+
+var _ client.Backend = (*local)(nil)
+
+// begin makes the state of a request and authorizes it.
+func (l *local) begin(ctx context.Context, req *client.Request) (context.Context, *request.State, *rest.Call, error) {
+	state := &request.State{User: l.user, Received: time.Now(), AuditID: uuid.NewString(), UserAgent: l.agent}
+	state.Info = request.Info{
+		IsResource: true, Verb: string(req.Verb), GroupVersionResource: req.Resource, Namespace: req.Namespace, Name: req.Name, Subresource: req.Subresource,
+	}
+	if req.ListOptions != nil {
+		state.Info.FieldSelector, state.Info.LabelSelector = req.ListOptions.FieldSelector, req.ListOptions.LabelSelector
+	}
+	ctx = request.With(ctx, state)
+	t := l.server.engine.Lookup(req.Resource)
+	if t == nil {
+		return ctx, state, nil, apierrors.NewGenericServerResponse(http.StatusNotFound, string(req.Verb), req.Resource.GroupResource(), req.Name, "404 page not found", 0, true)
+	}
+	if isNamespaces(t) && req.Name != "" {
+		state.Info.Namespace = req.Name // As the URL's form says for namespaces.
+	}
+	if t.Kind.Namespaced && req.Namespace == "" && req.Verb != client.List && req.Verb != client.Watch {
+		return ctx, state, nil, apierrors.NewBadRequest("an empty namespace may not be set when a resource name may be provided")
+	}
+	if needsName(req) && req.Name == "" {
+		return ctx, state, nil, apierrors.NewBadRequest("resource name may not be empty")
+	}
+	if err := l.server.authorize(ctx, attributesOf(state)); err != nil {
+		return ctx, state, nil, err
+	}
+	p := &parsed{Info: state.Info}
+	if !allows(t, p) {
+		return ctx, state, nil, methodNotAllowed(t, p)
+	}
+	return ctx, state, &rest.Call{
+		Verb: req.Verb, Target: t, Subresource: req.Subresource, Namespace: req.Namespace, Name: req.Name,
+		PatchType: req.PatchType, Patch: req.Patch, List: req.ListOptions, Get: req.GetOptions, Create: req.CreateOptions,
+		Update: req.UpdateOptions, Change: req.PatchOptions, Delete: req.DeleteOptions,
+	}, nil
+}
+
+func needsName(req *client.Request) bool {
+	switch req.Verb {
+	case client.Get, client.Update, client.Patch, client.Delete:
+		return true
+	case client.Create:
+		return req.Subresource != ""
+	default:
+		return false
+	}
+}
+
+// Do implements client.Backend.
+func (l *local) Do(ctx context.Context, req *client.Request) (*client.Result, error) {
+	ctx, state, call, err := l.begin(ctx, req)
+	info := &parsed{Info: state.Info}
+	done := l.server.metrics.begin(info)
+	code := http.StatusOK
+	var out *client.Result
+	if err == nil {
+		out, code, err = l.execute(ctx, req, call)
+	}
+	if err != nil {
+		status := statusOf(err)
+		code = int(status.Code)
+		err = &apierrors.StatusError{ErrStatus: status}
+	}
+	done(code)
+	l.server.record(ctx, audit.Record{State: state, Code: code, Latency: time.Since(state.Received)})
+	return out, err
+}
+
+func (l *local) execute(ctx context.Context, req *client.Request, call *rest.Call) (*client.Result, int, error) {
+	if err := completeOptions(call); err != nil {
+		return nil, 0, err
+	}
+	if req.Object != nil {
+		if err := takeObject(call, req.Object); err != nil {
+			return nil, 0, err
+		}
+	}
+	res, err := l.server.engine.Execute(ctx, call)
+	if err != nil {
+		return nil, 0, err
+	}
+	out := &client.Result{Created: res.Code == http.StatusCreated}
+	if res.List == nil {
+		out.Object, err = res.Resolve(call.Target)
+		return out, res.Code, err
+	}
+	out.ListMeta = res.List.Meta()
+	out.Items = make([]runtime.Object, 0, len(res.List.Entries))
+	for _, entry := range res.List.Entries {
+		obj, err := call.Target.Object(entry)
+		if err != nil {
+			return nil, 0, err
+		}
+		out.Items = append(out.Items, obj)
+	}
+	return out, res.Code, nil
+}
+
+// completeOptions sets the options that the verb needs and checks them as the HTTP front does.
+func completeOptions(c *rest.Call) error {
+	switch c.Verb {
+	case client.Create:
+		if c.Create == nil {
+			c.Create = &metav1.CreateOptions{}
+		}
+		return invalidOptions("CreateOptions", metavalidation.ValidateCreateOptions(c.Create))
+	case client.Update:
+		if c.Update == nil {
+			c.Update = &metav1.UpdateOptions{}
+		}
+		return invalidOptions("UpdateOptions", metavalidation.ValidateUpdateOptions(c.Update))
+	case client.Patch:
+		if c.Change == nil {
+			c.Change = &metav1.PatchOptions{}
+		}
+	case client.Delete, client.DeleteCollection:
+		if c.Delete == nil {
+			c.Delete = &metav1.DeleteOptions{}
+		}
+	}
+	return nil
+}
+
+// takeObject copies a caller's object into the call, checked to be of the type that the call takes.
+func takeObject(c *rest.Call, obj runtime.Object) error {
+	want, empty := bodyType(c)
+	if gvk := obj.GetObjectKind().GroupVersionKind(); gvk.Kind != "" && gvk != want {
+		return apierrors.NewBadRequest("the API version in the data (" + gvk.String() + ") does not match the expected API version (" + want.String() + ")")
+	}
+	if c.Target.Custom == nil && !sameType(obj, empty) {
+		converted, err := retype(obj, empty, want)
+		if err != nil {
+			return apierrors.NewBadRequest(err.Error())
+		}
+		obj = converted
+	} else {
+		obj = obj.DeepCopyObject()
+	}
+	obj.GetObjectKind().SetGroupVersionKind(want)
+	c.Object = obj
+	_, err := schemaErrors(c, obj, nil, codec.Lenient)
+	if err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	return nil
+}
+
+// localStream is a watch of a component of this process. One goroutine moves events from the watcher to the channel; the channel has
+// no buffer, so a slow reader falls behind in the cache's log and nowhere else.
+type localStream struct {
+	events chan apiwatch.Event
+	cancel context.CancelFunc
+	once   sync.Once
+}
+
+// Events implements client.Stream.
+func (s *localStream) Events() <-chan apiwatch.Event { return s.events }
+
+// Stop implements client.Stream.
+func (s *localStream) Stop() { s.once.Do(s.cancel) }
+
+// Watch implements client.Backend.
+func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, error) {
+	named := *req
+	named.Verb = client.Watch
+	ctx, cancel := context.WithCancel(ctx)
+	reqCtx, state, call, err := l.begin(ctx, &named)
+	var stream *rest.Stream
+	if err == nil {
+		stream, err = l.server.engine.Watch(reqCtx, call)
+	}
+	if err != nil {
+		cancel()
+		status := statusOf(err)
+		l.server.record(reqCtx, audit.Record{State: state, Code: int(status.Code), Latency: time.Since(state.Received)})
+		return nil, &apierrors.StatusError{ErrStatus: status}
+	}
+	if o := call.List; o != nil && o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
+		var release context.CancelFunc
+		reqCtx, release = context.WithTimeout(reqCtx, time.Duration(*o.TimeoutSeconds)*time.Second)
+		context.AfterFunc(reqCtx, release)
+	}
+	stop := context.AfterFunc(l.server.stopping, cancel)
+	out := &localStream{events: make(chan apiwatch.Event), cancel: cancel}
+	done := l.server.metrics.begin(&parsed{Info: state.Info})
+	go func() {
+		defer close(out.events)
+		defer cancel()
+		defer stop()
+		defer stream.Close()
+		pump(reqCtx, stream, out.events)
+		done(http.StatusOK)
+		l.server.record(reqCtx, audit.Record{State: state, Code: http.StatusOK, Latency: time.Since(state.Received)})
+	}()
+	return out, nil
+}
+
+// pump delivers a stream's events until it or the context ends.
+func pump(ctx context.Context, stream *rest.Stream, to chan<- apiwatch.Event) {
+	for {
+		events, err := stream.Next(ctx)
+		if err != nil {
+			var status apierrors.APIStatus
+			if errors.As(err, &status) {
+				st := status.Status()
+				deliver(ctx, to, apiwatch.Event{Type: apiwatch.Error, Object: &st})
+			}
+			return
+		}
+		for _, ev := range events {
+			obj, err := eventObject(stream, ev)
+			if err != nil {
+				st := statusOf(apierrors.NewInternalError(err))
+				deliver(ctx, to, apiwatch.Event{Type: apiwatch.Error, Object: &st})
+				return
+			}
+			if !deliver(ctx, to, apiwatch.Event{Type: apiwatch.EventType(ev.Type.String()), Object: obj}) {
+				return
+			}
+		}
+	}
+}
+
+func eventObject(stream *rest.Stream, ev cache.Event) (runtime.Object, error) {
+	if ev.Type == cache.Bookmark {
+		obj, ok := stream.Bookmark(ev).(runtime.Object)
+		if !ok {
+			return nil, errors.New("bookmark is no object")
+		}
+		return obj, nil
+	}
+	return stream.Target.Object(ev.Entry)
+}
+
+func deliver(ctx context.Context, to chan<- apiwatch.Event, ev apiwatch.Event) bool {
+	select {
+	case to <- ev:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,143 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"kogge.dev/kogge/apiserver/rest"
+)
+
+// metrics of the server, under upstream's names. docs/man/kube-apiserver.md lists them.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	inflight *prometheus.GaugeVec
+	long     *prometheus.GaugeVec
+	sizes    *prometheus.HistogramVec
+	events   *prometheus.CounterVec
+	bytes    *prometheus.CounterVec
+	authn    *prometheus.CounterVec
+}
+
+func newMetrics() *metrics {
+	target := []string{"verb", "group", "version", "resource", "subresource", "scope", "component"}
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_request_total", Help: "Requests by verb, target and code."},
+			append([]string{"code", "dry_run"}, target...)),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "apiserver_request_duration_seconds", Help: "Response latency of requests that are not long-running.",
+			Buckets: []float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 3, 5, 10, 30, 60},
+		}, append([]string{"dry_run"}, target...)),
+		inflight: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_current_inflight_requests", Help: "Requests being served."}, []string{"request_kind"}),
+		long:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_longrunning_requests", Help: "Long-running requests being served."}, target),
+		sizes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "apiserver_response_sizes", Help: "Response sizes in bytes.", Buckets: prometheus.ExponentialBuckets(1000, 10, 7),
+		}, target),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_watch_events_total", Help: "Events sent to watchers."}, []string{"group", "version", "resource"}),
+		bytes:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_watch_events_bytes_total", Help: "Bytes of events sent to watchers."}, []string{"group", "version", "resource"}),
+		authn:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "authentication_attempts", Help: "Authentication attempts by result."}, []string{"result"}),
+	}
+	m.registry.MustRegister(m.requests, m.duration, m.inflight, m.long, m.sizes, m.events, m.bytes, m.authn,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+func labelsOf(p *parsed) prometheus.Labels {
+	scope := ""
+	switch {
+	case !p.IsResource:
+	case p.Name != "":
+		scope = "resource"
+	case p.Namespace != "":
+		scope = "namespace"
+	default:
+		scope = "cluster"
+	}
+	verb := p.Verb
+	switch verb {
+	case "create":
+		verb = "POST"
+	case "update":
+		verb = "PUT"
+	case "deletecollection":
+		verb = "DELETECOLLECTION"
+	case "list":
+		verb = "LIST"
+	case "watch":
+		verb = "WATCH"
+	case "get":
+		verb = "GET"
+	case "patch":
+		verb = "PATCH"
+	case "delete":
+		verb = "DELETE"
+	default:
+		verb = "other"
+	}
+	return prometheus.Labels{
+		"verb": verb, "group": p.Group, "version": p.Version, "resource": p.Resource, "subresource": p.Subresource, "scope": scope, "component": "apiserver",
+	}
+}
+
+// begin counts a request; the function returned ends it.
+func (m *metrics) begin(p *parsed) func(code int) {
+	labels := labelsOf(p)
+	if !p.IsResource {
+		labels["resource"], labels["subresource"] = "", "" // Paths come from clients: they must not make series.
+	}
+	started := time.Now()
+	gauge := m.inflight.WithLabelValues("readOnly")
+	if labels["verb"] != "GET" && labels["verb"] != "LIST" {
+		gauge = m.inflight.WithLabelValues("mutating")
+	}
+	long := longRunning(p)
+	if long {
+		gauge = m.long.With(labels)
+	}
+	gauge.Inc()
+	return func(code int) {
+		gauge.Dec()
+		if code == http.StatusNotFound && p.IsResource {
+			labels["resource"] = "" // Resources that do not exist come from clients, too.
+		}
+		counted := prometheus.Labels{"code": strconv.Itoa(code), "dry_run": ""}
+		for k, v := range labels {
+			counted[k] = v
+		}
+		m.requests.With(counted).Inc()
+		if !long {
+			timed := prometheus.Labels{"dry_run": ""}
+			for k, v := range labels {
+				timed[k] = v
+			}
+			m.duration.With(timed).Observe(time.Since(started).Seconds())
+		}
+	}
+}
+
+func (m *metrics) size(p *parsed, n int) {
+	if p != nil && p.IsResource {
+		m.sizes.With(labelsOf(p)).Observe(float64(n))
+	}
+}
+
+func (m *metrics) event(t *rest.Target, n int) {
+	m.events.WithLabelValues(t.GVR.Group, t.GVR.Version, t.GVR.Resource).Inc()
+	m.bytes.WithLabelValues(t.GVR.Group, t.GVR.Version, t.GVR.Resource).Add(float64(n))
+}
+
+func (m *metrics) authentication(result string) { m.authn.WithLabelValues(result).Inc() }

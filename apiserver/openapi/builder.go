@@ -1,0 +1,322 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package openapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"kogge.dev/kogge/kinds"
+)
+
+// builder makes the paths of a document from descriptors, and collects the schemas that they need.
+type builder struct {
+	names map[schema.GroupVersionKind]string
+	defs  *definitions
+	doc   *Document
+	ref   string
+	// wanted are models referred to.
+	wanted []string
+}
+
+// object is a JSON object.
+type object = map[string]any
+
+const (
+	statusModel = "io.k8s.apimachinery.pkg.apis.meta.v1.Status"
+	patchModel  = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch"
+	deleteModel = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
+)
+
+// media types of answers and of bodies, in v3.
+var (
+	readMedia  = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
+	patchMedia = []string{"application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"}
+)
+
+func (b *builder) refTo(model string) object {
+	if !slices.Contains(b.wanted, model) {
+		b.wanted = append(b.wanted, model)
+	}
+	return object{"$ref": b.ref + model}
+}
+
+func (b *builder) content(model string, media []string) object {
+	out := object{}
+	for _, m := range media {
+		out[m] = object{"schema": b.refTo(model)}
+	}
+	return out
+}
+
+func parameter(in, name, kind, text string) object {
+	return object{"in": in, "name": name, "description": text, "schema": object{"type": kind, "uniqueItems": true}, "required": in == "path"}
+}
+
+// Query parameters by verb. The texts say what the parameter does in our words.
+var (
+	pretty       = parameter("query", "pretty", "string", "Indent the answer.")
+	writeOptions = []object{
+		parameter("query", "dryRun", "string", "All: run every stage but storing."),
+		parameter("query", "fieldManager", "string", "Name of the actor that makes the change; required for apply."),
+		parameter("query", "fieldValidation", "string", "What to do about unknown and duplicate fields: Ignore, Warn or Strict."),
+	}
+	force       = parameter("query", "force", "boolean", "Take over fields that other managers own; for apply only.")
+	listOptions = []object{
+		parameter("query", "allowWatchBookmarks", "boolean", "Send BOOKMARK events in a watch."),
+		parameter("query", "continue", "string", "Token of the page before."),
+		parameter("query", "fieldSelector", "string", "Selects by fields."),
+		parameter("query", "labelSelector", "string", "Selects by labels."),
+		parameter("query", "limit", "integer", "The most items to return."),
+		parameter("query", "resourceVersion", "string", "Version to read at or to watch from."),
+		parameter("query", "resourceVersionMatch", "string", "How resourceVersion is meant: Exact or NotOlderThan."),
+		parameter("query", "sendInitialEvents", "boolean", "Begin a watch with the current state."),
+		parameter("query", "timeoutSeconds", "integer", "How long a list or watch may take."),
+		parameter("query", "watch", "boolean", "Watch for changes instead of listing."),
+	}
+	deleteOptions = []object{
+		parameter("query", "dryRun", "string", "All: run every stage but storing."),
+		parameter("query", "gracePeriodSeconds", "integer", "Seconds that the object has to end."),
+		parameter("query", "orphanDependents", "boolean", "Deprecated form of propagationPolicy."),
+		parameter("query", "propagationPolicy", "string", "What happens to dependents: Orphan, Background or Foreground."),
+	}
+)
+
+// operation describes one verb.
+type operation struct {
+	method, action, id, text string
+	query                    []object
+	body                     object
+	answer                   string
+	media                    []string
+	codes                    []string
+}
+
+func (b *builder) operation(op operation, gvk schema.GroupVersionKind) object {
+	out := object{
+		"description": op.text, "operationId": op.id, "tags": []string{tag(gvk.GroupVersion())},
+		"x-kubernetes-action": op.action,
+		kindExtension:         object{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind},
+	}
+	if len(op.query) > 0 {
+		out["parameters"] = op.query
+	}
+	if op.body != nil {
+		out["requestBody"] = object{"content": op.body, "required": true}
+	}
+	responses := object{"401": object{"description": "Unauthorized"}}
+	for _, code := range op.codes {
+		answer := object{"description": map[string]string{"200": "OK", "201": "Created", "202": "Accepted"}[code]}
+		if op.answer != "" {
+			answer["content"] = b.content(op.answer, op.media)
+		}
+		responses[code] = answer
+	}
+	out["responses"] = responses
+	return out
+}
+
+func tag(gv schema.GroupVersion) string {
+	if gv.Group == "" {
+		return "core_" + gv.Version
+	}
+	group, _, _ := strings.Cut(gv.Group, ".")
+	return group + "_" + gv.Version
+}
+
+// idPart is a group-version in an operation's name: AppsV1.
+func idPart(gv schema.GroupVersion) string {
+	group, _, _ := strings.Cut(gv.Group, ".")
+	if gv.Group == "" {
+		group = "core"
+	}
+	return title(group) + title(gv.Version)
+}
+
+func title(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// addKind adds the paths of a kind at one version.
+func (b *builder) addKind(k *kinds.Kind, served *kinds.Served) {
+	model := b.names[served.GroupVersionKind]
+	if model == "" {
+		return
+	}
+	root := "/" + gvPath(served.GroupVersion()) + "/"
+	scope := ""
+	var params []object
+	collection := root + k.Resource
+	if k.Namespaced {
+		scope = "Namespaced"
+		params = []object{parameter("path", "namespace", "string", "object name and auth scope, such as for teams and projects")}
+		collection = root + "namespaces/{namespace}/" + k.Resource
+	}
+	suffix := idPart(served.GroupVersion()) + scope + served.Kind
+	list := b.names[served.GroupVersion().WithKind(served.Kind+"List")]
+	b.addCollection(k, served, collection, params, suffix, model, list)
+	if k.Namespaced && k.Allows("list") && list != "" {
+		op := b.operation(operation{
+			method: "get", action: "list", id: "list" + idPart(served.GroupVersion()) + served.Kind + "ForAllNamespaces",
+			text: "list or watch objects of kind " + served.Kind, answer: list, media: streamMedia, codes: []string{"200"},
+		}, served.GroupVersionKind)
+		b.doc.Paths[root+k.Resource] = object{"get": op, "parameters": append(slices.Clone(listOptions), pretty)}
+	}
+	params = append(params, parameter("path", "name", "string", "name of the "+served.Kind))
+	b.addItem(k, served, collection+"/{name}", params, suffix, model)
+	for i := range k.Subresources {
+		b.addSubresource(&k.Subresources[i], served, collection+"/{name}", params, suffix, model)
+	}
+}
+
+// streamMedia are the media types of lists, which may be watches.
+var streamMedia = append(slices.Clone(readMedia), "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
+
+func (b *builder) addCollection(k *kinds.Kind, served *kinds.Served, path string, params []object, suffix, model, list string) {
+	item := object{"parameters": append(slices.Clone(params), pretty)}
+	gvk := served.GroupVersionKind
+	if k.Allows("list") && list != "" {
+		item["get"] = b.operation(operation{
+			action: "list", id: "list" + suffix, text: "list or watch objects of kind " + gvk.Kind, query: listOptions, answer: list, media: streamMedia, codes: []string{"200"},
+		}, gvk)
+	}
+	if k.Allows("create") {
+		item["post"] = b.operation(operation{
+			action: "post", id: "create" + suffix, text: "create a " + gvk.Kind, query: writeOptions, body: b.content(model, []string{"*/*"}),
+			answer: model, media: readMedia, codes: []string{"200", "201", "202"},
+		}, gvk)
+	}
+	if k.Allows("deletecollection") {
+		item["delete"] = b.operation(operation{
+			action: "deletecollection", id: "delete" + strings.Replace(suffix, idPart(gvk.GroupVersion()), idPart(gvk.GroupVersion())+"Collection", 1),
+			text: "delete collection of " + gvk.Kind, query: append(slices.Clone(deleteOptions), listOptions...), body: b.content(deleteModel, []string{"*/*"}),
+			answer: statusModel, media: readMedia, codes: []string{"200"},
+		}, gvk)
+	}
+	if len(item) > 1 {
+		b.doc.Paths[path] = item
+	}
+}
+
+func (b *builder) addItem(k *kinds.Kind, served *kinds.Served, path string, params []object, suffix, model string) {
+	item := object{"parameters": append(slices.Clone(params), pretty)}
+	b.addVerbs(item, k.Allows, served.GroupVersionKind, suffix, model)
+	if len(item) > 1 {
+		b.doc.Paths[path] = item
+	}
+}
+
+// addVerbs adds the operations on one object.
+func (b *builder) addVerbs(item object, allows func(string) bool, gvk schema.GroupVersionKind, suffix, model string) {
+	if allows("get") {
+		item["get"] = b.operation(operation{
+			action: "get", id: "read" + suffix, text: "read the specified " + gvk.Kind, answer: model, media: readMedia, codes: []string{"200"},
+		}, gvk)
+	}
+	if allows("update") {
+		item["put"] = b.operation(operation{
+			action: "put", id: "replace" + suffix, text: "replace the specified " + gvk.Kind, query: writeOptions, body: b.content(model, []string{"*/*"}),
+			answer: model, media: readMedia, codes: []string{"200", "201"},
+		}, gvk)
+	}
+	if allows("patch") {
+		item["patch"] = b.operation(operation{
+			action: "patch", id: "patch" + suffix, text: "partially update the specified " + gvk.Kind, query: append(slices.Clone(writeOptions), force),
+			body: b.content(patchModel, patchMedia), answer: model, media: readMedia, codes: []string{"200", "201"},
+		}, gvk)
+	}
+	if allows("delete") {
+		item["delete"] = b.operation(operation{
+			action: "delete", id: "delete" + suffix, text: "delete a " + gvk.Kind, query: deleteOptions, body: b.content(deleteModel, []string{"*/*"}),
+			answer: statusModel, media: readMedia, codes: []string{"200", "202"},
+		}, gvk)
+	}
+}
+
+func (b *builder) addSubresource(sub *kinds.Subresource, served *kinds.Served, path string, params []object, suffix, model string) {
+	gvk := served.GroupVersionKind
+	if sub.GroupVersionKind.Kind != "" {
+		gvk = sub.GroupVersionKind
+	}
+	item := object{"parameters": append(slices.Clone(params), pretty)}
+	allows := func(verb string) bool { return slices.Contains(sub.Verbs, verb) }
+	suffix += title(sub.Name)
+	if own := b.names[gvk]; own != "" {
+		model = own
+	}
+	if sub.Connect && sub.Name != "binding" && sub.Name != "eviction" && sub.Name != "token" {
+		b.addConnect(item, sub, gvk, suffix)
+		b.doc.Paths[path+"/"+sub.Name] = item
+		return
+	}
+	if allows("create") {
+		item["post"] = b.operation(operation{
+			action: "post", id: "create" + suffix, text: "create " + sub.Name + " of a " + served.Kind, query: writeOptions, body: b.content(model, []string{"*/*"}),
+			answer: model, media: readMedia, codes: []string{"200", "201", "202"},
+		}, gvk)
+	}
+	b.addVerbs(item, func(verb string) bool { return verb != "delete" && allows(verb) }, gvk, suffix, model)
+	b.doc.Paths[path+"/"+sub.Name] = item
+}
+
+// addConnect adds operations whose bodies are streams.
+func (b *builder) addConnect(item object, sub *kinds.Subresource, gvk schema.GroupVersionKind, suffix string) {
+	methods := map[string]string{"get": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
+	for _, verb := range sub.Verbs {
+		method := methods[verb]
+		if method == "" {
+			continue
+		}
+		op := b.operation(operation{
+			action: "connect", id: "connect" + title(method) + suffix, text: "connect " + strings.ToUpper(method) + " requests to " + sub.Name + " of " + gvk.Kind, codes: []string{"200"},
+		}, gvk)
+		op["responses"].(object)["200"] = object{"description": "OK", "content": object{"*/*": object{"schema": object{"type": "string"}}}}
+		item[method] = op
+	}
+}
+
+// close adds every schema that the document refers to, directly or through others.
+func (b *builder) close() {
+	for name := range b.doc.Schemas {
+		b.wanted = append(b.wanted, references(b.doc.Schemas[name])...)
+	}
+	for i := 0; i < len(b.wanted); i++ {
+		name := b.wanted[i]
+		if _, done := b.doc.Schemas[name]; done {
+			continue
+		}
+		raw, ok := b.defs.Schemas[name]
+		if !ok {
+			continue
+		}
+		b.doc.Schemas[name] = raw
+		b.wanted = append(b.wanted, references(raw)...)
+	}
+}
+
+// references finds the models that a schema refers to.
+func references(raw json.RawMessage) []string {
+	var out []string
+	marker := []byte(`"$ref":"#/components/schemas/`)
+	for {
+		i := bytes.Index(raw, marker)
+		if i < 0 {
+			return out
+		}
+		raw = raw[i+len(marker):]
+		end := bytes.IndexByte(raw, '"')
+		if end < 0 {
+			return out
+		}
+		out = append(out, string(raw[:end]))
+		raw = raw[end:]
+	}
+}

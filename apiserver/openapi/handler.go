@@ -1,0 +1,108 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package openapi
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	openapi_v2 "github.com/google/gnostic-models/openapiv2"
+	openapi_v3 "github.com/google/gnostic-models/openapiv3"
+	"google.golang.org/protobuf/proto"
+)
+
+// Media types of the protobuf forms.
+const (
+	protoV2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+	protoV3 = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf"
+	jsonDoc = "application/json"
+)
+
+// ServeHTTP serves /openapi/v2, /openapi/v3 and what is below it.
+func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := strings.Trim(r.URL.Path, "/")
+	switch {
+	case path == "openapi/v2":
+		s.serve(w, r, protoV2, s.v2, func(data []byte) ([]byte, error) {
+			doc, err := openapi_v2.ParseDocument(data)
+			if err != nil {
+				return nil, err
+			}
+			return proto.Marshal(doc)
+		})
+	case path == "openapi/v3":
+		s.serve(w, r, "", s.index, nil)
+	case strings.HasPrefix(path, "openapi/v3/"):
+		key := strings.TrimPrefix(path, "openapi/v3/")
+		if !slices.Contains(s.paths(), key) {
+			http.NotFound(w, r)
+			return
+		}
+		if asked := r.URL.Query().Get("hash"); asked != "" {
+			current := s.hash(key)
+			if asked != current {
+				http.Redirect(w, r, r.URL.Path+"?hash="+current, http.StatusMovedPermanently)
+				return
+			}
+			// The content of this address never changes.
+			w.Header().Set("Cache-Control", "public, immutable")
+			w.Header().Set("Expires", "Fri, 31 Dec 2100 00:00:00 GMT")
+		}
+		s.serve(w, r, protoV3, func() (*encoded, error) { return s.v3(key) }, func(data []byte) ([]byte, error) {
+			doc, err := openapi_v3.ParseDocument(data)
+			if err != nil {
+				return nil, err
+			}
+			return proto.Marshal(doc)
+		})
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+// serve answers with a document in JSON or, where there is one, in its protobuf form.
+func (s *Service) serve(w http.ResponseWriter, r *http.Request, protobuf string, get func() (*encoded, error), convert func([]byte) ([]byte, error)) {
+	doc, err := get()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	if doc == nil {
+		http.NotFound(w, r)
+		return
+	}
+	media := jsonDoc
+	if convert != nil && wants(r.Header.Get("Accept"), protobuf) {
+		media = protobuf
+		json := doc.data
+		if doc, err = s.cached("protobuf/"+doc.etag, func() (any, error) { return convert(json) }); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+	}
+	h := w.Header()
+	h.Set("Content-Type", media)
+	h.Set("ETag", doc.etag)
+	h.Add("Vary", "Accept")
+	if r.Header.Get("If-None-Match") == doc.etag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	_, _ = w.Write(doc.data) // A client that went away is no error of ours.
+}
+
+// wants tells whether the client names the protobuf form before JSON.
+func wants(accept, protobuf string) bool {
+	for part := range strings.SplitSeq(accept, ",") {
+		media, _, _ := strings.Cut(strings.TrimSpace(part), ";")
+		switch media {
+		case protobuf:
+			return true
+		case jsonDoc, "*/*":
+			return false
+		}
+	}
+	return false
+}

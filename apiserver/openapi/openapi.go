@@ -1,0 +1,347 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package openapi publishes the schemas of everything that is served, in OpenAPI v2 and v3, and gives server-side apply its types.
+//
+// The schemas of built-in types are data (definitions.json.gz, made by tools/openapi), read on first use. Paths and operations are
+// made from the descriptors of the kinds. Dynamic sources (custom resources, aggregated servers) add whole documents per group-version.
+package openapi
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha512"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+
+	"kogge.dev/kogge/kinds"
+)
+
+//go:embed definitions.json.gz
+var packed []byte
+
+// definitions is the content of the data file.
+type definitions struct {
+	// Schemas by model name, in v3 form.
+	Schemas map[string]json.RawMessage `json:"schemas"`
+	// V2 holds the v2 form of the few whose forms differ by more than references.
+	V2 map[string]json.RawMessage `json:"v2"`
+}
+
+// Document is one OpenAPI document: of one group-version in v3, of a whole source in v2.
+type Document struct {
+	Paths   map[string]any
+	Schemas map[string]json.RawMessage
+}
+
+// Service serves the documents. It is safe for concurrent use.
+type Service struct {
+	kinds []*kinds.Kind
+	load  func() (*definitions, error)
+
+	mu sync.Mutex
+	// dynamic documents by source, then by path ("apis/stable.example.com/v1").
+	dynamic map[string]map[string]Document
+	// cache of encoded documents by request; emptied when a source changes.
+	cache map[string]*encoded
+	names map[schema.GroupVersionKind]string
+}
+
+// encoded is a document ready to send.
+type encoded struct {
+	data []byte
+	etag string
+}
+
+// New makes a service for the built-in kinds.
+func New(all []*kinds.Kind) *Service {
+	return &Service{
+		kinds: all, load: sync.OnceValues(load), dynamic: map[string]map[string]Document{}, cache: map[string]*encoded{},
+	}
+}
+
+func load() (*definitions, error) {
+	zip, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(zip)
+	if err != nil {
+		return nil, err
+	}
+	defs := &definitions{}
+	if err := json.Unmarshal(data, defs); err != nil {
+		return nil, err
+	}
+	return defs, nil
+}
+
+// TypeConverter returns the converter of all built-in types for server-side apply.
+func (s *Service) TypeConverter() (managedfields.TypeConverter, error) {
+	defs, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	schemas := make(map[string]*spec.Schema, len(defs.Schemas))
+	for name, raw := range defs.Schemas {
+		one := &spec.Schema{}
+		if err := json.Unmarshal(raw, one); err != nil {
+			return nil, fmt.Errorf("schema %s: %w", name, err)
+		}
+		schemas[name] = one
+	}
+	return managedfields.NewTypeConverter(schemas, false)
+}
+
+// Schema returns the v3 schema of a built-in kind, for explaining and validating; ok is false when there is none.
+func (s *Service) Schema(gvk schema.GroupVersionKind) (name string, raw json.RawMessage, ok bool) {
+	defs, err := s.load()
+	if err != nil {
+		return "", nil, false
+	}
+	name, ok = s.modelNames(defs)[gvk]
+	return name, defs.Schemas[name], ok
+}
+
+// Schemas returns all built-in schemas by model name. The map must not be changed.
+func (s *Service) Schemas() (map[string]json.RawMessage, error) {
+	defs, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	return defs.Schemas, nil
+}
+
+// Set replaces all documents of a dynamic source; the keys are paths such as "apis/stable.example.com/v1".
+func (s *Service) Set(source string, documents map[string]Document) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(documents) == 0 {
+		delete(s.dynamic, source)
+	} else {
+		s.dynamic[source] = documents
+	}
+	clear(s.cache)
+}
+
+const kindExtension = "x-kubernetes-group-version-kind"
+
+// modelNames finds the model of each kind.
+func (s *Service) modelNames(defs *definitions) map[schema.GroupVersionKind]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.names != nil {
+		return s.names
+	}
+	names := map[schema.GroupVersionKind]string{}
+	for name, raw := range defs.Schemas {
+		if !bytes.Contains(raw, []byte(kindExtension)) {
+			continue
+		}
+		var model struct {
+			Kinds []schema.GroupVersionKind `json:"x-kubernetes-group-version-kind"`
+		}
+		if json.Unmarshal(raw, &model) == nil {
+			for _, gvk := range model.Kinds {
+				names[gvk] = name
+			}
+		}
+	}
+	s.names = names
+	return names
+}
+
+// gvPath is the key of a group-version's document.
+func gvPath(gv schema.GroupVersion) string {
+	if gv.Group == "" {
+		return "api/" + gv.Version
+	}
+	return "apis/" + gv.Group + "/" + gv.Version
+}
+
+// paths lists the keys of all v3 documents.
+func (s *Service) paths() []string {
+	seen := map[string]bool{"api": true, "apis": true, "version": true}
+	for _, k := range s.kinds {
+		for i := range k.Served {
+			seen[gvPath(k.Served[i].GroupVersion())] = true
+			if g := k.Served[i].Group; g != "" {
+				seen["apis/"+g] = true
+			}
+		}
+	}
+	s.mu.Lock()
+	for _, docs := range s.dynamic {
+		for path := range docs {
+			seen[path] = true
+		}
+	}
+	s.mu.Unlock()
+	return slices.Sorted(maps.Keys(seen))
+}
+
+// build makes the v3 document of a path.
+func (s *Service) build(path string) (*Document, error) {
+	defs, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	doc := &Document{Paths: map[string]any{}, Schemas: map[string]json.RawMessage{}}
+	b := &builder{names: s.modelNames(defs), defs: defs, doc: doc, ref: "#/components/schemas/"}
+	known := false
+	for _, k := range s.kinds {
+		for i := range k.Served {
+			if gvPath(k.Served[i].GroupVersion()) == path {
+				known = true
+				b.addKind(k, &k.Served[i])
+			}
+		}
+	}
+	s.mu.Lock()
+	for _, docs := range s.dynamic {
+		if one, ok := docs[path]; ok {
+			known = true
+			maps.Copy(doc.Paths, one.Paths)
+			maps.Copy(doc.Schemas, one.Schemas)
+		}
+	}
+	s.mu.Unlock()
+	if !known && !slices.Contains(s.paths(), path) {
+		return nil, nil //nolint:nilnil // No such document.
+	}
+	b.close()
+	return doc, nil
+}
+
+// v3 returns the encoded v3 document of a path; nil when there is none.
+func (s *Service) v3(path string) (*encoded, error) {
+	return s.cached("v3/"+path, func() (any, error) {
+		doc, err := s.build(path)
+		if err != nil || doc == nil {
+			return nil, err
+		}
+		return map[string]any{
+			"openapi": "3.0.0", "info": map[string]any{"title": "Kubernetes", "version": "v1.36.3"},
+			"paths": doc.Paths, "components": map[string]any{"schemas": doc.Schemas},
+		}, nil
+	})
+}
+
+// index is the list of v3 documents with the hashes that let clients keep them.
+func (s *Service) index() (*encoded, error) {
+	return s.cached("index", func() (any, error) {
+		type entry struct {
+			URL string `json:"serverRelativeURL"`
+		}
+		entries := map[string]entry{}
+		for _, path := range s.paths() {
+			entries[path] = entry{URL: "/openapi/v3/" + path + "?hash=" + s.hash(path)}
+		}
+		return map[string]any{"paths": entries}, nil
+	})
+}
+
+// hash names the content of a v3 document without building it: it depends on the data file, on the kinds, and on dynamic documents.
+func (s *Service) hash(path string) string {
+	h := sha512.New()
+	h.Write(packed)
+	fmt.Fprintln(h, path)
+	for _, k := range s.kinds {
+		for i := range k.Served {
+			if gvPath(k.Served[i].GroupVersion()) == path {
+				fmt.Fprintln(h, k.Resource, k.Verbs, len(k.Subresources))
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, source := range slices.Sorted(maps.Keys(s.dynamic)) {
+		if one, ok := s.dynamic[source][path]; ok {
+			data, err := json.Marshal(one)
+			if err == nil {
+				h.Write(data)
+			}
+		}
+	}
+	return fmt.Sprintf("%X", h.Sum(nil))
+}
+
+func (s *Service) cached(key string, build func() (any, error)) (*encoded, error) {
+	s.mu.Lock()
+	have := s.cache[key]
+	s.mu.Unlock()
+	if have != nil {
+		return have, nil
+	}
+	value, err := build()
+	if err != nil || value == nil {
+		return nil, err
+	}
+	data, ok := value.([]byte)
+	if !ok {
+		if data, err = json.Marshal(value); err != nil {
+			return nil, err
+		}
+	}
+	out := &encoded{data: data, etag: fmt.Sprintf(`"%X"`, sha512.Sum512(data))}
+	s.mu.Lock()
+	s.cache[key] = out
+	s.mu.Unlock()
+	return out, nil
+}
+
+// v2 makes the one v2 document: all paths and all schemas.
+func (s *Service) v2() (*encoded, error) {
+	return s.cached("v2", func() (any, error) {
+		all := map[string]any{}
+		schemas := map[string]any{}
+		defs, err := s.load()
+		if err != nil {
+			return nil, err
+		}
+		for _, path := range s.paths() {
+			doc, err := s.build(path)
+			if err != nil {
+				return nil, err
+			}
+			if doc == nil {
+				continue
+			}
+			for p, item := range doc.Paths {
+				converted, err := pathToV2(item)
+				if err != nil {
+					return nil, err
+				}
+				all[p] = converted
+			}
+			for name, raw := range doc.Schemas {
+				if own, ok := defs.V2[name]; ok {
+					raw = own
+				}
+				converted, err := schemaToV2(raw)
+				if err != nil {
+					return nil, fmt.Errorf("schema %s: %w", name, err)
+				}
+				schemas[name] = converted
+			}
+		}
+		return map[string]any{
+			"swagger": "2.0", "info": map[string]any{"title": "Kubernetes", "version": "v1.36.3"}, "paths": all, "definitions": schemas,
+		}, nil
+	})
+}
+
+// isV3Ref tells references to v3 schemas.
+func isV3Ref(ref string) (name string, ok bool) {
+	return strings.CutPrefix(ref, "#/components/schemas/")
+}

@@ -1,0 +1,370 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/apiserver/rest"
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/codec"
+	"kogge.dev/kogge/patch"
+)
+
+// maxBody bounds request bodies.
+const maxBody = 3 << 20
+
+// serveResource answers requests below /api/v1 and /apis/group/version.
+func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
+	p := infoOf(r.Context())
+	if s.parts.Aggregate != nil {
+		if h := s.parts.Aggregate(p.gvr().GroupVersion()); h != nil {
+			h.ServeHTTP(w, r)
+			return
+		}
+	}
+	t := s.engine.Lookup(p.gvr())
+	if t == nil || !routable(t, p, r.Method) {
+		http.NotFound(w, r)
+		return
+	}
+	if p.Subresource != "" {
+		sub := t.Kind.Subresource(p.Subresource)
+		if sub == nil {
+			http.NotFound(w, r)
+			return
+		}
+		if sub.Connect && s.connect(w, r, t, sub) {
+			return
+		}
+	}
+	verb := client.Verb(p.Verb)
+	if !allows(t, p) {
+		s.fail(w, r, methodNotAllowed(t, p))
+		return
+	}
+	a, err := negotiate(r, t)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	c := &rest.Call{Verb: verb, Target: t, Subresource: p.Subresource, Namespace: p.Namespace, Name: p.Name}
+	if verb == client.Watch {
+		s.serveWatch(w, r, a, c)
+		return
+	}
+	if err := s.readOptions(r, c); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	res, err := s.engine.Execute(r.Context(), c)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.result(w, r, a, res)
+}
+
+// routable tells whether the shape of the URL fits the resource's scope.
+func routable(t *rest.Target, p *parsed, method string) bool {
+	if isNamespaces(t) {
+		return true
+	}
+	if !t.Kind.Namespaced {
+		return p.Namespace == ""
+	}
+	if p.Namespace != "" {
+		return true
+	}
+	// Across namespaces one can only list and watch.
+	return !strings.Contains(strings.Trim(p.Path, "/"), "/"+p.Resource+"/") && (method == http.MethodGet || method == http.MethodHead || p.viaPath)
+}
+
+func isNamespaces(t *rest.Target) bool { return t.GVR.Resource == "namespaces" && t.GVR.Group == "" }
+
+// allows checks the verb against discovery's.
+func allows(t *rest.Target, p *parsed) bool {
+	if p.Subresource == "" {
+		return t.Kind.Allows(p.Verb)
+	}
+	sub := t.Kind.Subresource(p.Subresource)
+	return sub != nil && slices.Contains(sub.Verbs, p.Verb)
+}
+
+func methodNotAllowed(t *rest.Target, p *parsed) error {
+	gr := t.GVR.GroupResource()
+	if p.Subresource != "" {
+		gr.Resource += "/" + p.Subresource
+	}
+	return apierrors.NewMethodNotSupported(gr, p.Verb)
+}
+
+// readOptions reads query and body into the call.
+func (s *Server) readOptions(r *http.Request, c *rest.Call) error {
+	q := r.URL.Query()
+	var err error
+	switch c.Verb {
+	case client.Get:
+		c.Get = &metav1.GetOptions{}
+		err = metav1.Convert_url_Values_To_v1_GetOptions(&q, c.Get, nil)
+	case client.List:
+		c.List, err = listOptionsOf(q)
+	case client.Create:
+		return s.readCreate(r, q, c)
+	case client.Update:
+		return s.readUpdate(r, q, c)
+	case client.Patch:
+		return s.readPatch(r, q, c)
+	case client.Delete:
+		return s.readDelete(r, q, c)
+	case client.DeleteCollection:
+		if c.List, err = listOptionsOf(q); err == nil {
+			return s.readDelete(r, q, c)
+		}
+	}
+	if err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	return nil
+}
+
+func listOptionsOf(q url.Values) (*metav1.ListOptions, error) {
+	opts := &metav1.ListOptions{}
+	err := metav1.Convert_url_Values_To_v1_ListOptions(&q, opts, nil)
+	return opts, err
+}
+
+func invalidOptions(kind string, errs field.ErrorList) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
+}
+
+func (s *Server) readCreate(r *http.Request, q url.Values, c *rest.Call) error {
+	c.Create = &metav1.CreateOptions{}
+	if err := metav1.Convert_url_Values_To_v1_CreateOptions(&q, c.Create, nil); err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	if err := invalidOptions("CreateOptions", metavalidation.ValidateCreateOptions(c.Create)); err != nil {
+		return err
+	}
+	return s.readObject(r, c, c.Create.FieldValidation)
+}
+
+func (s *Server) readUpdate(r *http.Request, q url.Values, c *rest.Call) error {
+	c.Update = &metav1.UpdateOptions{}
+	if err := metav1.Convert_url_Values_To_v1_UpdateOptions(&q, c.Update, nil); err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	if err := invalidOptions("UpdateOptions", metavalidation.ValidateUpdateOptions(c.Update)); err != nil {
+		return err
+	}
+	return s.readObject(r, c, c.Update.FieldValidation)
+}
+
+func (s *Server) readPatch(r *http.Request, q url.Values, c *rest.Call) error {
+	c.Change = &metav1.PatchOptions{}
+	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	c.PatchType = types.PatchType(kind)
+	accepted := patch.Types
+	if c.Target.Custom != nil {
+		accepted = patch.CustomTypes
+	}
+	if !slices.Contains(accepted, kind) {
+		return unsupportedMedia(accepted)
+	}
+	var err error
+	if c.Patch, err = readBody(r); err != nil {
+		return err
+	}
+	if err := metav1.Convert_url_Values_To_v1_PatchOptions(&q, c.Change, nil); err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	return nil
+}
+
+func (s *Server) readDelete(r *http.Request, q url.Values, c *rest.Call) error {
+	c.Delete = &metav1.DeleteOptions{}
+	body, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	if len(body) == 0 {
+		if err := metav1.Convert_url_Values_To_v1_DeleteOptions(&q, c.Delete, nil); err != nil {
+			return apierrors.NewBadRequest(err.Error())
+		}
+		return nil
+	}
+	format, ok := codec.ContentFormat(r.Header.Get("Content-Type"))
+	if !ok {
+		return unsupportedMedia(formatNames(codec.Formats))
+	}
+	gvk, _, err := codec.Decode(body, format, c.Delete, codec.Lenient, metav1.SchemeGroupVersion.WithKind("DeleteOptions"))
+	if err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	if gvk.Kind != "DeleteOptions" {
+		return apierrors.NewBadRequest("decoded object cannot be converted to DeleteOptions")
+	}
+	return nil
+}
+
+func unsupportedMedia(accepted []string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
+		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %v", strings.Join(accepted, ", ")),
+	}}
+}
+
+func formatNames(formats []codec.Format) []string {
+	out := make([]string, len(formats))
+	for i, f := range formats {
+		out[i] = string(f)
+	}
+	return out
+}
+
+func readBody(r *http.Request) ([]byte, error) {
+	if r.Body == nil {
+		return nil, nil
+	}
+	data, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if err != nil {
+		var closed *http.MaxBytesError
+		if errors.As(err, &closed) {
+			return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBody))
+		}
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("read body: %v", err))
+	}
+	if len(data) > maxBody {
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBody))
+	}
+	return data, nil
+}
+
+// bodyType is what a create or update of the call carries.
+func bodyType(c *rest.Call) (schema.GroupVersionKind, runtime.Object) {
+	gvk := c.Target.Served.GroupVersionKind
+	if sub := c.Target.Kind.Subresource(c.Subresource); c.Subresource != "" && sub != nil {
+		if sub.GroupVersionKind.Kind != "" {
+			gvk = sub.GroupVersionKind
+		}
+		if sub.New != nil {
+			return gvk, sub.New()
+		}
+	}
+	return gvk, c.Target.Served.New()
+}
+
+// readObject decodes the body of a create or update.
+func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) error {
+	formats := codec.Formats
+	if c.Target.Custom != nil {
+		formats = customFormats
+	}
+	format, ok := codec.ContentFormat(r.Header.Get("Content-Type"))
+	if !ok || !slices.Contains(formats, format) {
+		return unsupportedMedia(formatNames(formats))
+	}
+	body, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	want, obj := bodyType(c)
+	mode := codec.Strict
+	if validation == metav1.FieldValidationIgnore {
+		mode = codec.Lenient
+	}
+	gvk, found, err := codec.Decode(body, format, obj, mode, want)
+	if err != nil {
+		return decodeError(err, want, gvk, body)
+	}
+	if gvk.Kind != want.Kind && gvk.GroupVersion() == want.GroupVersion() {
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: converting (%s) to (%s): unknown conversion",
+			gvk.Kind, gvk.Version, want.Kind, gvk, want))
+	}
+	if gvk.GroupVersion() != want.GroupVersion() && !olderEviction(gvk, want) {
+		return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
+			gvk.GroupVersion(), want.GroupVersion()))
+	}
+	obj.GetObjectKind().SetGroupVersionKind(want)
+	if found, err = schemaErrors(c, obj, found, mode); err != nil {
+		return decodeError(err, want, gvk, body)
+	}
+	if len(found) > 0 {
+		if validation == metav1.FieldValidationStrict {
+			return decodeError(runtime.NewStrictDecodingError(found), want, gvk, body)
+		}
+		state := request.From(r.Context())
+		for _, e := range found {
+			state.Warn(e.Error())
+		}
+	}
+	c.Object = obj
+	return nil
+}
+
+// schemaErrors runs a custom resource's schema; unknown fields join what decoding found.
+func schemaErrors(c *rest.Call, obj runtime.Object, found []error, mode codec.Strictness) ([]error, error) {
+	u, ok := obj.(*unstructured.Unstructured)
+	if !ok || c.Target.Custom == nil || c.Target.Custom.Schema == nil {
+		return found, nil
+	}
+	unknown, err := c.Target.Custom.Schema(c.Target.Served.GroupVersion(), u)
+	if err != nil {
+		return nil, err
+	}
+	if mode == codec.Strict {
+		for _, text := range unknown {
+			found = append(found, errors.New(text))
+		}
+	}
+	return found, nil
+}
+
+// olderEviction lets clients send the eviction that v1beta1 had.
+func olderEviction(gvk, want schema.GroupVersionKind) bool {
+	return want.Kind == "Eviction" && gvk.Group == "policy" && gvk.Kind == "Eviction"
+}
+
+func decodeError(err error, want, gvk schema.GroupVersionKind, body []byte) error {
+	if gvk.Kind != "" {
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, want.Kind, err))
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", want.Kind, err, summary(body)))
+}
+
+// summary shows the beginning of a body.
+func summary(body []byte) string {
+	const limit = 30
+	switch {
+	case len(body) == 0:
+		return "<empty>"
+	case body[0] == '{' && len(body) > limit:
+		return string(body[:limit]) + " ..."
+	case body[0] == '{':
+		return string(body)
+	case len(body) > limit:
+		return fmt.Sprintf("%x ...", body[:limit])
+	default:
+		return fmt.Sprintf("%x", body)
+	}
+}

@@ -1,0 +1,340 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+
+	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/apiserver/rest"
+	"kogge.dev/kogge/codec"
+)
+
+// gzipFrom is the size from which answers are compressed for clients that take it.
+const gzipFrom = 128 << 10
+
+// statusOf turns any error into a status.
+func statusOf(err error) metav1.Status {
+	var api apierrors.APIStatus
+	if errors.As(err, &api) {
+		status := api.Status()
+		if status.Status == "" {
+			status.Status = metav1.StatusFailure
+		}
+		if status.Code == 0 {
+			status.Code = http.StatusInternalServerError
+			if status.Status == metav1.StatusSuccess {
+				status.Code = http.StatusOK
+			}
+		}
+		return status
+	}
+	return metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Reason: metav1.StatusReasonUnknown, Message: err.Error()}
+}
+
+// fail answers with an error in the format that the client prefers.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status := statusOf(err)
+	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(status.Details.RetryAfterSeconds)))
+	}
+	if status.Code == http.StatusForbidden {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+	}
+	format := codec.JSON
+	if a, ok := codec.Accept(r.Header.Get("Accept"), codec.Formats, codec.MetaProjection); ok {
+		format = a.Format
+	}
+	s.send(w, r, int(status.Code), format, pretty(r, codec.Accepted{}), codec.Status(&status, format))
+}
+
+// pretty tells clients that are people: indented JSON for them.
+func pretty(r *http.Request, a codec.Accepted) bool {
+	if v := r.URL.Query()["pretty"]; len(v) > 0 {
+		return v[0] != "0" && v[0] != "false"
+	}
+	if a.Pretty {
+		return true
+	}
+	agent := r.UserAgent()
+	return strings.HasPrefix(agent, "curl") || strings.HasPrefix(agent, "Wget") || strings.HasPrefix(agent, "Mozilla/5.0")
+}
+
+// send writes an answer made of parts.
+func (s *Server) send(w http.ResponseWriter, r *http.Request, code int, format codec.Format, indent bool, parts ...[]byte) {
+	if format == codec.JSON && indent {
+		var out bytes.Buffer
+		if json.Indent(&out, bytes.TrimSpace(bytes.Join(parts, nil)), "", "  ") == nil {
+			parts = [][]byte{out.Bytes()}
+		}
+	}
+	h := w.Header()
+	if h.Get("Content-Type") == "" {
+		h.Set("Content-Type", string(format))
+	}
+	if state := request.From(r.Context()); state != nil {
+		for _, text := range state.Warnings {
+			h.Add("Warning", fmt.Sprintf("299 - %s", strconv.Quote(text)))
+		}
+	}
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	s.metrics.size(infoOf(r.Context()), size)
+	h.Add("Vary", "Accept-Encoding")
+	if size < gzipFrom || !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Length", strconv.Itoa(size))
+		w.WriteHeader(code)
+		writeParts(w, parts)
+		return
+	}
+	h.Set("Content-Encoding", "gzip")
+	w.WriteHeader(code)
+	zip, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+	if err != nil {
+		return
+	}
+	writeParts(zip, parts)
+	_ = zip.Close() // A client that went away is no error of ours.
+}
+
+func writeParts(w io.Writer, parts [][]byte) {
+	for _, p := range parts {
+		if _, err := w.Write(p); err != nil {
+			return
+		}
+	}
+}
+
+// answer is how a client wants results of one request.
+type answer struct {
+	codec.Accepted
+	target *rest.Target
+	table  codec.TableOptions
+	// tableSent is set once a watch has sent the columns.
+	tableSent bool
+	pretty    bool
+}
+
+// customFormats are those of custom resources without projection.
+var customFormats = []codec.Format{codec.JSON, codec.YAML}
+
+// negotiate reads what the client accepts.
+func negotiate(r *http.Request, t *rest.Target) (*answer, error) {
+	formats := codec.Formats
+	if t.Custom != nil {
+		formats = customFormats
+	}
+	accepted, ok := codec.Accept(r.Header.Get("Accept"), formats, codec.MetaProjection)
+	if !ok && t.Custom != nil {
+		// Metadata alone has a protobuf form, whatever the resource is.
+		accepted, ok = codec.Accept(r.Header.Get("Accept"), codec.Formats, codec.MetaProjection)
+		ok = ok && accepted.As != "" && accepted.As != codec.AsTable
+	}
+	if !ok || accepted.As == codec.AsTable && accepted.Format == codec.Protobuf {
+		return nil, notAcceptable(formats)
+	}
+	a := &answer{Accepted: accepted, target: t, pretty: pretty(r, accepted)}
+	if accepted.As == codec.AsTable {
+		a.table = codec.TableOptions{Include: metav1.IncludeObjectPolicy(r.URL.Query().Get("includeObject")), GroupVersion: accepted.GroupVersion, Now: time.Now()}
+		opts := metav1.TableOptions{IncludeObject: a.table.Include}
+		if errs := metavalidation.ValidateTableOptions(&opts); len(errs) > 0 {
+			return nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "TableOptions"}, "", errs)
+		}
+	}
+	return a, nil
+}
+
+func notAcceptable(formats []codec.Format) error {
+	names := make([]string, len(formats))
+	for i, f := range formats {
+		names[i] = string(f)
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
+		Message: fmt.Sprintf("only the following media types are accepted: %v", strings.Join(names, ", ")),
+	}}
+}
+
+// result writes a Result.
+func (s *Server) result(w http.ResponseWriter, r *http.Request, a *answer, res *rest.Result) {
+	parts, err := a.encode(res)
+	if err != nil {
+		s.fail(w, r, apierrors.NewInternalError(err))
+		return
+	}
+	s.send(w, r, res.Code, a.Format, a.pretty, parts...)
+}
+
+func (a *answer) encode(res *rest.Result) ([][]byte, error) {
+	if res.List != nil {
+		return a.encodeList(res.List)
+	}
+	if status, ok := res.Object.(*metav1.Status); ok {
+		return [][]byte{codec.Status(status.DeepCopy(), a.Format)}, nil
+	}
+	if a.As == "" && res.Entry != nil && a.Format != codec.YAML {
+		data, err := a.entry(res)
+		return [][]byte{data}, err
+	}
+	obj, err := res.Resolve(a.target)
+	if err != nil {
+		return nil, err
+	}
+	if obj, err = a.project(obj); err != nil {
+		return nil, err
+	}
+	data, err := codec.Marshal(obj, a.Format)
+	return [][]byte{data}, err
+}
+
+func (a *answer) entry(res *rest.Result) ([]byte, error) {
+	if a.Format == codec.Protobuf {
+		raw, err := a.target.Raw(res.Entry)
+		if err != nil {
+			return nil, err
+		}
+		return codec.Wrap(a.target.Served.GroupVersionKind, raw), nil
+	}
+	return a.target.Encoded(res.Entry, a.Format)
+}
+
+// project turns one object into what the client asked for.
+func (a *answer) project(obj runtime.Object) (runtime.Object, error) {
+	m, ok := obj.(metav1.Object)
+	if a.As == "" || !ok {
+		return obj, nil
+	}
+	switch a.As {
+	case codec.AsTable:
+		list := metav1.ListMeta{ResourceVersion: m.GetResourceVersion()}
+		return codec.Table(a.source(obj), a.table, []runtime.Object{obj}, list), nil
+	case codec.AsPartial:
+		return codec.Partial(m, a.GroupVersion), nil
+	default:
+		return nil, fmt.Errorf("%s is not a projection of one object", a.As)
+	}
+}
+
+// source renders rows of the target, or of another type that a subresource answers with.
+func (a *answer) source(obj runtime.Object) codec.TableSource {
+	if obj.GetObjectKind().GroupVersionKind() != a.target.Served.GroupVersionKind {
+		return codec.DefaultTable
+	}
+	return a.target.Table()
+}
+
+func (a *answer) encodeList(l *rest.List) ([][]byte, error) {
+	switch {
+	case a.As != "":
+		return a.encodeProjectedList(l)
+	case a.Format == codec.Protobuf:
+		return a.encodeProtobufList(l)
+	}
+	parts, err := a.encodeJSONList(l)
+	if err != nil || a.Format != codec.YAML {
+		return parts, err
+	}
+	data, err := yaml.JSONToYAML(bytes.Join(parts, nil))
+	return [][]byte{data}, err
+}
+
+// encodeJSONList joins the shared encodings of the items.
+func (a *answer) encodeJSONList(l *rest.List) ([][]byte, error) {
+	gvk := a.target.ListKind()
+	meta, err := json.Marshal(l.Meta())
+	if err != nil {
+		return nil, err
+	}
+	head := fmt.Sprintf(`{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, gvk.Kind, gvk.GroupVersion().String(), meta)
+	if a.target.Custom != nil {
+		head = fmt.Sprintf(`{"apiVersion":%q,"items":[`, gvk.GroupVersion().String())
+	}
+	// Items of built-in lists do not repeat their type.
+	typed := fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,`, a.target.Served.Kind, a.target.Served.GroupVersion().String())
+	parts := make([][]byte, 0, 2*len(l.Entries)+2)
+	parts = append(parts, []byte(head))
+	for i, entry := range l.Entries {
+		data, err := a.target.Encoded(entry, codec.JSON)
+		if err != nil {
+			return nil, err
+		}
+		data = bytes.TrimSuffix(data, []byte("\n"))
+		if i > 0 {
+			parts = append(parts, comma)
+		}
+		if rest, ok := bytes.CutPrefix(data, typed); ok && a.target.Custom == nil {
+			parts = append(parts, brace)
+			data = rest
+		}
+		parts = append(parts, data)
+	}
+	tail := "]}\n"
+	if a.target.Custom != nil {
+		tail = fmt.Sprintf(`],"kind":%q,"metadata":%s}`+"\n", gvk.Kind, meta)
+	}
+	return append(parts, []byte(tail)), nil
+}
+
+var comma, brace = []byte(","), []byte("{")
+
+// encodeProtobufList joins the shared encodings of the items in the form of all list messages: metadata is field 1, items are field 2.
+func (a *answer) encodeProtobufList(l *rest.List) ([][]byte, error) {
+	meta := l.Meta()
+	head, err := meta.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	parts := [][]byte{codec.AppendBytes(nil, 1, head)}
+	for _, entry := range l.Entries {
+		raw, err := a.target.Raw(entry)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, codec.AppendBytes(nil, 2, raw))
+	}
+	return [][]byte{codec.Wrap(a.target.ListKind(), parts...)}, nil
+}
+
+func (a *answer) encodeProjectedList(l *rest.List) ([][]byte, error) {
+	objects := make([]runtime.Object, 0, len(l.Entries))
+	for _, entry := range l.Entries {
+		obj, err := a.target.Object(entry)
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, obj)
+	}
+	var out runtime.Object
+	switch a.As {
+	case codec.AsTable:
+		out = codec.Table(a.target.Table(), a.table, objects, l.Meta())
+	case codec.AsPartialList, codec.AsPartial:
+		list := &metav1.PartialObjectMetadataList{ListMeta: l.Meta(), Items: make([]metav1.PartialObjectMetadata, 0, len(objects))}
+		for _, obj := range objects {
+			list.Items = append(list.Items, *codec.Partial(obj.(metav1.Object), a.GroupVersion))
+		}
+		list.SetGroupVersionKind(a.GroupVersion.WithKind(codec.AsPartialList))
+		out = list
+	}
+	data, err := codec.Marshal(out, a.Format)
+	return [][]byte{data}, err
+}

@@ -1,0 +1,267 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+
+	"kogge.dev/kogge/apiserver/admission"
+	"kogge.dev/kogge/apiserver/authz"
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/store"
+	"kogge.dev/kogge/store/cache"
+)
+
+// Config of an Engine. Store, Kinds, Logger and Types are required.
+type Config struct {
+	Store  store.Store
+	Kinds  []*kinds.Kind
+	Logger *slog.Logger
+	// Types gives the schemas of built-in types for server-side apply; it is called on first use.
+	Types func() (managedfields.TypeConverter, error)
+	// Services configures the allocation of Service addresses and ports; the zero value refuses none and allocates none.
+	Services ServiceConfig
+}
+
+// Virtual answers a create that stores nothing.
+type Virtual func(ctx context.Context, obj runtime.Object) (runtime.Object, error)
+
+// Parts are what the engine gets once it can be read from: admission plugins, for instance, read its caches.
+type Parts struct {
+	Plugins    []admission.Plugin
+	Authorizer authz.Authorizer
+	// Virtual by resource or resource/subresource.
+	Virtual map[schema.GroupResource]Virtual
+}
+
+// Engine executes Calls. It is safe for concurrent use.
+type Engine struct {
+	store    store.Store
+	feed     *cache.Feed
+	log      *slog.Logger
+	types    func() (managedfields.TypeConverter, error)
+	parts    atomic.Pointer[Parts]
+	services *services
+
+	// targets is what is served, replaced whole at each change.
+	targets atomic.Pointer[map[schema.GroupVersionResource]*Target]
+	// ready is closed when the caches of all built-in kinds are filled.
+	ready chan struct{}
+
+	mu      sync.Mutex
+	bound   map[schema.GroupResource]*bound
+	caches  map[string]*cache.Cache // by prefix
+	running context.Context         //nolint:containedctx // lent by Run while it runs, so that late caches join it
+	wg      sync.WaitGroup
+}
+
+// bound is a resource with its cache.
+type bound struct {
+	*Resource
+	cache  *cache.Cache // nil for virtual resources
+	cancel context.CancelFunc
+	log    *slog.Logger
+}
+
+// Target is a resource at one of its versions.
+type Target struct {
+	*bound
+	GVR    schema.GroupVersionResource
+	Served *kinds.Served
+
+	managers sync.Map // subresource to *managerSlot
+}
+
+// NewEngine makes an engine that serves the built-in kinds. Nothing can be read before Run has filled the caches.
+func NewEngine(cfg Config) (*Engine, error) {
+	feed, err := cache.NewFeed(cache.FeedConfig{Store: cfg.Store, Logger: cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		store: cfg.Store, feed: feed, log: cfg.Logger, types: sync.OnceValues(cfg.Types), ready: make(chan struct{}),
+		bound: map[schema.GroupResource]*bound{}, caches: map[string]*cache.Cache{},
+	}
+	e.parts.Store(&Parts{})
+	e.targets.Store(&map[schema.GroupVersionResource]*Target{})
+	if e.services, err = newServices(e, cfg.Services); err != nil {
+		return nil, err
+	}
+	for _, k := range cfg.Kinds {
+		if err := e.bind(&Resource{Kind: k}); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// Configure sets the parts that depend on the engine. It is called once, before the first request.
+func (e *Engine) Configure(p Parts) { e.parts.Store(&p) }
+
+// bind makes the cache of a resource and publishes its targets.
+func (e *Engine) bind(r *Resource) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b := &bound{Resource: r, log: e.log.With("resource", r.GroupResource().String())}
+	if r.stored() {
+		c, ok := e.caches[r.prefix()]
+		if !ok {
+			var err error
+			if c, err = cache.New(cache.Config{
+				Feed: e.feed, Prefix: r.prefix(), Decode: b.decode, Attrs: r.attrs, IndexField: indexField(r),
+			}); err != nil {
+				return err
+			}
+			e.caches[r.prefix()] = c
+			if e.running != nil {
+				ctx, cancel := context.WithCancel(e.running)
+				b.cancel = cancel
+				e.startLocked(ctx, c)
+			}
+		}
+		b.cache = c
+	}
+	next := maps.Clone(*e.targets.Load())
+	for i := range r.Kind.Served {
+		served := &r.Kind.Served[i]
+		gvr := served.GroupVersion().WithResource(r.Kind.Resource)
+		next[gvr] = &Target{bound: b, GVR: gvr, Served: served}
+		e.bound[gvr.GroupResource()] = b
+	}
+	e.targets.Store(&next)
+	return nil
+}
+
+func indexField(r *Resource) string {
+	if r.prefix() == "/registry/pods/" {
+		return "spec.nodeName"
+	}
+	return ""
+}
+
+func (e *Engine) startLocked(ctx context.Context, c *cache.Cache) {
+	e.wg.Go(func() {
+		if err := c.Run(ctx); err != nil && ctx.Err() == nil {
+			e.log.Error("watch cache ended", "prefix", c.Prefix(), "err", err)
+		}
+	})
+}
+
+// Add serves a custom resource, or replaces its description; it returns when the resource can be read. Versions that a replaced
+// description had and the new one has not are no longer served.
+func (e *Engine) Add(ctx context.Context, r *Resource) error {
+	e.mu.Lock()
+	old := e.bound[r.GroupResource()]
+	if old != nil && old.Custom == nil {
+		e.mu.Unlock()
+		return fmt.Errorf("resource %s is built in", r.GroupResource())
+	}
+	if old != nil {
+		// The cache decodes with the description that it was made with: a new description needs a new cache.
+		e.dropLocked(old)
+	}
+	e.mu.Unlock()
+	if old != nil && old.cache != nil {
+		if err := e.waitEnded(ctx, old.cache); err != nil {
+			return err
+		}
+	}
+	if err := e.bind(r); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	b, running := e.bound[r.GroupResource()], e.running
+	e.mu.Unlock()
+	if b.cache == nil || running == nil {
+		return nil
+	}
+	return b.cache.WaitReady(ctx)
+}
+
+// waitEnded waits until a cancelled cache has left the feed, so that its prefix is free again.
+func (e *Engine) waitEnded(ctx context.Context, c *cache.Cache) error {
+	for c.Ready() {
+		if _, err := c.Watch(cache.WatchOptions{}); errors.Is(err, cache.ErrEnded) {
+			return nil
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Remove stops serving a custom resource. Its watches end.
+func (e *Engine) Remove(gr schema.GroupResource) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if b := e.bound[gr]; b != nil && b.Custom != nil {
+		e.dropLocked(b)
+	}
+}
+
+func (e *Engine) dropLocked(b *bound) {
+	next := maps.Clone(*e.targets.Load())
+	for gvr, t := range next {
+		if t.bound == b {
+			delete(next, gvr)
+		}
+	}
+	e.targets.Store(&next)
+	delete(e.bound, b.GroupResource())
+	delete(e.caches, b.prefix())
+	if b.cancel != nil {
+		b.cancel()
+	}
+}
+
+// Run keeps the caches until ctx ends.
+func (e *Engine) Run(ctx context.Context) error {
+	e.mu.Lock()
+	if e.running != nil {
+		e.mu.Unlock()
+		return errors.New("rest engine runs already")
+	}
+	e.running = ctx
+	caches := make([]*cache.Cache, 0, len(e.caches))
+	for _, c := range e.caches {
+		e.startLocked(ctx, c)
+		caches = append(caches, c)
+	}
+	e.mu.Unlock()
+	e.wg.Go(func() { _ = e.feed.Run(ctx) })
+	e.wg.Go(func() {
+		for _, c := range caches {
+			if c.WaitReady(ctx) != nil {
+				return
+			}
+		}
+		close(e.ready)
+	})
+	<-ctx.Done()
+	e.wg.Wait()
+	return nil
+}
+
+// Ready is closed once all built-in resources can be read.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
+// Lookup returns the target of a resource at a version, or nil.
+func (e *Engine) Lookup(gvr schema.GroupVersionResource) *Target { return (*e.targets.Load())[gvr] }
+
+// Targets returns everything that is served. The map must not be changed.
+func (e *Engine) Targets() map[schema.GroupVersionResource]*Target { return *e.targets.Load() }
+
+// Revision of the caches: everything up to it is visible.
+func (e *Engine) Revision() int64 { return e.feed.Revision() }

@@ -1,0 +1,164 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package rest
+
+import (
+	"fmt"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/patch"
+)
+
+// managerSlot is a Manager made on first use.
+type managerSlot struct {
+	once    sync.Once
+	manager *patch.Manager
+	err     error
+}
+
+// manager returns the field manager for writes of a target through a subresource.
+func (e *Engine) manager(t *Target, subresource string) (*patch.Manager, error) {
+	v, ok := t.managers.Load(subresource)
+	if !ok {
+		v, _ = t.managers.LoadOrStore(subresource, new(managerSlot))
+	}
+	slot := v.(*managerSlot)
+	slot.once.Do(func() { slot.manager, slot.err = e.newManager(t, subresource) })
+	return slot.manager, slot.err
+}
+
+func (e *Engine) newManager(t *Target, subresource string) (*patch.Manager, error) {
+	types, err := e.typesOf(t)
+	if err != nil {
+		return nil, err
+	}
+	return patch.NewManager(patch.ManagerConfig{
+		Types: types, Kind: t.Served.GroupVersionKind, Hub: t.Kind.Storage.GroupVersion(), Subresource: subresource, Custom: t.Custom != nil,
+		Convert: t.convert,
+		New: func(gvk schema.GroupVersionKind) (runtime.Object, error) {
+			obj := t.Served.New()
+			if served := t.Kind.Version(gvk.GroupVersion()); served != nil {
+				obj = served.New()
+			}
+			obj.GetObjectKind().SetGroupVersionKind(gvk)
+			return obj, nil
+		},
+		Default: t.defaults,
+		Reset:   resetFields(t, subresource),
+	})
+}
+
+func (e *Engine) typesOf(t *Target) (managedfields.TypeConverter, error) {
+	switch {
+	case t.Custom == nil:
+		return e.types()
+	case t.Custom.Types == nil:
+		return managedfields.NewDeducedTypeConverter(), nil
+	default:
+		return t.Custom.Types(t.Served.GroupVersion())
+	}
+}
+
+// resetFields are those that a write through the subresource can't change.
+func resetFields(t *Target, subresource string) []fieldpath.Path {
+	switch subresource {
+	case "":
+		if t.Kind.Subresource("status") != nil {
+			return []fieldpath.Path{fieldpath.MakePathOrDie("status")}
+		}
+		return nil
+	case "status":
+		if t.Custom != nil {
+			return []fieldpath.Path{fieldpath.MakePathOrDie("metadata"), fieldpath.MakePathOrDie("spec")}
+		}
+		return []fieldpath.Path{fieldpath.MakePathOrDie("spec")}
+	default:
+		return nil
+	}
+}
+
+// convert returns obj, typed or a tree, at a version of the target's kind. Objects that are there already are returned as they are.
+func (t *Target) convert(in runtime.Object, gv schema.GroupVersion) (runtime.Object, error) {
+	from := in.GetObjectKind().GroupVersionKind()
+	obj, ok := in.(kinds.Object)
+	if !ok {
+		return nil, fmt.Errorf("convert a %T", in)
+	}
+	if tree, isTree := in.(*unstructured.Unstructured); isTree && t.Custom == nil {
+		served := t.Kind.Version(from.GroupVersion())
+		if served == nil {
+			return nil, runtime.NewNotRegisteredErrForKind(t.Kind.Resource, from)
+		}
+		typed := served.New()
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(tree.Object, typed); err != nil {
+			return nil, err
+		}
+		obj = typed
+	}
+	if from.GroupVersion() == gv {
+		return obj, nil
+	}
+	if from.GroupVersion() != t.Kind.Storage.GroupVersion() {
+		served := t.Kind.Version(from.GroupVersion())
+		if served == nil {
+			return nil, runtime.NewNotRegisteredErrForKind(t.Kind.Resource, from)
+		}
+		if served.ToStorage != nil {
+			converted, err := served.ToStorage(obj)
+			if err != nil {
+				return nil, err
+			}
+			obj = converted
+		} else {
+			obj = obj.DeepCopyObject().(kinds.Object)
+		}
+		obj.GetObjectKind().SetGroupVersionKind(t.Kind.Storage.GroupVersionKind)
+	}
+	if gv == t.Kind.Storage.GroupVersion() {
+		return obj, nil
+	}
+	served := t.Kind.Version(gv)
+	if served == nil {
+		return nil, runtime.NewNotRegisteredErrForKind(t.Kind.Resource, gv.WithKind(from.Kind))
+	}
+	if served.FromStorage != nil {
+		converted, err := served.FromStorage(obj)
+		if err != nil {
+			return nil, err
+		}
+		obj = converted
+	} else {
+		obj = obj.DeepCopyObject().(kinds.Object)
+	}
+	obj.GetObjectKind().SetGroupVersionKind(served.GroupVersionKind)
+	return obj, nil
+}
+
+// defaults fills unset fields of an object at any version.
+func (t *Target) defaults(in runtime.Object) {
+	obj, ok := in.(kinds.Object)
+	if !ok {
+		return
+	}
+	gv := in.GetObjectKind().GroupVersionKind().GroupVersion()
+	if u, ok := in.(*unstructured.Unstructured); ok && t.Custom != nil {
+		if t.Custom.Schema != nil {
+			_, _ = t.Custom.Schema(gv, u) // Validation names what is wrong.
+		}
+		return
+	}
+	if served := t.Kind.Version(gv); served != nil && served.Default != nil {
+		served.Default(obj)
+	}
+	if gv == t.Kind.Storage.GroupVersion() && t.Kind.Default != nil {
+		t.Kind.Default(obj)
+	}
+}

@@ -1,0 +1,249 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"kogge.dev/kogge/codec"
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/store/cache"
+)
+
+// decode makes the object of stored bytes, in the storage version, with defaults and resourceVersion. TypeMeta is set.
+func (b *bound) decode(_ string, value []byte, revision int64) (kinds.Object, error) {
+	var obj kinds.Object
+	var err error
+	if b.Custom != nil {
+		obj, err = b.decodeCustom(value)
+	} else {
+		obj, err = b.decodeBuiltin(value)
+	}
+	if err != nil {
+		return nil, err
+	}
+	obj.SetResourceVersion(strconv.FormatInt(revision, 10))
+	return obj, nil
+}
+
+func (b *bound) decodeBuiltin(value []byte) (kinds.Object, error) {
+	obj := b.Kind.Storage.New()
+	if !codec.IsProtobuf(value) {
+		gvk, err := codec.TypeOf(value)
+		if err != nil {
+			return nil, err
+		}
+		return b.decodeAs(value, gvk)
+	}
+	if err := codec.DecodeStored(value, obj); err != nil {
+		return nil, err
+	}
+	if gvk := obj.GetObjectKind().GroupVersionKind(); gvk != b.Kind.Storage.GroupVersionKind {
+		return b.decodeAs(value, gvk)
+	}
+	if b.Kind.Default != nil {
+		b.Kind.Default(obj)
+	}
+	return obj, nil
+}
+
+// decodeAs decodes bytes that were stored at another version than ours.
+func (b *bound) decodeAs(value []byte, gvk schema.GroupVersionKind) (kinds.Object, error) {
+	obj := b.Kind.Storage.New()
+	served := b.Kind.Version(gvk.GroupVersion())
+	if served != nil {
+		obj = served.New()
+	}
+	if err := codec.DecodeStored(value, obj); err != nil {
+		return nil, err
+	}
+	if served == nil || served.ToStorage == nil {
+		obj.GetObjectKind().SetGroupVersionKind(b.Kind.Storage.GroupVersionKind)
+		if b.Kind.Default != nil {
+			b.Kind.Default(obj)
+		}
+		return obj, nil
+	}
+	return b.toStorage(served, obj)
+}
+
+func (b *bound) decodeCustom(value []byte) (kinds.Object, error) {
+	u := &unstructured.Unstructured{}
+	if err := codec.DecodeStored(value, u); err != nil {
+		return nil, err
+	}
+	var obj kinds.Object = u
+	if gvk := u.GroupVersionKind(); gvk != b.Kind.Storage.GroupVersionKind {
+		served := b.Kind.Version(gvk.GroupVersion())
+		if served == nil {
+			u.SetGroupVersionKind(b.Kind.Storage.GroupVersionKind)
+		} else if served.ToStorage != nil {
+			var err error
+			if obj, err = served.ToStorage(u); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if b.Custom.Stored != nil {
+		if u, ok := obj.(*unstructured.Unstructured); ok {
+			b.Custom.Stored(u)
+		}
+	}
+	return obj, nil
+}
+
+// encode makes the bytes to store. obj is not changed.
+func (b *bound) encode(obj kinds.Object) ([]byte, error) {
+	version := obj.GetResourceVersion()
+	obj.SetResourceVersion("")
+	defer obj.SetResourceVersion(version)
+	if b.Custom != nil {
+		data, err := json.Marshal(obj)
+		return append(data, '\n'), err
+	}
+	m, ok := obj.(interface {
+		Size() int
+		MarshalTo(data []byte) (int, error)
+	})
+	if !ok {
+		return nil, fmt.Errorf("%T: %w", obj, codec.ErrNoProtobuf)
+	}
+	return codec.Envelope(b.Kind.Storage.GroupVersionKind, m)
+}
+
+// attrs are the labels and selectable fields of an object.
+func (r *Resource) attrs(obj kinds.Object) (labels.Set, fields.Set) {
+	set := fields.Set{}
+	if r.Kind.Fields != nil {
+		for k, v := range r.Kind.Fields(obj) {
+			set[k] = v
+		}
+	}
+	set["metadata.name"] = obj.GetName()
+	if r.Kind.Namespaced {
+		set["metadata.namespace"] = obj.GetNamespace()
+	}
+	return obj.GetLabels(), set
+}
+
+// toStorage converts an object of a served version, which it may change, to the storage version with defaults.
+func (b *bound) toStorage(served *kinds.Served, obj kinds.Object) (kinds.Object, error) {
+	if served.Default != nil {
+		served.Default(obj)
+	}
+	if served.ToStorage != nil {
+		converted, err := served.ToStorage(obj)
+		if err != nil {
+			return nil, err
+		}
+		obj = converted
+	}
+	if b.Custom == nil {
+		obj.GetObjectKind().SetGroupVersionKind(b.Kind.Storage.GroupVersionKind)
+		if b.Kind.Default != nil {
+			b.Kind.Default(obj)
+		}
+	}
+	return obj, nil
+}
+
+// wire returns a stored object at the target's version. The result may be the shared input: it must not be changed.
+func (t *Target) wire(obj kinds.Object) (kinds.Object, error) {
+	if t.Served.FromStorage == nil {
+		return obj, nil
+	}
+	out, err := t.Served.FromStorage(obj)
+	if err != nil {
+		return nil, err
+	}
+	out.GetObjectKind().SetGroupVersionKind(t.Served.GroupVersionKind)
+	return out, nil
+}
+
+// Object returns an entry's object at the target's version, shared and immutable.
+func (t *Target) Object(entry *cache.Entry) (kinds.Object, error) {
+	obj, err := entry.Object()
+	if err != nil {
+		return nil, err
+	}
+	return t.wire(obj)
+}
+
+// Encoded returns an entry's object at the target's version in a format, shared and immutable. It is made once per revision.
+func (t *Target) Encoded(entry *cache.Entry, format codec.Format) ([]byte, error) {
+	return entry.Encoded(string(format)+";"+t.Served.GroupVersion().String(), func() ([]byte, error) {
+		obj, err := t.Object(entry)
+		if err != nil {
+			return nil, err
+		}
+		return codec.Marshal(obj, format)
+	})
+}
+
+// Table returns how objects of the target's version are shown as rows.
+func (t *Target) Table() codec.TableSource {
+	table := t.Kind.Table
+	if t.Custom != nil {
+		table = t.Custom.Tables[t.Served.GroupVersion()]
+	}
+	if table == nil {
+		return codec.DefaultTable
+	}
+	return codec.TableSource{Columns: table.Columns, Row: func(obj runtime.Object, now time.Time) []any {
+		o, ok := obj.(kinds.Object)
+		if !ok {
+			return nil
+		}
+		if t.Custom == nil && t.Served.ToStorage != nil {
+			converted, err := t.Served.ToStorage(o)
+			if err != nil {
+				return []any{o.GetName()}
+			}
+			o = converted
+		}
+		return table.Row(o, now)
+	}}
+}
+
+func pause(ctx context.Context) error {
+	timer := time.NewTimer(time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Raw returns an entry's object at the target's version as a bare protobuf message, shared and immutable.
+func (t *Target) Raw(entry *cache.Entry) ([]byte, error) {
+	return entry.Encoded("raw;"+t.Served.GroupVersion().String(), func() ([]byte, error) {
+		obj, err := t.Object(entry)
+		if err != nil {
+			return nil, err
+		}
+		return codec.Raw(obj)
+	})
+}
+
+// ListKind is the type of lists at the target's version.
+func (t *Target) ListKind() schema.GroupVersionKind {
+	if t.Served.NewList != nil {
+		if gvk := t.Served.NewList().GetObjectKind().GroupVersionKind(); gvk.Kind != "" {
+			return gvk
+		}
+	}
+	return t.Served.GroupVersion().WithKind(t.Served.Kind + "List")
+}

@@ -1,0 +1,236 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"kogge.dev/kogge/codec"
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/patch"
+)
+
+const applyPatch = types.ApplyYAMLPatchType
+
+func (e *Engine) patch(ctx context.Context, c *Call) (*Result, error) {
+	if err := c.checkPatch(); err != nil {
+		return nil, err
+	}
+	r := &rewrite{engine: e, call: c}
+	if c.PatchType == applyPatch {
+		applied, err := e.applied(c)
+		if err != nil {
+			return nil, err
+		}
+		r.allowCreate = true
+		r.next = func(ctx context.Context, old kinds.Object) (kinds.Object, error) {
+			return e.apply(ctx, c, applied, old)
+		}
+		return r.run(ctx)
+	}
+	r.next = func(ctx context.Context, old kinds.Object) (kinds.Object, error) {
+		next, err := c.patched(ctx, old)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.checkIdentity(next); err != nil {
+			return nil, err
+		}
+		if r.untracked {
+			next.SetManagedFields(nil)
+			return next, nil
+		}
+		return e.track(ctx, c, old, next), nil
+	}
+	return r.run(ctx)
+}
+
+func (c *Call) checkPatch() error {
+	opts := c.Change
+	if opts == nil {
+		opts = &metav1.PatchOptions{}
+	}
+	if errs := metavalidation.ValidatePatchOptions(opts, c.PatchType); len(errs) > 0 {
+		return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "PatchOptions"}, "", errs)
+	}
+	switch c.PatchType {
+	case types.JSONPatchType, types.MergePatchType, applyPatch:
+		return nil
+	case types.StrategicMergePatchType:
+		if c.Target.Custom == nil {
+			return nil
+		}
+	}
+	return apierrors.NewGenericServerResponse(415, "", schema.GroupResource{}, "",
+		fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %v", c.patchTypes()), 0, false)
+}
+
+func (c *Call) patchTypes() []string {
+	if c.Target.Custom != nil {
+		return patch.CustomTypes
+	}
+	return patch.Types
+}
+
+func (c *Call) checkIdentity(obj kinds.Object) error {
+	if err := checkNamespace(obj, c.namespace()); err != nil {
+		return err
+	}
+	return checkName(obj, c.Name, c.namespace())
+}
+
+// strict collects decoding errors where the request wants to hear of them.
+func (c *Call) strict() *patch.Strict {
+	if c.validation() == metav1.FieldValidationIgnore {
+		return nil
+	}
+	return &patch.Strict{}
+}
+
+// report warns of, or refuses, what strict decoding found; describe renders the patch for the refusal.
+func (c *Call) report(ctx context.Context, strict *patch.Strict, describe func() string) error {
+	if strict == nil || len(strict.Errors) == 0 {
+		return nil
+	}
+	if c.validation() == metav1.FieldValidationStrict {
+		return patch.Invalid(describe(), runtime.NewStrictDecodingError(strict.Errors))
+	}
+	for _, err := range strict.Errors {
+		warn(ctx, err.Error())
+	}
+	return nil
+}
+
+// patched applies the call's JSON, merge or strategic merge patch to old, which stays as it is, at the target's version.
+func (c *Call) patched(ctx context.Context, old kinds.Object) (kinds.Object, error) {
+	shared, err := c.Target.wire(old)
+	if err != nil {
+		return nil, err
+	}
+	strict := c.strict()
+	next := c.Target.Served.New()
+	if c.PatchType == types.StrategicMergePatchType {
+		if err := patch.Strategic(shared, c.Patch, next, strict); err != nil {
+			return nil, err
+		}
+		if err := c.report(ctx, strict, func() string {
+			var change map[string]any
+			_ = json.Unmarshal(c.Patch, &change)
+			return fmt.Sprintf("%+v", change)
+		}); err != nil {
+			return nil, err
+		}
+	} else if next, err = c.patchedDocument(ctx, shared, next, strict); err != nil {
+		return nil, err
+	}
+	next.GetObjectKind().SetGroupVersionKind(c.Target.Served.GroupVersionKind)
+	return c.Target.toStorage(c.Target.Served, next)
+}
+
+func (c *Call) patchedDocument(ctx context.Context, shared, next kinds.Object, strict *patch.Strict) (kinds.Object, error) {
+	doc, err := json.Marshal(shared)
+	if err != nil {
+		return nil, err
+	}
+	if doc, err = patch.Document(c.PatchType, doc, c.Patch, strict); err != nil {
+		return nil, err
+	}
+	mode := codec.Lenient
+	if strict != nil {
+		mode = codec.Strict
+	}
+	gvk, found, err := codec.Decode(doc, codec.JSON, next, mode, c.Target.Served.GroupVersionKind)
+	if err != nil {
+		return nil, patch.Invalid(string(doc), err)
+	}
+	if gvk != c.Target.Served.GroupVersionKind {
+		return nil, patch.Invalid(string(doc), fmt.Errorf("the patched object is a %s, not a %s", gvk, c.Target.Served.GroupVersionKind))
+	}
+	if strict != nil {
+		strict.Errors = append(strict.Errors, found...)
+	}
+	if next, err = c.complete(next, strict); err != nil {
+		return nil, patch.Invalid(string(doc), err)
+	}
+	return next, c.report(ctx, strict, func() string { return string(doc) })
+}
+
+// complete runs a custom resource's schema over a decoded object.
+func (c *Call) complete(obj kinds.Object, strict *patch.Strict) (kinds.Object, error) {
+	u, ok := obj.(*unstructured.Unstructured)
+	if !ok || c.Target.Custom == nil || c.Target.Custom.Schema == nil {
+		return obj, nil
+	}
+	unknown, err := c.Target.Custom.Schema(c.Target.Served.GroupVersion(), u)
+	if err != nil {
+		return nil, err
+	}
+	if strict != nil {
+		for _, text := range unknown {
+			strict.Errors = append(strict.Errors, fmt.Errorf("%s", text))
+		}
+	}
+	return u, nil
+}
+
+// applied decodes and checks the configuration of a server-side apply.
+func (e *Engine) applied(c *Call) (*unstructured.Unstructured, error) {
+	obj, err := patch.Applied(c.Patch)
+	if err != nil {
+		return nil, err
+	}
+	return obj, nil
+}
+
+// apply merges an applied configuration into old; nil old creates.
+func (e *Engine) apply(ctx context.Context, c *Call, applied *unstructured.Unstructured, old kinds.Object) (kinds.Object, error) {
+	m, err := e.manager(c.Target, c.Subresource)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	live := old
+	if live == nil {
+		live = c.Target.Kind.Storage.New()
+		live.GetObjectKind().SetGroupVersionKind(c.Target.Kind.Storage.GroupVersionKind)
+	}
+	force := c.Change.Force != nil && *c.Change.Force
+	merged, err := m.Apply(live, applied.DeepCopy(), c.Change.FieldManager, force)
+	if err != nil {
+		return nil, err
+	}
+	next, ok := merged.(kinds.Object)
+	if !ok {
+		return nil, apierrors.NewInternalError(fmt.Errorf("apply made a %T", merged))
+	}
+	if err := c.reportApplied(ctx, applied); err != nil {
+		return nil, err
+	}
+	return next, c.checkIdentity(next)
+}
+
+// reportApplied warns of, or refuses, what is duplicate in an applied configuration. Unknown fields were refused by the schema.
+func (c *Call) reportApplied(ctx context.Context, _ *unstructured.Unstructured) error {
+	if c.validation() == metav1.FieldValidationIgnore {
+		return nil
+	}
+	err := patch.StrictApplied(c.Patch)
+	switch {
+	case err == nil:
+		return nil
+	case c.validation() == metav1.FieldValidationStrict:
+		return apierrors.NewBadRequest(fmt.Sprintf("error strict decoding YAML: %v", err))
+	}
+	warn(ctx, err.Error())
+	return nil
+}

@@ -1,0 +1,254 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package rest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/store"
+	"kogge.dev/kogge/store/cache"
+)
+
+// outcome is what a transaction step wants to happen to the key.
+type outcome struct {
+	// obj is the new state, owned by the transaction; nil together with remove and keep false is a programming error.
+	obj kinds.Object
+	// remove deletes the key instead of writing obj.
+	remove bool
+	// keep leaves the key as it is and answers with the old state.
+	keep bool
+	// done is called after success, undo after failure; either may be nil. They settle what the step reserved elsewhere.
+	done, undo func()
+}
+
+// settle ends a step.
+func (o *outcome) settle(ok bool) {
+	if o == nil {
+		return
+	}
+	if ok && o.done != nil {
+		o.done()
+	}
+	if !ok && o.undo != nil {
+		o.undo()
+	}
+}
+
+// step computes an outcome from the old state, which is shared and must not be changed; old is nil when the key is absent.
+// It may be called several times.
+type step func(ctx context.Context, old kinds.Object) (*outcome, error)
+
+// written is the end of a transaction.
+type written struct {
+	// entry is the state written, or the old one where nothing was; nil on a dry run.
+	entry *cache.Entry
+	// obj is the state in the storage version, decoded from what was stored.
+	obj     kinds.Object
+	created bool
+	removed bool
+}
+
+// current is the state that a step starts from.
+type current struct {
+	entry *cache.Entry // nil when absent
+	// fresh is set when the state was read from the store for this transaction, so that a refusal based on it is final.
+	fresh bool
+}
+
+func (c current) object() (kinds.Object, error) {
+	if c.entry == nil {
+		return nil, nil //nolint:nilnil // Absence is a state.
+	}
+	return c.entry.Object()
+}
+
+// transact changes one key: it reads the state, lets the step compute the next one, and writes it if the key has not changed meanwhile;
+// else again. The first try starts from the cache, which may lag; whatever the step refuses on a stale state is tried on a fresh one.
+func (e *Engine) transact(ctx context.Context, c *Call, key string, next step) (*written, error) {
+	b := c.Target.bound
+	state := current{}
+	if entry, _, err := b.cache.Get(key); err == nil {
+		state.entry = entry
+	} else if state, err = e.fresh(ctx, b, key); err != nil {
+		return nil, err
+	}
+	for ctx.Err() == nil {
+		old, err := state.object()
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		out, err := next(ctx, old)
+		if err != nil {
+			if state.fresh {
+				return nil, err
+			}
+			again, ferr := e.fresh(ctx, b, key)
+			if ferr != nil {
+				return nil, ferr
+			}
+			if again.entry != nil && state.entry != nil && again.entry.Revision == state.entry.Revision {
+				return nil, err
+			}
+			state = again
+			continue
+		}
+		result, conflict, err := e.commit(ctx, c, key, state, out)
+		out.settle(err == nil && conflict == nil)
+		if err != nil {
+			return nil, err
+		}
+		if conflict == nil {
+			return result, nil
+		}
+		state = *conflict
+	}
+	return nil, ctx.Err()
+}
+
+func (e *Engine) fresh(ctx context.Context, b *bound, key string) (current, error) {
+	record, _, err := e.store.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return current{fresh: true}, nil
+	}
+	if err != nil {
+		return current{}, err
+	}
+	return current{entry: b.cache.Entry(record), fresh: true}, nil
+}
+
+// commit carries out an outcome. It returns the state to try again from when the key was changed meanwhile.
+func (e *Engine) commit(ctx context.Context, c *Call, key string, state current, out *outcome) (*written, *current, error) {
+	b := c.Target.bound
+	switch {
+	case out.keep:
+		obj, err := state.object()
+		return &written{entry: state.entry, obj: obj}, nil, err
+	case out.remove:
+		return e.commitRemoval(ctx, c, key, state, out)
+	}
+	data, err := b.encode(out.obj)
+	if err != nil {
+		return nil, nil, apierrors.NewInternalError(err)
+	}
+	opts := store.WriteOptions{TTL: timeToLive(b, out.obj)}
+	if state.entry == nil {
+		return e.commitCreation(ctx, c, key, data, opts)
+	}
+	if bytes.Equal(data, state.entry.Value) {
+		if state.fresh || c.dryRun() {
+			obj, err := state.object()
+			return &written{entry: state.entry, obj: obj}, nil, err
+		}
+		again, err := e.fresh(ctx, b, key)
+		return nil, &again, err // Nothing to write, if the state is what we think it is.
+	}
+	if c.dryRun() {
+		obj, err := b.decode(key, data, state.entry.Revision)
+		return &written{obj: obj}, nil, err
+	}
+	revision, err := e.store.Update(ctx, key, data, state.entry.Revision, opts)
+	var conflict *store.ConflictError
+	switch {
+	case errors.As(err, &conflict):
+		return nil, &current{entry: b.cache.Entry(conflict.Current), fresh: true}, nil
+	case errors.Is(err, store.ErrNotFound):
+		return nil, &current{fresh: true}, nil
+	case err != nil:
+		return nil, nil, writeError(err)
+	}
+	record := store.Record{Key: key, Value: data, CreateRevision: state.entry.CreateRevision, ModRevision: revision}
+	result, err := b.written(record)
+	return result, nil, err
+}
+
+func (e *Engine) commitCreation(ctx context.Context, c *Call, key string, data []byte, opts store.WriteOptions) (*written, *current, error) {
+	b := c.Target.bound
+	if c.dryRun() {
+		obj, err := b.decode(key, data, 0)
+		if err == nil {
+			obj.SetResourceVersion("")
+		}
+		return &written{obj: obj, created: true}, nil, err
+	}
+	revision, err := e.store.Create(ctx, key, data, opts)
+	if errors.Is(err, store.ErrExists) {
+		again, err := e.fresh(ctx, b, key)
+		return nil, &again, err
+	}
+	if err != nil {
+		return nil, nil, writeError(err)
+	}
+	result, err := b.written(store.Record{Key: key, Value: data, CreateRevision: revision, ModRevision: revision})
+	if err == nil {
+		result.created = true
+	}
+	return result, nil, err
+}
+
+func (e *Engine) commitRemoval(ctx context.Context, c *Call, key string, state current, out *outcome) (*written, *current, error) {
+	if state.entry == nil {
+		return nil, nil, apierrors.NewNotFound(c.Target.GVR.GroupResource(), c.Name)
+	}
+	obj := out.obj
+	if obj == nil {
+		var err error
+		if obj, err = state.object(); err != nil {
+			return nil, nil, err
+		}
+	}
+	if c.dryRun() {
+		return &written{obj: obj, removed: true}, nil, nil
+	}
+	_, err := e.store.Delete(ctx, key, state.entry.Revision)
+	var conflict *store.ConflictError
+	switch {
+	case errors.As(err, &conflict):
+		return nil, &current{entry: c.Target.cache.Entry(conflict.Current), fresh: true}, nil
+	case errors.Is(err, store.ErrNotFound):
+		return nil, &current{fresh: true}, nil
+	case err != nil:
+		return nil, nil, writeError(err)
+	}
+	e.afterRemoval(c.Target.bound, obj)
+	return &written{obj: obj, removed: true}, nil, nil
+}
+
+func (b *bound) written(r store.Record) (*written, error) {
+	entry := b.cache.Entry(r)
+	obj, err := entry.Object()
+	return &written{entry: entry, obj: obj}, err
+}
+
+func timeToLive(b *bound, obj kinds.Object) time.Duration {
+	if b.Kind.TTL == nil {
+		return 0
+	}
+	return b.Kind.TTL(obj)
+}
+
+// errTooLarge marks writes that the store refused for their size.
+var errTooLarge = errors.New("etcdserver: request is too large")
+
+func writeError(err error) error {
+	if errors.Is(err, store.ErrTooLarge) {
+		return fmt.Errorf("%w", errTooLarge)
+	}
+	return err
+}
+
+// result answers a write at the call's version.
+func (c *Call) result(w *written, code int) (*Result, error) {
+	if w.entry != nil {
+		return &Result{Code: code, Entry: w.entry}, nil
+	}
+	obj, err := c.Target.wire(w.obj)
+	return &Result{Code: code, Object: obj}, err
+}

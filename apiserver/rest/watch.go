@@ -1,0 +1,120 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+
+	"kogge.dev/kogge/store"
+	"kogge.dev/kogge/store/cache"
+)
+
+// Stream is a running watch. Next is called from one goroutine; Close ends it.
+type Stream struct {
+	Target  *Target
+	watcher *cache.Watcher
+	after   int64
+}
+
+// Watch starts a watch. Errors that upstream delivers as an event of the stream come from the first Next.
+func (e *Engine) Watch(ctx context.Context, c *Call) (*Stream, error) {
+	if !c.Target.stored() || !c.Target.Kind.Allows("watch") {
+		return nil, apierrors.NewMethodNotSupported(c.Target.GVR.GroupResource(), "watch")
+	}
+	s, err := e.watch(ctx, c)
+	if err != nil {
+		return nil, e.interpret(c, err)
+	}
+	return s, nil
+}
+
+func (e *Engine) watch(ctx context.Context, c *Call) (*Stream, error) {
+	opts, err := listOptions(c.List, true)
+	if err != nil {
+		return nil, err
+	}
+	sel, err := c.selection(opts)
+	if err != nil {
+		return nil, err
+	}
+	b := c.Target.bound
+	want := cache.WatchOptions{Prefix: sel.prefix, Key: sel.key, Filter: sel.filter(), Bookmarks: opts.AllowWatchBookmarks}
+	if field := indexField(b.Resource); field != "" {
+		want.Index = exact(sel.fields, field)
+	}
+	revision, set, err := parseVersion(opts.ResourceVersion)
+	if err != nil {
+		return nil, err
+	}
+	initial := opts.SendInitialEvents != nil && *opts.SendInitialEvents
+	switch {
+	case !set:
+		if revision, err = b.cache.Fresh(ctx); err != nil {
+			return nil, err
+		}
+	case initial:
+		if err := e.waitFor(ctx, b, revision); err != nil {
+			return nil, err
+		}
+	}
+	want.SendInitialEvents = initial
+	want.MarkInitialEnd = initial && opts.AllowWatchBookmarks
+	if !initial {
+		want.AfterRevision = revision
+	}
+	w, err := b.cache.Watch(want)
+	if errors.Is(err, store.ErrCompacted) {
+		return &Stream{Target: c.Target, after: revision}, nil // Next says so.
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Stream{Target: c.Target, watcher: w, after: revision}, nil
+}
+
+func exact(sel fields.Selector, field string) string {
+	value, _ := sel.RequiresExactMatch(field)
+	return value
+}
+
+// Next waits for events. The slice is reused by the next call. When the watch can't go on it returns a status error to deliver as
+// the last event, or the context's error.
+func (s *Stream) Next(ctx context.Context) ([]cache.Event, error) {
+	if s.watcher == nil {
+		return nil, s.tooOld()
+	}
+	events, err := s.watcher.Next(ctx)
+	if errors.Is(err, store.ErrCompacted) {
+		return nil, s.tooOld()
+	}
+	return events, err
+}
+
+// Close ends the watch.
+func (s *Stream) Close() {
+	if s.watcher != nil {
+		s.watcher.Close()
+	}
+}
+
+func (s *Stream) tooOld() error {
+	return apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", s.after, s.Target.cache.Revision()))
+}
+
+// Bookmark is the object of a bookmark event at the target's version.
+func (s *Stream) Bookmark(ev cache.Event) metav1.Object {
+	obj := s.Target.Served.New()
+	obj.GetObjectKind().SetGroupVersionKind(s.Target.Served.GroupVersionKind)
+	obj.SetResourceVersion(fmt.Sprint(ev.Revision))
+	if ev.InitialEnd {
+		obj.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+	}
+	return obj
+}

@@ -1,0 +1,153 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package patch
+
+import (
+	"bytes"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+)
+
+// ManagerConfig describes the objects of one kind at one version to a Manager.
+type ManagerConfig struct {
+	Types managedfields.TypeConverter
+	// Kind as on the wire; Hub is the version that objects are handed over in.
+	Kind schema.GroupVersionKind
+	Hub  schema.GroupVersion
+	// Subresource that the requests address.
+	Subresource string
+	// Custom is set for custom resources, whose fields may lie outside of the schema.
+	Custom bool
+	// Convert returns obj, which may be unstructured, at a version; New makes an empty object; Default fills unset fields.
+	Convert func(obj runtime.Object, gv schema.GroupVersion) (runtime.Object, error)
+	New     func(gvk schema.GroupVersionKind) (runtime.Object, error)
+	Default func(obj runtime.Object)
+	// Reset lists the fields that the server takes from elsewhere whatever a request says, so that nobody comes to own them.
+	Reset []fieldpath.Path
+}
+
+// Manager keeps the record of who manages which field for the objects of one kind.
+type Manager struct{ fields *managedfields.FieldManager }
+
+// NewManager makes a Manager.
+func NewManager(cfg ManagerConfig) (*Manager, error) {
+	var reset map[fieldpath.APIVersion]fieldpath.Filter
+	if len(cfg.Reset) > 0 {
+		filter := fieldpath.NewExcludeSetFilter(fieldpath.NewSet(cfg.Reset...))
+		reset = map[fieldpath.APIVersion]fieldpath.Filter{
+			fieldpath.APIVersion(cfg.Kind.GroupVersion().String()): filter,
+			fieldpath.APIVersion(cfg.Hub.String()):                 filter,
+		}
+	}
+	make := managedfields.NewDefaultFieldManager
+	if cfg.Custom {
+		make = managedfields.NewDefaultCRDFieldManager
+	}
+	a := adapter{cfg}
+	m, err := make(cfg.Types, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
+	if err != nil {
+		return nil, err
+	}
+	return &Manager{fields: m}, nil
+}
+
+// Update records what a write changed. It changes obj's managed fields in place; live is only read.
+func (m *Manager) Update(live, obj runtime.Object, manager string) runtime.Object {
+	return m.fields.UpdateNoErrors(live, obj, manager)
+}
+
+// Apply merges an applied configuration into live and returns the result; live is only read.
+func (m *Manager) Apply(live, applied runtime.Object, manager string, force bool) (runtime.Object, error) {
+	return m.fields.Apply(live, applied, manager, force)
+}
+
+// adapter gives the library the three interfaces that it asks for.
+type adapter struct{ cfg ManagerConfig }
+
+func (a adapter) Convert(in, out, context any) error { return runtime.NewNotRegisteredErrForTarget("", nil, nil) }
+
+func (a adapter) ConvertToVersion(in runtime.Object, gv runtime.GroupVersioner) (runtime.Object, error) {
+	target, ok := gv.(schema.GroupVersion)
+	if !ok {
+		kind, found := gv.KindForGroupVersionKinds([]schema.GroupVersionKind{a.cfg.Kind})
+		if !found {
+			return nil, runtime.NewNotRegisteredErrForTarget("", nil, gv)
+		}
+		target = kind.GroupVersion()
+	}
+	return a.cfg.Convert(in, target)
+}
+
+func (a adapter) ConvertFieldLabel(_ schema.GroupVersionKind, label, value string) (string, string, error) {
+	return label, value, nil
+}
+
+func (a adapter) Default(obj runtime.Object) { a.cfg.Default(obj) }
+
+func (a adapter) New(gvk schema.GroupVersionKind) (runtime.Object, error) { return a.cfg.New(gvk) }
+
+// KeepTimes gives the entries of new their old time stamps when nothing but those differs between old and new: a write that changes
+// nothing must stay without effect.
+func KeepTimes(new, old interface {
+	runtime.Object
+	metav1.Object
+}) {
+	before, after := old.GetManagedFields(), new.GetManagedFields()
+	if len(before) != len(after) || len(after) == 0 {
+		return
+	}
+	same := true
+	for i := range after {
+		if !sameEntry(after[i], before[i]) {
+			return
+		}
+		same = same && after[i].Time.Equal(before[i].Time)
+	}
+	if same {
+		return
+	}
+	// The comparison is of everything else: take the lists out of it.
+	new.SetManagedFields(before)
+	if !equality.Semantic.DeepEqual(new, old) {
+		new.SetManagedFields(after)
+	}
+}
+
+func sameEntry(a, b metav1.ManagedFieldsEntry) bool {
+	if a.Manager != b.Manager || a.Operation != b.Operation || a.APIVersion != b.APIVersion || a.FieldsType != b.FieldsType || a.Subresource != b.Subresource {
+		return false
+	}
+	if a.FieldsV1 == nil || b.FieldsV1 == nil {
+		return a.FieldsV1 == b.FieldsV1
+	}
+	return bytes.Equal(a.FieldsV1.GetRawBytes(), b.FieldsV1.GetRawBytes())
+}
+
+// ManagerName is the manager of a request that names none: the client's program.
+func ManagerName(named, userAgent string) string {
+	if named != "" {
+		return named
+	}
+	program, _, _ := strings.Cut(userAgent, "/")
+	var out strings.Builder
+	for _, r := range program {
+		if !unicode.IsPrint(r) {
+			continue
+		}
+		if out.Len()+utf8.RuneLen(r) > metavalidation.FieldManagerMaxLength {
+			break
+		}
+		out.WriteRune(r)
+	}
+	return out.String()
+}

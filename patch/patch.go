@@ -1,0 +1,174 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package patch applies the patches of the API: JSON patch, JSON merge patch, strategic merge patch, and server-side apply with its record of
+// who manages which field. It is pure: objects in, objects out; errors are API status errors.
+package patch
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/mergepatch"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+)
+
+// maxOperations bounds a JSON patch.
+const maxOperations = 10_000
+
+// Types lists the patch types that ordinary resources take, as messages name them.
+var Types = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType)}
+
+// CustomTypes lists those of custom resources.
+var CustomTypes = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType)}
+
+// Strict collects what is unknown or duplicate in a patch or in the object that it yields. A nil *Strict does not look.
+type Strict struct{ Errors []error }
+
+// jsonOperation mirrors one operation of a JSON patch, to find unknown fields in it.
+type jsonOperation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	From  string `json:"from"`
+	Value any    `json:"value"`
+}
+
+// Document applies a JSON patch or a merge patch to a JSON document.
+func Document(kind types.PatchType, doc, patch []byte, strict *Strict) ([]byte, error) {
+	if kind == types.MergePatchType {
+		return merge(doc, patch, strict)
+	}
+	if kind != types.JSONPatchType {
+		return nil, fmt.Errorf("unknown Content-Type header for patch: %v", kind)
+	}
+	if strict != nil {
+		var operations []jsonOperation
+		found, err := kjson.UnmarshalStrict(patch, &operations)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+		for _, e := range found {
+			strict.Errors = append(strict.Errors, fmt.Errorf("json patch %w", e))
+		}
+	}
+	operations, err := jsonpatch.DecodePatch(patch)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if len(operations) > maxOperations {
+		return nil, apierrors.NewRequestEntityTooLargeError(
+			fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxOperations, len(operations)))
+	}
+	out, err := operations.Apply(doc)
+	if err != nil {
+		return nil, unprocessable(err)
+	}
+	return out, nil
+}
+
+func merge(doc, patch []byte, strict *Strict) ([]byte, error) {
+	if strict != nil {
+		var tree map[string]any
+		found, err := kjson.UnmarshalStrict(patch, &tree)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+		strict.Errors = append(strict.Errors, found...)
+	}
+	out, err := jsonpatch.MergePatch(doc, patch)
+	if errors.Is(err, jsonpatch.ErrBadJSONPatch) {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	return out, err
+}
+
+// Strategic applies a strategic merge patch to original and fills into, an empty object of the same type.
+func Strategic(original runtime.Object, patch []byte, into runtime.Object, strict *Strict) error {
+	tree, err := runtime.DefaultUnstructuredConverter.ToUnstructured(original)
+	if err != nil {
+		return err
+	}
+	change := map[string]any{}
+	if strict != nil {
+		found, err := kjson.UnmarshalStrict(patch, &change)
+		if err != nil {
+			return apierrors.NewBadRequest(err.Error())
+		}
+		strict.Errors = append(strict.Errors, found...)
+	} else if err := kjson.UnmarshalCaseSensitivePreserveInts(patch, &change); err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	merged, err := strategicpatch.StrategicMergeMapPatch(tree, change, into)
+	if err != nil {
+		return strategicError(err)
+	}
+	err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(merged, into, strict != nil)
+	if found, ok := runtime.AsStrictDecodingError(err); ok {
+		strict.Errors = append(strict.Errors, found.Errors()...)
+		return nil
+	}
+	if err != nil {
+		return Invalid(fmt.Sprintf("%+v", change), err)
+	}
+	return nil
+}
+
+func strategicError(err error) error {
+	switch {
+	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList),
+		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
+		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
+		return apierrors.NewBadRequest(err.Error())
+	case errors.Is(err, mergepatch.ErrNoListOfLists), errors.Is(err, mergepatch.ErrPatchContentNotMatchRetainKeys):
+		return unprocessable(err)
+	default:
+		return err
+	}
+}
+
+func unprocessable(err error) error {
+	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+}
+
+// Invalid is the answer to a patch that yields no sound object.
+func Invalid(patch string, err error) error {
+	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), patch, err.Error())})
+}
+
+// Applied decodes the body of a server-side apply.
+func Applied(data []byte) (*unstructured.Unstructured, error) {
+	obj := &unstructured.Unstructured{Object: map[string]any{}}
+	if err := yaml.Unmarshal(data, &obj.Object); err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+	}
+	if obj.Object == nil {
+		obj.Object = map[string]any{}
+	}
+	return obj, nil
+}
+
+// StrictApplied finds duplicate keys in the body of a server-side apply.
+func StrictApplied(data []byte) error {
+	var tree map[string]any
+	return yaml.UnmarshalStrict(data, &tree)
+}
+
+// Describe renders a patched document for an error message.
+func Describe(obj any) string {
+	data, err := json.Marshal(obj)
+	if err != nil {
+		return fmt.Sprintf("%+v", obj)
+	}
+	return string(data)
+}
