@@ -27,6 +27,9 @@ const defaultMTU = 1500
 // install puts the plugin where the runtime looks for it.
 func (s *Server) install() error {
 	path := filepath.Join(s.config.BinDir, embedded.CNI)
+	if err := s.recordCache(); err != nil {
+		return err
+	}
 	if err := s.recordFile(path); err != nil {
 		return err
 	}

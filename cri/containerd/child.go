@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -25,6 +24,8 @@ import (
 	"github.com/containerd/plugin/registry"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/grpclog"
+
+	"kogge.dev/kogge/internal/residency"
 )
 
 // Main is containerd: the kogge binary calls it, and nothing else, when it was started as `kogge containerd-child ARGS`.
@@ -106,13 +107,19 @@ func cleanTempMounts(ctx context.Context, root string) error {
 	return nil
 }
 
-// shrink gives the memory of the start back to the kernel, once, after the first clients have connected.
+// shrink gives the memory of the start back to the kernel: once when the first clients have connected, and once when a
+// node's first pods run.
 func shrink(ctx context.Context) {
 	go func() {
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-			debug.FreeOSMemory()
+		for _, delay := range []time.Duration{time.Second, 20 * time.Second} {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(delay):
+			}
+			if err := residency.Trim(); err != nil {
+				log.G(ctx).WithError(err).Warn("trim memory")
+			}
 		}
 	}()
 }

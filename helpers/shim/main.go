@@ -16,5 +16,6 @@ import (
 )
 
 func main() {
+	trimLater()
 	shim.RunShim(context.Background(), manager.NewShimManager("io.containerd.runc.v2"))
 }
