@@ -1,0 +1,277 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package crd serves custom resources: it watches their definitions, accepts names, makes a resource of each definition, takes it away again
+// with all its objects, and keeps the definition's conditions.
+package crd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+
+	"kogge.dev/kogge/apiserver/aggregation/outcall"
+	"kogge.dev/kogge/apiserver/discovery"
+	"kogge.dev/kogge/apiserver/rest"
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/reconcile"
+)
+
+const finalizer = apiextensionsv1.CustomResourceCleanupFinalizer
+
+// Engine serves resources; *rest.Engine does.
+type Engine interface {
+	Add(ctx context.Context, r *rest.Resource) error
+	Remove(gr schema.GroupResource)
+}
+
+var _ Engine = (*rest.Engine)(nil)
+
+// Config of a Controller. All but Changed are required.
+type Config struct {
+	// Client acts as a member of system:masters.
+	Client   *client.Client
+	Engine   Engine
+	Registry *discovery.Registry
+	Calls    *outcall.Client
+	Logger   *slog.Logger
+	// Changed is called, from the controller's goroutine, after the set of served versions or their schemas changed.
+	Changed func()
+}
+
+// Controller is the driver of all definitions of one API server.
+type Controller struct {
+	cfg   Config
+	ready chan struct{}
+
+	mu     sync.RWMutex
+	served map[string]*served // by definition name
+
+	// The rest is used by the one goroutine that reconciles.
+	informer *client.Informer[*apiextensionsv1.CustomResourceDefinition]
+	loop     *reconcile.Loop
+}
+
+// New makes a controller.
+func New(cfg Config) (*Controller, error) {
+	if cfg.Client == nil || cfg.Engine == nil || cfg.Registry == nil || cfg.Calls == nil || cfg.Logger == nil {
+		return nil, errors.New("crd: a required part is missing")
+	}
+	if cfg.Changed == nil {
+		cfg.Changed = func() {}
+	}
+	return &Controller{cfg: cfg, ready: make(chan struct{}), served: map[string]*served{}}, nil
+}
+
+// Ready is closed when all definitions that were there at the start are served.
+func (c *Controller) Ready() <-chan struct{} { return c.ready }
+
+// Run serves definitions until ctx ends.
+func (c *Controller) Run(ctx context.Context) error {
+	informers := client.NewInformers(c.cfg.Client, c.cfg.Logger)
+	c.informer = client.InformerFor[*apiextensionsv1.CustomResourceDefinition](informers)
+	c.loop = reconcile.New(reconcile.Config{Name: "custom-resource-definitions", Log: c.cfg.Logger, Informers: informers, Reconcile: c.reconcile})
+	reconcile.Self(c.loop, c.informer)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return informers.Run(ctx) })
+	g.Go(func() error {
+		if err := informers.WaitSynced(ctx); err != nil {
+			return nil //nolint:nilerr // ctx ended
+		}
+		for _, crd := range c.informer.List("") {
+			if err := c.reconcile(ctx, reconcile.KeyOf(crd)); err != nil && ctx.Err() == nil {
+				c.cfg.Logger.Debug("definition will be looked at again", "object", crd.Name, "err", err)
+			}
+		}
+		close(c.ready)
+		return c.loop.Run(ctx)
+	})
+	return g.Wait()
+}
+
+func (c *Controller) crds() client.Resource[*apiextensionsv1.CustomResourceDefinition] {
+	return client.Of[*apiextensionsv1.CustomResourceDefinition](c.cfg.Client)
+}
+
+// reconcile brings one definition and what is served of it together:
+//
+//  1. names: accepted unless another definition of the group has them;
+//  2. the clean-up finalizer, so that objects never outlive their definition;
+//  3. the resource in the engine, discovery and OpenAPI;
+//  4. the conditions, Established last: who sees it can use the resource.
+func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) error {
+	crd, ok := c.informer.Get("", key.Name)
+	if !ok {
+		if group := c.drop(key.Name); group != "" {
+			c.requeueGroup(group)
+		}
+		return nil
+	}
+	if crd.DeletionTimestamp != nil {
+		return c.terminate(ctx, crd)
+	}
+	next := crd.DeepCopy()
+	c.judgeNames(next)
+	judgeSchemas(next)
+	judgeApproval(next)
+	accepted := apihelpers.IsCRDConditionTrue(next, apiextensionsv1.NamesAccepted)
+	usable := accepted || apihelpers.IsCRDConditionTrue(crd, apiextensionsv1.Established)
+	if !usable {
+		apihelpers.SetCRDCondition(next, condition(apiextensionsv1.Established, apiextensionsv1.ConditionFalse, "NotAccepted", "not all names are accepted"))
+		return c.writeStatus(ctx, crd, next)
+	}
+	if !slices.Contains(crd.Finalizers, finalizer) {
+		with := crd.DeepCopy()
+		with.Finalizers = append(with.Finalizers, finalizer)
+		stored, err := c.crds().Update(ctx, with)
+		if err != nil {
+			return ignoreGone(err)
+		}
+		next.ResourceVersion, next.Finalizers, next.ManagedFields = stored.ResourceVersion, stored.Finalizers, stored.ManagedFields
+	}
+	if err := c.serve(ctx, next); err != nil {
+		return err
+	}
+	if !apihelpers.IsCRDConditionTrue(next, apiextensionsv1.Established) {
+		apihelpers.SetCRDCondition(next, condition(apiextensionsv1.Established, apiextensionsv1.ConditionTrue, "InitialNamesAccepted", "the initial names have been accepted"))
+	}
+	for i := range next.Spec.Versions {
+		v := &next.Spec.Versions[i]
+		if v.Storage && !slices.Contains(next.Status.StoredVersions, v.Name) {
+			next.Status.StoredVersions = append(next.Status.StoredVersions, v.Name)
+		}
+	}
+	return c.writeStatus(ctx, crd, next)
+}
+
+func condition(t apiextensionsv1.CustomResourceDefinitionConditionType, status apiextensionsv1.ConditionStatus, reason, message string) apiextensionsv1.CustomResourceDefinitionCondition {
+	return apiextensionsv1.CustomResourceDefinitionCondition{Type: t, Status: status, Reason: reason, Message: message}
+}
+
+func ignoreGone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+func (c *Controller) writeStatus(ctx context.Context, old, next *apiextensionsv1.CustomResourceDefinition) error {
+	if equality.Semantic.DeepEqual(old.Status, next.Status) {
+		return nil
+	}
+	if _, err := c.crds().UpdateStatus(ctx, next); err != nil {
+		return ignoreGone(err)
+	}
+	if !reflect.DeepEqual(old.Status.AcceptedNames, next.Status.AcceptedNames) {
+		c.requeueGroup(old.Spec.Group)
+	}
+	return nil
+}
+
+// requeueGroup looks again at definitions whose names were taken.
+func (c *Controller) requeueGroup(group string) {
+	for _, other := range c.informer.List("") {
+		if other.Spec.Group == group && !apihelpers.IsCRDConditionTrue(other, apiextensionsv1.NamesAccepted) {
+			c.loop.Enqueue(reconcile.KeyOf(other))
+		}
+	}
+}
+
+// serve puts the definition into the engine unless it is there in the same form.
+func (c *Controller) serve(ctx context.Context, crd *apiextensionsv1.CustomResourceDefinition) error {
+	c.mu.RLock()
+	old := c.served[crd.Name]
+	c.mu.RUnlock()
+	if old != nil && equality.Semantic.DeepEqual(old.crd.Spec, crd.Spec) && reflect.DeepEqual(old.names, crd.Status.AcceptedNames) && old.crd.UID == crd.UID {
+		return nil
+	}
+	convert, err := newConverter(crd, c.cfg.Calls)
+	if err != nil {
+		return reconcile.Terminal(err)
+	}
+	s, err := newServed(crd, convert)
+	if err != nil {
+		return reconcile.Terminal(err)
+	}
+	if s == nil {
+		c.drop(crd.Name)
+		return nil
+	}
+	if err := c.cfg.Engine.Add(ctx, s.resource); err != nil {
+		return fmt.Errorf("serve %s: %w", crd.Name, err)
+	}
+	c.mu.Lock()
+	c.served[crd.Name] = s
+	c.mu.Unlock()
+	c.publish()
+	return nil
+}
+
+// drop stops serving a definition and returns its group, or nothing if it was not served.
+func (c *Controller) drop(name string) string {
+	c.mu.Lock()
+	s := c.served[name]
+	delete(c.served, name)
+	c.mu.Unlock()
+	if s == nil {
+		return ""
+	}
+	c.cfg.Engine.Remove(s.resource.GroupResource())
+	c.publish()
+	return s.crd.Spec.Group
+}
+
+func (c *Controller) publish() {
+	c.cfg.Registry.Set("crd", c.groups())
+	c.cfg.Changed()
+}
+
+// Version is one served version of a definition, for OpenAPI.
+type Version struct {
+	schema.GroupVersionKind
+	ListKind, Plural          string
+	Namespaced, Status, Scale bool
+	// Definition is the schema's name in the documents.
+	Definition string
+	// Schema makes the schema, with apiVersion, kind and metadata (a reference to ObjectMeta's definition, "#/definitions/io.k8s...").
+	Schema func() (*spec.Schema, error)
+}
+
+// Versions returns everything that is served, sorted by group, version and plural.
+func (c *Controller) Versions() []Version {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var out []Version
+	for _, s := range c.served {
+		for _, name := range s.order() {
+			v := s.versions[name]
+			out = append(out, Version{
+				GroupVersionKind: s.gvk(name), ListKind: s.names.ListKind, Plural: s.names.Plural,
+				Namespaced: s.crd.Spec.Scope == apiextensionsv1.NamespaceScoped, Status: v.hasStatus(),
+				Scale:      v.spec.Subresources != nil && v.spec.Subresources.Scale != nil,
+				Definition: definitionName(s.gvk(name)),
+				Schema:     func() (*spec.Schema, error) { return s.openAPI(name) },
+			})
+		}
+	}
+	slices.SortFunc(out, func(a, b Version) int {
+		return compareText(a.Group, b.Group, a.Version, b.Version, a.Plural, b.Plural)
+	})
+	return out
+}
+
+// settleDelay is how long the controller waits between looks at instances that are being deleted.
+const settleDelay = 250 * time.Millisecond

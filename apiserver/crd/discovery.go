@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package crd
+
+import (
+	"slices"
+
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kubeversion "k8s.io/apimachinery/pkg/version"
+
+	"kogge.dev/kogge/apiserver/discovery"
+)
+
+// groupPriority of custom groups, as upstream registers them.
+const groupPriority = 1000
+
+// groups describes everything that is served for discovery.
+func (c *Controller) groups() []discovery.Group {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	byGroup := map[string]map[string][]apidiscoveryv2.APIResourceDiscovery{}
+	for _, s := range c.served {
+		group := s.crd.Spec.Group
+		if byGroup[group] == nil {
+			byGroup[group] = map[string][]apidiscoveryv2.APIResourceDiscovery{}
+		}
+		for _, name := range s.order() {
+			byGroup[group][name] = append(byGroup[group][name], s.discover(name))
+		}
+	}
+	var out []discovery.Group
+	for group, versions := range byGroup {
+		g := discovery.Group{Priority: groupPriority, Discovery: apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: group}}}
+		for name, resources := range versions {
+			slices.SortFunc(resources, func(a, b apidiscoveryv2.APIResourceDiscovery) int { return compareText(a.Resource, b.Resource) })
+			g.Discovery.Versions = append(g.Discovery.Versions, apidiscoveryv2.APIVersionDiscovery{
+				Version: name, Resources: resources, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent,
+			})
+		}
+		slices.SortFunc(g.Discovery.Versions, func(a, b apidiscoveryv2.APIVersionDiscovery) int {
+			return kubeversion.CompareKubeAwareVersionStrings(b.Version, a.Version)
+		})
+		out = append(out, g)
+	}
+	slices.SortFunc(out, func(a, b discovery.Group) int { return compareText(a.Discovery.Name, b.Discovery.Name) })
+	return out
+}
+
+func (s *served) discover(name string) apidiscoveryv2.APIResourceDiscovery {
+	gvk := metav1.GroupVersionKind(s.gvk(name))
+	verbs := standardVerbs
+	if s.terminating.Load() {
+		verbs = []string{"delete", "deletecollection", "get", "list", "watch"}
+	}
+	out := apidiscoveryv2.APIResourceDiscovery{
+		Resource: s.names.Plural, ResponseKind: &gvk, Scope: apidiscoveryv2.ScopeCluster, SingularResource: s.names.Singular,
+		Verbs: verbs, ShortNames: s.names.ShortNames, Categories: s.names.Categories,
+	}
+	if s.crd.Spec.Scope == apiextensionsv1.NamespaceScoped {
+		out.Scope = apidiscoveryv2.ScopeNamespace
+	}
+	v := s.versions[name]
+	sub := func(name string, kind metav1.GroupVersionKind) {
+		out.Subresources = append(out.Subresources, apidiscoveryv2.APISubresourceDiscovery{
+			Subresource: name, ResponseKind: &kind, Verbs: []string{"get", "patch", "update"},
+		})
+	}
+	if v.hasStatus() {
+		sub("status", gvk)
+	}
+	if v.spec.Subresources != nil && v.spec.Subresources.Scale != nil {
+		sub("scale", metav1.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"})
+	}
+	return out
+}

@@ -1,0 +1,323 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package crd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kubeversion "k8s.io/apimachinery/pkg/version"
+
+	"kogge.dev/kogge/apiserver/rest"
+	"kogge.dev/kogge/kinds"
+)
+
+// served is one definition as it is served: its descriptor and what is behind it.
+type served struct {
+	crd      *apiextensionsv1.CustomResourceDefinition
+	names    apiextensionsv1.CustomResourceDefinitionNames
+	versions map[string]*version
+	storage  string
+	convert  converter
+	resource *rest.Resource
+	// terminating is set while the instances are deleted; it may change without the resource being made anew.
+	terminating atomic.Bool
+}
+
+// standardVerbs of custom resources, in discovery's order.
+var standardVerbs = []string{"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"}
+
+// newServed makes the resource of a definition whose names are accepted. It compiles nothing.
+func newServed(crd *apiextensionsv1.CustomResourceDefinition, convert converter) (*served, error) {
+	s := &served{crd: crd, names: crd.Status.AcceptedNames, versions: map[string]*version{}, convert: convert}
+	for i := range crd.Spec.Versions {
+		v := &crd.Spec.Versions[i]
+		s.versions[v.Name] = newVersion(crd, v)
+		if v.Storage {
+			s.storage = v.Name
+		}
+	}
+	if s.storage == "" {
+		return nil, fmt.Errorf("definition %s has no storage version", crd.Name)
+	}
+	kind := s.describe()
+	if len(kind.Served) == 0 {
+		return nil, nil //nolint:nilnil // no version is served
+	}
+	s.resource = &rest.Resource{Kind: kind, Custom: s.custom()}
+	return s, nil
+}
+
+func (s *served) gvk(version string) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: s.crd.Spec.Group, Version: version, Kind: s.names.Kind}
+}
+
+// order returns the served versions, the preferred one first: by Kubernetes' version order.
+func (s *served) order() []string {
+	var out []string
+	for _, v := range s.crd.Spec.Versions {
+		if v.Served {
+			out = append(out, v.Name)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b string) int { return kubeversion.CompareKubeAwareVersionStrings(b, a) })
+	return out
+}
+
+func (s *served) describe() *kinds.Kind {
+	newOf := func(version string) func() kinds.Object {
+		gvk := s.gvk(version)
+		return func() kinds.Object {
+			u := &unstructured.Unstructured{}
+			u.SetGroupVersionKind(gvk)
+			return u
+		}
+	}
+	listOf := func(version string) func() runtime.Object {
+		gvk := s.gvk(version)
+		gvk.Kind = s.names.ListKind
+		return func() runtime.Object {
+			u := &unstructured.UnstructuredList{}
+			u.SetGroupVersionKind(gvk)
+			return u
+		}
+	}
+	k := &kinds.Kind{
+		Storage: kinds.Storage{
+			GroupVersionKind: s.gvk(s.storage), New: newOf(s.storage), NewList: listOf(s.storage),
+			Prefix: s.crd.Spec.Group + "/" + s.names.Plural,
+		},
+		Resource: s.names.Plural, Singular: s.names.Singular, ShortNames: s.names.ShortNames, Categories: s.names.Categories,
+		Namespaced:            s.crd.Spec.Scope == apiextensionsv1.NamespaceScoped,
+		Verbs:                 standardVerbs,
+		ConditionalUpdateOnly: true,
+		PrepareCreate:         s.prepareCreate, PrepareUpdate: s.prepareUpdate,
+		Validate: s.validate, ValidateUpdate: s.validateUpdate,
+		ValidateName: validation.NameIsDNSSubdomain,
+		Fields:       s.fields(),
+	}
+	for _, name := range s.order() {
+		entry := kinds.Served{GroupVersionKind: s.gvk(name), New: newOf(name), NewList: listOf(name)}
+		if name != s.storage {
+			entry.FromStorage = func(obj kinds.Object) (kinds.Object, error) { return s.convertTo(obj, name) }
+			entry.ToStorage = func(obj kinds.Object) (kinds.Object, error) { return s.convertTo(obj, s.storage) }
+		}
+		k.Served = append(k.Served, entry)
+	}
+	k.Subresources = s.subresources()
+	return k
+}
+
+// subresources lists what any served version has; a version without one is refused when asked for it.
+func (s *served) subresources() []kinds.Subresource {
+	var out []kinds.Subresource
+	status, scale := false, false
+	for _, name := range s.order() {
+		v := s.versions[name]
+		status = status || v.hasStatus()
+		scale = scale || v.spec.Subresources != nil && v.spec.Subresources.Scale != nil
+	}
+	if status {
+		out = append(out, kinds.Subresource{Name: "status", Verbs: []string{"get", "patch", "update"}, Prepare: s.prepareStatus, Validate: s.validateStatus})
+	}
+	if scale {
+		out = append(out, kinds.Subresource{
+			Name: "scale", Verbs: []string{"get", "patch", "update"},
+			GroupVersionKind: schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"},
+		})
+	}
+	return out
+}
+
+func (s *served) custom() *rest.Custom {
+	c := &rest.Custom{
+		Schema: func(gv schema.GroupVersion, obj *unstructured.Unstructured) ([]string, error) {
+			v := s.versions[gv.Version]
+			if v == nil {
+				return nil, fmt.Errorf("version %s is not served", gv)
+			}
+			return v.complete(obj)
+		},
+		Stored: func(obj *unstructured.Unstructured) { s.versions[s.storage].stored(obj) },
+		Types:  func(gv schema.GroupVersion) (managedfields.TypeConverter, error) { return s.types(gv.Version) },
+		Tables: map[schema.GroupVersion]*kinds.Table{}, Scales: map[schema.GroupVersion]*kinds.Scale{},
+		Allow: s.allow,
+	}
+	for _, name := range s.order() {
+		v, gv := s.versions[name], s.gvk(name).GroupVersion()
+		c.Tables[gv] = newTable(v.spec.AdditionalPrinterColumns)
+		if v.spec.Subresources != nil && v.spec.Subresources.Scale != nil {
+			c.Scales[gv] = newScale(v.spec.Subresources.Scale)
+		}
+	}
+	return c
+}
+
+// allow refuses new objects while the definition is on its way out: its instances are being deleted.
+func (s *served) allow(verb string) error {
+	if verb != "create" || !s.terminating.Load() {
+		return nil
+	}
+	err := apierrors.NewMethodNotSupported(schema.GroupResource{Group: s.crd.Spec.Group, Resource: s.names.Plural}, verb)
+	err.ErrStatus.Message = verb + " not allowed while custom resource definition is terminating"
+	return err
+}
+
+func asTree(obj kinds.Object) *unstructured.Unstructured {
+	u, _ := obj.(*unstructured.Unstructured)
+	return u
+}
+
+// at is the version in whose terms a request is judged, and the object in it.
+func (s *served) at(req kinds.Request, obj kinds.Object) (*version, *unstructured.Unstructured, error) {
+	name := s.storage
+	if req.Version.Group == s.crd.Spec.Group && s.versions[req.Version.Version] != nil {
+		name = req.Version.Version
+	}
+	if name != s.storage {
+		converted, err := s.convertTo(obj, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		obj = converted
+	}
+	return s.versions[name], asTree(obj), nil
+}
+
+func (s *served) requestVersion(req kinds.Request) *version {
+	if req.Version.Group == s.crd.Spec.Group && s.versions[req.Version.Version] != nil {
+		return s.versions[req.Version.Version]
+	}
+	return s.versions[s.storage]
+}
+
+func (s *served) prepareCreate(req kinds.Request, obj kinds.Object) {
+	u := asTree(obj)
+	if s.requestVersion(req).hasStatus() {
+		delete(u.Object, "status")
+	}
+	u.SetGeneration(1)
+}
+
+func (s *served) prepareUpdate(req kinds.Request, obj, old kinds.Object) {
+	next, before := asTree(obj), asTree(old)
+	without := []string{"metadata"}
+	if s.requestVersion(req).hasStatus() {
+		without = append(without, "status")
+		if status, ok := before.Object["status"]; ok {
+			next.Object["status"] = runtime.DeepCopyJSONValue(status)
+		} else {
+			delete(next.Object, "status")
+		}
+	}
+	generation := before.GetGeneration()
+	if !sameBut(next.Object, before.Object, without...) {
+		generation++
+	}
+	next.SetGeneration(generation)
+}
+
+// prepareStatus keeps of the new object its status, and of its metadata what only tracks the change.
+func (s *served) prepareStatus(_ kinds.Request, obj, old kinds.Object) {
+	next, before := asTree(obj), asTree(old)
+	status, has := next.Object["status"]
+	managed, resourceVersion := next.GetManagedFields(), next.GetResourceVersion()
+	next.Object = runtime.DeepCopyJSON(before.Object)
+	if has {
+		next.Object["status"] = status
+	} else {
+		delete(next.Object, "status")
+	}
+	next.SetManagedFields(managed)
+	next.SetResourceVersion(resourceVersion)
+}
+
+func (s *served) validate(req kinds.Request, obj kinds.Object) field.ErrorList {
+	v, u, err := s.at(req, obj)
+	if err != nil {
+		return field.ErrorList{field.InternalError(nil, err)}
+	}
+	return v.validate(context.Background(), u)
+}
+
+func (s *served) validateUpdate(req kinds.Request, obj, old kinds.Object) field.ErrorList {
+	return s.judge(req, obj, old, (*version).validateUpdate)
+}
+
+func (s *served) validateStatus(req kinds.Request, obj, old kinds.Object) field.ErrorList {
+	return s.judge(req, obj, old, (*version).validateStatus)
+}
+
+func (s *served) judge(req kinds.Request, obj, old kinds.Object, by func(*version, context.Context, *unstructured.Unstructured, *unstructured.Unstructured) field.ErrorList) field.ErrorList {
+	v, next, err := s.at(req, obj)
+	if err != nil {
+		return field.ErrorList{field.InternalError(nil, err)}
+	}
+	_, before, err := s.at(req, old)
+	if err != nil {
+		return field.ErrorList{field.InternalError(nil, err)}
+	}
+	return by(v, context.Background(), next, before)
+}
+
+// fields returns the storage version's selectable fields; nil when there are none.
+func (s *served) fields() func(kinds.Object) fields.Set {
+	list := s.versions[s.storage].spec.SelectableFields
+	if len(list) == 0 {
+		return nil
+	}
+	return func(obj kinds.Object) fields.Set {
+		out := fields.Set{}
+		u := asTree(obj)
+		for _, f := range list {
+			value, _, _ := unstructured.NestedFieldNoCopy(u.Object, splitPath(f.JSONPath)...)
+			text := ""
+			if value != nil {
+				text = fmt.Sprint(value)
+			}
+			out[f.JSONPath[1:]] = text
+		}
+		return out
+	}
+}
+
+// newScale maps replica counts by their paths.
+func newScale(spec *apiextensionsv1.CustomResourceSubresourceScale) *kinds.Scale {
+	count := func(u *unstructured.Unstructured, path string) int32 {
+		n, _, _ := unstructured.NestedInt64(u.Object, splitPath(path)...)
+		return int32(n) //nolint:gosec // validation bounds it
+	}
+	return &kinds.Scale{
+		Get: func(obj kinds.Object) (int32, int32, string) {
+			u := asTree(obj)
+			selector := ""
+			if spec.LabelSelectorPath != nil && *spec.LabelSelectorPath != "" {
+				selector, _, _ = unstructured.NestedString(u.Object, splitPath(*spec.LabelSelectorPath)...)
+			}
+			return count(u, spec.SpecReplicasPath), count(u, spec.StatusReplicasPath), selector
+		},
+		Set: func(obj kinds.Object, replicas int32) {
+			// A path through something that is no object can't be set; validation of the object says so.
+			_ = unstructured.SetNestedField(asTree(obj).Object, int64(replicas), splitPath(spec.SpecReplicasPath)...)
+		},
+	}
+}
+
+// ageColumn is what resources without columns of their own show.
+var ageColumn = apiextensionsv1.CustomResourceColumnDefinition{
+	Name: "Age", Type: "date", JSONPath: ".metadata.creationTimestamp",
+	Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
+}

@@ -1,0 +1,93 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package crd
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+)
+
+// metaDefinition is the name under which the generated schemas refer to ObjectMeta.
+const metaDefinition = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+
+// openAPI returns the version's schema with the fields that every object has, for publication and server-side apply.
+func (s *served) openAPI(name string) (*spec.Schema, error) {
+	v := s.versions[name]
+	c, err := v.compiled()
+	if err != nil {
+		return nil, err
+	}
+	out := c.structural.ToKubeOpenAPI()
+	if v.spec.Schema == nil || v.spec.Schema.OpenAPIV3Schema == nil {
+		out = &spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}
+		out.AddExtension("x-kubernetes-preserve-unknown-fields", true)
+	}
+	if out.Properties == nil {
+		out.Properties = map[string]spec.Schema{}
+	}
+	doc := metav1.TypeMeta{}.SwaggerDoc()
+	for _, key := range []string{"apiVersion", "kind"} {
+		out.Properties[key] = spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"string"}, Description: doc[key]}}
+	}
+	out.Properties["metadata"] = spec.Schema{SchemaProps: spec.SchemaProps{
+		Description: "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
+		AllOf:       []spec.Schema{{SchemaProps: spec.SchemaProps{Ref: spec.MustCreateRef("#/definitions/" + metaDefinition)}}},
+		Default:     map[string]any{},
+	}}
+	gvk := s.gvk(name)
+	out.AddExtension("x-kubernetes-group-version-kind", []any{map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind}})
+	return out, nil
+}
+
+// types makes the converter for server-side apply of a version.
+func (s *served) types(name string) (managedfields.TypeConverter, error) {
+	schema, err := s.openAPI(name)
+	if err != nil {
+		return nil, err
+	}
+	definitions := map[string]*spec.Schema{
+		definitionName(s.gvk(name)): schema,
+		metaDefinition:              metaSchema(),
+	}
+	out, err := managedfields.NewTypeConverter(definitions, s.versions[name].preserve)
+	if err != nil {
+		return nil, fmt.Errorf("types of %s at %s: %w", s.crd.Name, name, err)
+	}
+	return out, nil
+}
+
+// metaSchema is what apply needs to know of ObjectMeta: which lists are sets and maps.
+func metaSchema() *spec.Schema {
+	text := spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"string"}}}
+	number := spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"integer"}}}
+	texts := spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}, AdditionalProperties: &spec.SchemaOrBool{Allows: true, Schema: &text}}}
+	finalizers := spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"array"}, Items: &spec.SchemaOrArray{Schema: &text}}}
+	finalizers.AddExtension("x-kubernetes-list-type", "set")
+	owner := spec.Schema{SchemaProps: spec.SchemaProps{
+		Type:     spec.StringOrArray{"object"},
+		Required: []string{"apiVersion", "kind", "name", "uid"},
+		Properties: map[string]spec.Schema{
+			"apiVersion": text, "kind": text, "name": text, "uid": text,
+			"controller":         {SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"boolean"}}},
+			"blockOwnerDeletion": {SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"boolean"}}},
+		},
+	}}
+	owner.AddExtension("x-kubernetes-map-type", "atomic")
+	owners := spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"array"}, Items: &spec.SchemaOrArray{Schema: &owner}}}
+	owners.AddExtension("x-kubernetes-list-type", "map")
+	owners.AddExtension("x-kubernetes-list-map-keys", []any{"uid"})
+	managed := spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"array"}, Items: &spec.SchemaOrArray{Schema: &spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}}}}
+	managed.AddExtension("x-kubernetes-list-type", "atomic")
+	return &spec.Schema{SchemaProps: spec.SchemaProps{
+		Type: spec.StringOrArray{"object"},
+		Properties: map[string]spec.Schema{
+			"name": text, "generateName": text, "namespace": text, "selfLink": text, "uid": text, "resourceVersion": text,
+			"generation": number, "creationTimestamp": text, "deletionTimestamp": text, "deletionGracePeriodSeconds": number,
+			"labels": texts, "annotations": texts, "finalizers": finalizers, "ownerReferences": owners, "managedFields": managed,
+		},
+	}}
+}
