@@ -1,0 +1,191 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cache_test
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"weak"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/store"
+	"kogge.dev/kogge/store/cache"
+	"kogge.dev/kogge/store/memory"
+)
+
+func (r *rig) get(name string) *cache.Entry {
+	r.t.Helper()
+	e, _, err := r.pods.Get(pods + name)
+	if err != nil {
+		r.t.Fatalf("Get(%s): %v", name, err)
+	}
+	return e
+}
+
+func object(t *testing.T, e *cache.Entry) kinds.Object {
+	t.Helper()
+	obj, err := e.Object()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return obj
+}
+
+func TestObjectIsDecodedOnce(t *testing.T) {
+	r := newRig(t, memory.New())
+	r.put("ns/a", "", "")
+	r.fresh()
+	e := r.get("ns/a")
+	var wg sync.WaitGroup
+	got := make([]kinds.Object, 16)
+	for i := range got {
+		wg.Go(func() { got[i], _ = e.Object() })
+	}
+	wg.Wait()
+	for _, obj := range got {
+		if obj != got[0] {
+			t.Error("two readers have two objects")
+		}
+	}
+	if n := r.decoded.Load(); n != 1 {
+		t.Errorf("%d decodings, want 1", n)
+	}
+}
+
+func TestUndecodableObject(t *testing.T) {
+	r := newRig(t, memory.New())
+	if _, err := r.store.Create(t.Context(), pods+"ns/bad", []byte("?"), store.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r.fresh()
+	w := r.watch(cache.WatchOptions{SendInitialEvents: true, Index: "n1"})
+	r.put("ns/good", "n1", "")
+	r.fresh()
+	if _, err := r.get("ns/bad").Object(); err == nil || !strings.Contains(err.Error(), pods+"ns/bad") {
+		t.Errorf("Object = %v, want an error that names the key", err)
+	}
+	r.read(w, 2)
+}
+
+// smallRig is a rig whose feed remembers next to nothing.
+func smallRig(t *testing.T, budget int64) *rig {
+	t.Helper()
+	r := &rig{t: t, store: memory.New()}
+	var err error
+	if r.feed, err = cache.NewFeed(cache.FeedConfig{Store: r.store, Budget: budget}); err != nil {
+		t.Fatal(err)
+	}
+	r.run(r.feed.Run)
+	r.pods = r.cache(pods)
+	return r
+}
+
+func TestObjectsBeyondTheBudgetAreForgotten(t *testing.T) {
+	const n = 100
+	r := smallRig(t, 8<<10)
+	for i := range n {
+		r.put(fmt.Sprintf("ns/%d", i), "", "")
+	}
+	r.fresh()
+	held := object(t, r.get("ns/0"))
+	first := weak.Make(object(t, r.get("ns/1")).(*corev1.Pod))
+	for i := range n {
+		object(t, r.get(fmt.Sprintf("ns/%d", i)))
+	}
+	before := r.decoded.Load()
+	runtime.GC()
+	runtime.GC()
+	if first.Value() != nil {
+		t.Error("an object that nobody holds is still there")
+	}
+	if again := object(t, r.get("ns/0")); again != held || r.decoded.Load() != before {
+		t.Error("an object that is still held was decoded again")
+	}
+	object(t, r.get("ns/1"))
+	if r.decoded.Load() != before+1 {
+		t.Errorf("%d decodings, want %d", r.decoded.Load(), before+1)
+	}
+	runtime.KeepAlive(held)
+}
+
+func TestEncodingIsMadeOnce(t *testing.T) {
+	r := newRig(t, memory.New())
+	r.put("ns/a", "", "")
+	r.fresh()
+	e := r.get("ns/a")
+	made := 0
+	encode := func(text string) func() ([]byte, error) {
+		return func() ([]byte, error) {
+			made++
+			if _, err := e.Object(); err != nil { // An encoder may ask for the object.
+				return nil, err
+			}
+			return []byte(text), nil
+		}
+	}
+	for range 3 {
+		for _, format := range []string{"json", "cbor"} {
+			if got, err := e.Encoded(format, encode(format)); err != nil || string(got) != format {
+				t.Errorf("Encoded(%s) = %s, %v", format, got, err)
+			}
+		}
+	}
+	if made != 2 {
+		t.Errorf("%d encodings were made, want 2", made)
+	}
+	wrong := errors.New("wrong")
+	if _, err := e.Encoded("yaml", func() ([]byte, error) { return nil, wrong }); !errors.Is(err, wrong) {
+		t.Errorf("Encoded = %v, want the encoder's error", err)
+	}
+	if got, err := e.Encoded("yaml", encode("yaml")); err != nil || string(got) != "yaml" {
+		t.Errorf("Encoded after an error = %s, %v", got, err)
+	}
+}
+
+func TestEncodingsBeyondTheBudgetAreForgotten(t *testing.T) {
+	r := smallRig(t, 10<<10)
+	for i := range 10 {
+		r.put(fmt.Sprintf("ns/%d", i), "", "")
+	}
+	r.fresh()
+	made := 0
+	for range 2 {
+		for i := range 10 {
+			data, err := r.get(fmt.Sprintf("ns/%d", i)).Encoded("json", func() ([]byte, error) {
+				made++
+				return make([]byte, 4<<10), nil
+			})
+			if err != nil || len(data) != 4<<10 {
+				t.Fatalf("Encoded = %d bytes, %v", len(data), err)
+			}
+		}
+	}
+	if made != 20 {
+		t.Errorf("%d encodings were made, want 20: two fit at a time", made)
+	}
+}
+
+func TestEntryOfRecord(t *testing.T) {
+	r := newRig(t, memory.New())
+	one := r.put("ns/a", "", "v=1")
+	old, _, err := r.store.Get(t.Context(), pods+"ns/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.fresh()
+	if r.pods.Entry(old) != r.get("ns/a") {
+		t.Error("Entry of the present record is not the cache's")
+	}
+	two := r.put("ns/a", "", "v=2")
+	r.fresh()
+	if got := entryText(r.pods.Entry(old)); got != fmt.Sprintf("a(v=1)#%d", one) {
+		t.Errorf("Entry of the old record = %s (now at %d)", got, two)
+	}
+}
