@@ -1,0 +1,208 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package crd
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	schemacel "k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/model"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	apiservercel "k8s.io/apiserver/pkg/cel"
+	"k8s.io/apiserver/pkg/cel/environment"
+
+	"kogge.dev/kogge/apiserver/admission"
+)
+
+// Bounds of what rules may cost, by estimate: one rule, and all of a definition.
+const (
+	maxRuleCost       = 10_000_000
+	maxDefinitionCost = 100_000_000
+)
+
+// Rules is the part of validating definitions that needs a CEL compiler and the schema engine: validation rules must compile and be
+// affordable, and defaults must be valid. It runs as an admission plugin, because descriptors of kinds can't reach the compiler.
+type Rules struct{}
+
+// Plugin returns it as one.
+func (Rules) Plugin() admission.Plugin {
+	return admission.Plugin{Name: "CustomResourceDefinitionRules", Validate: Rules{}}
+}
+
+// Validate implements admission.Validator.
+func (Rules) Validate(ctx context.Context, a *admission.Attributes) error {
+	crd, ok := admission.Object[*apiextensionsv1.CustomResourceDefinition](a)
+	if !ok || a.Subresource != "" || a.Operation != admission.Create && a.Operation != admission.Update {
+		return nil
+	}
+	if old, ok := admission.Old[*apiextensionsv1.CustomResourceDefinition](a); ok && equality.Semantic.DeepEqual(old.Spec, crd.Spec) {
+		return nil
+	}
+	if errs := checkRules(ctx, crd); len(errs) > 0 {
+		return apierrors.NewInvalid(apiextensionsv1.Kind("CustomResourceDefinition"), crd.Name, errs)
+	}
+	return nil
+}
+
+func checkRules(ctx context.Context, crd *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
+	var errs field.ErrorList
+	for i := range crd.Spec.Versions {
+		path := field.NewPath("spec", "versions").Index(i).Child("schema", "openAPIV3Schema")
+		props, err := internalSchema(&crd.Spec.Versions[i])
+		if err != nil || props == nil {
+			continue // the descriptor's validation names what is wrong with it
+		}
+		s, err := structuralschema.NewStructural(props)
+		if err != nil || len(structuralschema.ValidateStructural(path, s)) > 0 {
+			continue
+		}
+		defaultErrs, err := defaulting.ValidateDefaults(ctx, path, s, true, true)
+		if err != nil {
+			errs = append(errs, field.Invalid(path, "", err.Error()))
+		}
+		errs = append(errs, defaultErrs...)
+		c := &ruleChecker{base: environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())}
+		c.walk(s, path, place{decl: model.SchemaDeclType(s, true), times: 1})
+		errs = append(errs, c.errs...)
+		if c.total > maxDefinitionCost {
+			errs = append(errs, field.Forbidden(path, costText("x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema", c.total, maxDefinitionCost)))
+		}
+	}
+	return errs
+}
+
+// place is where in a schema a rule stands.
+type place struct {
+	decl *apiservercel.DeclType
+	// times is how often the rule runs at most; 0 means that nothing bounds it.
+	times uint64
+	// uncorrelatable names the list above whose items can't be matched with those of the old object, for rules about oldSelf.
+	uncorrelatable string
+}
+
+type ruleChecker struct {
+	base  *environment.EnvSet
+	errs  field.ErrorList
+	total uint64
+}
+
+func (c *ruleChecker) walk(s *structuralschema.Structural, path *field.Path, at place) {
+	if at.decl == nil {
+		at.decl = model.SchemaDeclType(s, false)
+	}
+	if len(s.XValidations) > 0 {
+		c.check(s, path, at)
+	}
+	names := make([]string, 0, len(s.Properties))
+	for name := range s.Properties {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		prop := s.Properties[name]
+		c.walk(&prop, path.Child("properties").Key(name), place{times: at.times, uncorrelatable: at.uncorrelatable})
+	}
+	if s.AdditionalProperties != nil && s.AdditionalProperties.Structural != nil {
+		var limit *int64
+		if s.ValueValidation != nil {
+			limit = s.ValueValidation.MaxProperties
+		}
+		c.walk(s.AdditionalProperties.Structural, path.Child("additionalProperties"), place{times: multiply(at.times, limit), uncorrelatable: at.uncorrelatable})
+	}
+	if s.Items != nil {
+		var limit *int64
+		if s.ValueValidation != nil {
+			limit = s.ValueValidation.MaxItems
+		}
+		next := place{times: multiply(at.times, limit), uncorrelatable: at.uncorrelatable}
+		if s.XListType == nil || *s.XListType != "map" {
+			next.uncorrelatable = path.Child("items").String()
+		}
+		c.walk(s.Items, path.Child("items"), next)
+	}
+}
+
+// multiply keeps "unbounded" (0) and never overflows.
+func multiply(times uint64, limit *int64) uint64 {
+	if times == 0 || limit == nil {
+		return 0
+	}
+	return product(times, uint64(max(*limit, 0)))
+}
+
+func product(a, b uint64) uint64 {
+	if a != 0 && b > math.MaxUint64/a {
+		return math.MaxUint64
+	}
+	return a * b
+}
+
+func (c *ruleChecker) check(s *structuralschema.Structural, path *field.Path, at place) {
+	base := path.Child("x-kubernetes-validations")
+	results, err := schemacel.Compile(s, at.decl, celconfig.PerCallLimit, c.base, schemacel.NewExpressionsEnvLoader())
+	if err != nil {
+		c.errs = append(c.errs, field.InternalError(base, err))
+		return
+	}
+	for i, r := range results {
+		rule := s.XValidations[i]
+		p := base.Index(i)
+		times := at.times
+		if times == 0 {
+			times = r.MaxCardinality
+		}
+		cost := product(r.MaxCost, times)
+		if cost > maxRuleCost {
+			c.errs = append(c.errs, field.Forbidden(p.Child("rule"), costText("estimated rule cost", cost, maxRuleCost)))
+		}
+		c.charge(cost)
+		switch {
+		case r.Error != nil && r.Error.Type == apiservercel.ErrorTypeRequired:
+			c.errs = append(c.errs, field.Required(p.Child("rule"), r.Error.Detail))
+		case r.Error != nil:
+			c.errs = append(c.errs, field.Invalid(p.Child("rule"), rule, r.Error.Detail))
+		case r.UsesOldSelf && at.uncorrelatable != "":
+			c.errs = append(c.errs, field.Invalid(p.Child("rule"), rule.Rule, fmt.Sprintf("oldSelf cannot be used on the uncorrelatable portion of the schema within %v", at.uncorrelatable)))
+		case !r.UsesOldSelf && rule.OptionalOldSelf != nil:
+			c.errs = append(c.errs, field.Invalid(p.Child("optionalOldSelf"), *rule.OptionalOldSelf, "may not be set if oldSelf is not used in rule"))
+		}
+		if r.MessageExpressionError != nil {
+			c.errs = append(c.errs, field.Invalid(p.Child("messageExpression"), rule, r.MessageExpressionError.Detail))
+		} else if r.MessageExpression != nil {
+			if r.MessageExpressionMaxCost > maxRuleCost {
+				c.errs = append(c.errs, field.Forbidden(p.Child("messageExpression"), costText("estimated messageExpression cost", r.MessageExpressionMaxCost, maxRuleCost)))
+			}
+			c.charge(r.MessageExpressionMaxCost)
+		}
+	}
+}
+
+func (c *ruleChecker) charge(cost uint64) {
+	if c.total > math.MaxUint64-cost {
+		c.total = math.MaxUint64
+		return
+	}
+	c.total += cost
+}
+
+func costText(name string, cost, limit uint64) string {
+	factor := float64(cost) / float64(limit)
+	text := fmt.Sprintf("%.1fx", factor)
+	switch {
+	case factor > 100:
+		text = "more than 100x"
+	case factor < 1.5:
+		text = fmt.Sprintf("%fx", factor)
+	}
+	return fmt.Sprintf("%s exceeds budget by factor of %s (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)", name, text)
+}
