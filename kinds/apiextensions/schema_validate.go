@@ -1,0 +1,110 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiextensions
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// rules say which demands hold: a stored definition from before a demand existed may go on breaking it.
+type rules struct {
+	schemas    bool // every version has a schema
+	structural bool // schemas are structural
+	types      bool // types are known ones
+	reviews    bool // a conversion webhook speaks a version that we speak
+}
+
+// rulesFor returns the rules for a definition that replaces old, or is new when old is nil.
+func rulesFor(old *apiextensionsv1.CustomResourceDefinition) rules {
+	r := rules{schemas: true, structural: true, types: true, reviews: true}
+	if old == nil {
+		return r
+	}
+	for i := range old.Spec.Versions {
+		v := &old.Spec.Versions[i]
+		if v.Schema == nil || v.Schema.OpenAPIV3Schema == nil {
+			r.schemas = false
+			continue
+		}
+		if s, err := structural(v.Schema.OpenAPIV3Schema); err != nil || len(structuralschema.ValidateStructural(nil, s)) > 0 {
+			r.structural = false
+		}
+	}
+	if c := old.Spec.Conversion; c != nil && c.Webhook != nil && len(c.Webhook.ConversionReviewVersions) > 0 {
+		r.reviews = slices.ContainsFunc(c.Webhook.ConversionReviewVersions, func(v string) bool { return slices.Contains(reviewVersions(), v) })
+	}
+	return r
+}
+
+// structural reads a schema in the form that pruning, defaulting and validation work on.
+func structural(schema *apiextensionsv1.JSONSchemaProps) (*structuralschema.Structural, error) {
+	var internal apiextensions.JSONSchemaProps
+	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(schema, &internal, nil); err != nil {
+		return nil, err
+	}
+	return structuralschema.NewStructural(&internal)
+}
+
+// rootFields are those that a schema's root may use when the status subresource is on.
+func rootFields() []string {
+	return []string{
+		"Description", "Type", "Format", "Title", "Maximum", "ExclusiveMaximum", "Minimum", "ExclusiveMinimum", "MaxLength", "MinLength",
+		"Pattern", "MaxItems", "MinItems", "UniqueItems", "MultipleOf", "Required", "Items", "Properties", "ExternalDocs", "Example",
+		"XPreserveUnknownFields", "XValidations",
+	}
+}
+
+func validateSchema(v *apiextensionsv1.CustomResourceDefinitionVersion, preserve bool, r rules, path *field.Path) field.ErrorList {
+	if v.Schema == nil || v.Schema.OpenAPIV3Schema == nil {
+		return nil
+	}
+	schema := v.Schema.OpenAPIV3Schema
+	var errs field.ErrorList
+	if v.Subresources != nil && v.Subresources.Status != nil {
+		errs = append(errs, validateRoot(schema, path)...)
+	}
+	if schema.Nullable {
+		errs = append(errs, field.Forbidden(path.Child("openAPIV3Schema.nullable"), "nullable cannot be true at the root"))
+	}
+	path = path.Child("openAPIV3Schema")
+	var broken error
+	if r.structural || !preserve {
+		s, err := structural(schema)
+		broken = err
+		if err == nil {
+			errs = append(errs, structuralschema.ValidateStructural(path, s)...)
+		}
+	}
+	errs = append(errs, walk{types: r.types}.schema(schema, path)...)
+	if len(errs) == 0 && broken != nil {
+		errs = append(errs, field.Invalid(path, "", broken.Error()))
+	}
+	return errs
+}
+
+func validateRoot(schema *apiextensionsv1.JSONSchemaProps, path *field.Path) field.ErrorList {
+	value := reflect.ValueOf(schema).Elem()
+	for i := range value.NumField() {
+		name := value.Type().Field(i).Name
+		if value.Field(i).IsZero() {
+			continue
+		}
+		if name == "Type" && schema.Type != "object" {
+			return field.ErrorList{field.Invalid(path.Child("openAPIV3Schema.type"), schema.Type,
+				`only "object" is allowed as the type at the root of the schema if the status subresource is enabled`)}
+		}
+		if !slices.Contains(rootFields(), name) {
+			return field.ErrorList{field.Invalid(path.Child("openAPIV3Schema"), *schema,
+				fmt.Sprintf("only %v fields are allowed at the root of the schema if the status subresource is enabled", rootFields()))}
+		}
+	}
+	return nil
+}
