@@ -74,7 +74,9 @@ func (m *Manager) Apply(live, applied runtime.Object, manager string, force bool
 // adapter gives the library the three interfaces that it asks for.
 type adapter struct{ cfg ManagerConfig }
 
-func (a adapter) Convert(in, out, context any) error { return runtime.NewNotRegisteredErrForTarget("", nil, nil) }
+func (a adapter) Convert(in, out, context any) error {
+	return runtime.NewNotRegisteredErrForTarget("", nil, nil)
+}
 
 func (a adapter) ConvertToVersion(in runtime.Object, gv runtime.GroupVersioner) (runtime.Object, error) {
 	target, ok := gv.(schema.GroupVersion)

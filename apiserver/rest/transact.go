@@ -43,7 +43,7 @@ func (o *outcome) settle(ok bool) {
 }
 
 // step computes an outcome from the old state, which is shared and must not be changed; old is nil when the key is absent.
-// It may be called several times.
+// It may be called several times. An outcome next to an error is only settled.
 type step func(ctx context.Context, old kinds.Object) (*outcome, error)
 
 // written is the end of a transaction.
@@ -87,6 +87,7 @@ func (e *Engine) transact(ctx context.Context, c *Call, key string, next step) (
 		}
 		out, err := next(ctx, old)
 		if err != nil {
+			out.settle(false)
 			if state.fresh {
 				return nil, err
 			}

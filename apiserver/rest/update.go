@@ -203,7 +203,7 @@ func (r *rewrite) finish(ctx context.Context, obj, old kinds.Object) (*outcome, 
 	out := &outcome{obj: obj}
 	if r.sub == nil {
 		if err := e.reserve(ctx, c, obj, old, out); err != nil {
-			return out, settled(out, err)
+			return out, err
 		}
 	}
 	errs := validateMetaUpdate(k, obj, old)
@@ -211,23 +211,17 @@ func (r *rewrite) finish(ctx context.Context, obj, old kinds.Object) (*outcome, 
 		errs = append(errs, judge(req, obj, old)...)
 	}
 	if len(errs) > 0 {
-		return nil, settled(out, invalid(c, obj.GetName(), errs))
+		return out, invalid(c, obj.GetName(), errs)
 	}
 	if advise != nil {
 		warn(ctx, advise(req, obj, old)...)
 	}
 	patch.KeepTimes(obj, old)
 	if err := e.validate(ctx, c, admission.Update, obj, old); err != nil {
-		return nil, settled(out, err)
+		return out, err
 	}
 	out.remove = removeOnUpdate(c, obj, old)
 	return out, nil
-}
-
-// settled undoes what a step reserved before it failed.
-func settled(out *outcome, err error) error {
-	out.settle(false)
-	return err
 }
 
 // keepSystemFields takes from old what no update can change.
