@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -54,6 +55,11 @@ func Of[T kinds.Object](c *Client) Resource[T] {
 // At returns the client of any resource, for custom resources; into makes an empty object (unstructured, mostly).
 func At[T kinds.Object](c *Client, gvr schema.GroupVersionResource, into func() T) Resource[T] {
 	return Resource[T]{backend: c.backend, gvr: gvr, into: func() runtime.Object { return into() }}
+}
+
+// Any returns the client of a built-in kind without its Go type, at its preferred version: for loops over all kinds.
+func Any(c *Client, kind *kinds.Kind) Resource[kinds.Object] {
+	return Resource[kinds.Object]{backend: c.backend, gvr: kind.Served[0].GroupVersion().WithResource(kind.Resource)}
 }
 
 // GVR returns the resource that the client addresses.
@@ -171,4 +177,21 @@ func (r Resource[T]) Post(ctx context.Context, namespace, name, subresource stri
 		return nil, err
 	}
 	return res.Object, nil
+}
+
+// IgnoreNotFound returns nil for the error that says that an object is not there, and any other error as it is.
+func IgnoreNotFound(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// Ended returns nil when ctx is what ended a call, and the call's error otherwise: a component that is told to stop has not
+// failed.
+func Ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }

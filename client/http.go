@@ -85,7 +85,7 @@ func NewHTTP(config HTTPConfig) (*HTTP, error) {
 		h2.ReadIdleTimeout, h2.PingTimeout = 30*time.Second, 15*time.Second
 		trip = transport
 	}
-	scheme := config.Catalog.Scheme()
+	scheme := catalog.Scheme()
 	return &HTTP{
 		config: config, base: base, client: &http.Client{Transport: trip}, scheme: scheme,
 		proto: protobuf.NewSerializer(scheme, scheme), frames: protobuf.NewRawSerializer(scheme, scheme),

@@ -185,3 +185,15 @@ func (c *Catalog) ByGoType(t reflect.Type) (*kinds.Kind, *kinds.Served) {
 	e := c.byType[t]
 	return e.kind, e.served
 }
+
+// ByGroupResource finds a kind whatever its version; nil when it is not built in.
+func (c *Catalog) ByGroupResource(gr schema.GroupResource) *kinds.Kind {
+	for _, k := range c.all {
+		for i := range k.Served {
+			if k.Resource == gr.Resource && k.Served[i].Group == gr.Group {
+				return k
+			}
+		}
+	}
+	return nil
+}

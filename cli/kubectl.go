@@ -1,0 +1,85 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/kubectl/pkg/cmd"
+	"k8s.io/kubectl/pkg/cmd/plugin"
+
+	"kogge.dev/kogge/cluster"
+)
+
+// kubectlMain is kubectl as published, run against this machine's cluster unless told otherwise.
+func kubectlMain(args []string) int {
+	rest, dataDir := cutDataDir(args[2:])
+	if os.Getenv("KUBECONFIG") == "" {
+		path := cluster.AdminKubeconfig(dataDir)
+		if _, err := os.Stat(path); err == nil {
+			os.Setenv("KUBECONFIG", path)
+		}
+	}
+	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
+	kubectl := cmd.NewDefaultKubectlCommandWithArgs(cmd.KubectlOptions{
+		PluginHandler: cmd.NewDefaultPluginHandler(plugin.ValidPluginFilenamePrefixes),
+		Arguments:     append([]string{"kubectl"}, rest...), IOStreams: streams,
+	})
+	kubectl.SetArgs(rest)
+	if err := kubectl.Execute(); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// cutDataDir takes our own flag out of kubectl's arguments, up to a "--".
+func cutDataDir(args []string) (rest []string, dataDir string) {
+	dataDir = cluster.DefaultDataDir
+	for i := 0; i < len(args); i++ {
+		switch value, found := strings.CutPrefix(args[i], "--data-dir="); {
+		case args[i] == "--":
+			return append(rest, args[i:]...), dataDir
+		case found:
+			dataDir = value
+		case args[i] == "--data-dir" && i+1 < len(args):
+			i++
+			dataDir = args[i]
+		default:
+			rest = append(rest, args[i])
+		}
+	}
+	return rest, dataDir
+}
+
+// kubectlCommand lists the verb in the help; Main runs it before cobra sees the arguments.
+func (s *shell) kubectlCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "kubectl", Short: "kubectl v1.36 for this cluster", DisableFlagParsing: true,
+		Run: func(*cobra.Command, []string) {},
+	}
+}
+
+func (s *shell) kubeconfigCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "kubeconfig", Short: "Print the administrator's kubeconfig", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			settings, err := s.settings(nil)
+			if err != nil {
+				return err
+			}
+			file, err := os.Open(cluster.AdminKubeconfig(settings.DataDir))
+			if err != nil {
+				return fmt.Errorf("no cluster in %s (start one with 'kogge up'): %w", settings.DataDir, err)
+			}
+			defer file.Close()
+			_, err = io.Copy(s.out, file)
+			return err
+		},
+	}
+}

@@ -1,0 +1,100 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+
+	"golang.org/x/sync/errgroup"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/controllers/deployment"
+	"kogge.dev/kogge/controllers/endpoints"
+	"kogge.dev/kogge/controllers/endpointslice"
+	"kogge.dev/kogge/controllers/garbage"
+	"kogge.dev/kogge/controllers/namespace"
+	"kogge.dev/kogge/controllers/nodeipam"
+	"kogge.dev/kogge/controllers/podgc"
+	"kogge.dev/kogge/controllers/replicaset"
+	"kogge.dev/kogge/controllers/rootca"
+	"kogge.dev/kogge/controllers/serviceaccount"
+	"kogge.dev/kogge/reconcile"
+)
+
+// Names of the lease and identity of the controllers as a whole.
+const (
+	managerUser  = "system:kube-controller-manager"
+	managerLease = "kube-controller-manager"
+)
+
+// ControllersConfig is what the controllers need besides an API server; they may run in a process of their own.
+type ControllersConfig struct {
+	// Manager is the client that all informers share; Account returns the client of one controller's service account.
+	Manager *client.Client
+	Account func(name string) *client.Client
+	Log     *slog.Logger
+	// Identity stands for leadership.
+	Identity string
+	// RootCA is the API server's certificate authority in PEM.
+	RootCA   []byte
+	PodCIDRs []netip.Prefix
+}
+
+func (p *Plane) runControllers(ctx context.Context) error {
+	return RunControllers(ctx, ControllersConfig{
+		Manager: p.Client(managerUser), Account: p.ServiceAccount, Log: p.config.Log, Identity: p.config.Identity,
+		RootCA: p.config.Keys.CA.CertPEM(), PodCIDRs: p.config.PodCIDRs,
+	})
+}
+
+// RunControllers stands for leadership and runs every controller while it leads.
+func RunControllers(ctx context.Context, config ControllersConfig) error {
+	elect := reconcile.ElectConfig{
+		Client: config.Manager, Log: config.Log, Namespace: "kube-system", Name: managerLease, Identity: config.Identity,
+	}
+	return reconcile.Elect(ctx, elect, func(ctx context.Context) error { return lead(ctx, config) })
+}
+
+func lead(ctx context.Context, config ControllersConfig) error {
+	g, ctx := errgroup.WithContext(ctx)
+	informers := client.NewInformers(config.Manager, config.Log.With("component", "controllers"))
+	scope := func(name string) reconcile.Scope {
+		log := config.Log.With("component", name)
+		own := config.Account(name)
+		events := reconcile.NewRecorder(own, name, "", log)
+		g.Go(func() error { return events.Run(ctx) })
+		return reconcile.Scope{Client: own, Informers: informers, Events: events, Log: log}
+	}
+	for _, loop := range controllers(config, scope) {
+		g.Go(func() error { return named(loop.Name(), loop.Run(ctx)) })
+	}
+	g.Go(func() error { return informers.Run(ctx) })
+	return g.Wait()
+}
+
+// controllers lists every loop. The order is the reader's: nothing depends on it.
+func controllers(config ControllersConfig, scope func(name string) reconcile.Scope) []*reconcile.Loop {
+	return []*reconcile.Loop{
+		// Workloads.
+		deployment.New(scope("deployment-controller")),
+		replicaset.New(scope("replicaset-controller")),
+		replicaset.NewReplication(scope("replication-controller")),
+
+		// Services.
+		endpoints.New(scope("endpoint-controller")),
+		endpointslice.New(scope("endpointslice-controller")),
+
+		// Nodes.
+		nodeipam.New(scope("node-controller"), config.PodCIDRs),
+		podgc.New(scope("pod-garbage-collector")),
+
+		// Namespaces and what is left over.
+		namespace.New(scope("namespace-controller")),
+		serviceaccount.New(scope("service-account-controller")),
+		rootca.New(scope("root-ca-cert-publisher"), config.RootCA),
+		garbage.New(scope("generic-garbage-collector")),
+	}
+}

@@ -1,0 +1,171 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"kogge.dev/kogge/cluster/node"
+	"kogge.dev/kogge/cri"
+	"kogge.dev/kogge/cri/containerd"
+	"kogge.dev/kogge/ledger"
+)
+
+// Down stops a cluster's process, its pods and its container runtime. Data stays.
+func Down(ctx context.Context, settings Settings, out io.Writer) error {
+	if _, err := os.Stat(settings.DataDir); errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(out, "no cluster in %s\n", settings.DataDir)
+		return nil
+	}
+	steps := newStages(out)
+	paths := node.PathsOf(settings.DataDir, DefaultDataDir)
+	runtime := node.Containerd(paths, settings.Node.Name, nil)
+	// Pods go first: their network is taken down by the process that made it.
+	if err := stopPods(ctx, runtime); err != nil {
+		return err
+	}
+	steps.done("pods stopped")
+	if err := stop(ctx, settings.DataDir, out); err != nil {
+		return err
+	}
+	steps.done("cluster stopped")
+	if err := containerd.Halt(ctx, runtime); err != nil {
+		return err
+	}
+	steps.done("container runtime stopped")
+	return nil
+}
+
+// stopPods stops every sandbox of a node, if its runtime runs.
+func stopPods(ctx context.Context, config containerd.Config) error {
+	state, err := containerd.Inspect(config)
+	if err != nil || state.PID == 0 {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	runtime, err := cri.Connect(ctx, config.Socket())
+	if err != nil {
+		return err
+	}
+	defer runtime.Close()
+	list, err := runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{
+		Filter: &runtimeapi.PodSandboxFilter{State: &runtimeapi.PodSandboxStateValue{State: runtimeapi.PodSandboxState_SANDBOX_READY}},
+	})
+	if err != nil {
+		return fmt.Errorf("list pods: %w", err)
+	}
+	var wg sync.WaitGroup
+	errs := make(chan error, len(list.Items))
+	for _, sandbox := range list.Items {
+		wg.Go(func() {
+			if _, err := runtime.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: sandbox.Id}); err != nil {
+				errs <- fmt.Errorf("stop pod %s/%s: %w", sandbox.Metadata.GetNamespace(), sandbox.Metadata.GetName(), err)
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+// Reset removes everything that kogge made on this machine for a data folder, running or not, and returns what could not be
+// removed.
+func Reset(ctx context.Context, settings Settings, out io.Writer) ([]string, error) {
+	paths := node.PathsOf(settings.DataDir, DefaultDataDir)
+	runtime := node.Containerd(paths, settings.Node.Name, nil)
+	steps := newStages(out)
+	if err := stopPods(ctx, runtime); err != nil {
+		fmt.Fprintf(out, "pods did not stop in order, they are killed: %v\n", err)
+	}
+	if err := stop(ctx, settings.DataDir, out); err != nil {
+		return nil, err
+	}
+	steps.done("cluster stopped")
+	if err := containerd.Purge(ctx, runtime); err != nil {
+		return nil, err
+	}
+	steps.done("containers removed")
+	owned := []string{paths.Kubelet, paths.PodLogs, paths.ContainerLogs, paths.Run, settings.DataDir}
+	var left []string
+	for _, dir := range owned {
+		if err := unmountBelow(dir); err != nil {
+			return nil, err
+		}
+	}
+	hostLeft, err := undoLedger(ctx, paths)
+	if err != nil {
+		return nil, err
+	}
+	left = append(left, hostLeft...)
+	steps.done("network and host settings undone")
+	for _, dir := range owned {
+		if err := os.RemoveAll(dir); err != nil {
+			left = append(left, fmt.Sprintf("folder %s: %v", dir, err))
+		}
+	}
+	steps.done("data removed")
+	return left, nil
+}
+
+// undoLedger undoes what the ledger lists and verifies it.
+func undoLedger(ctx context.Context, paths node.Paths) ([]string, error) {
+	if _, err := os.Stat(paths.Ledger()); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	l, err := ledger.Open(ledger.Config{Path: paths.Ledger()})
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	entries := l.Entries()
+	if err := l.Undo(ctx); err != nil {
+		return nil, fmt.Errorf("undo: %w", err)
+	}
+	leftovers, err := l.Verify(ctx, entries)
+	var left []string
+	for _, o := range leftovers {
+		left = append(left, fmt.Sprint(o))
+	}
+	return left, err
+}
+
+// unmountBelow unmounts everything mounted in a folder, the deepest first.
+func unmountBelow(dir string) error {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	var points []string
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) > 4 && strings.HasPrefix(fields[4], filepath.Clean(dir)+"/") {
+			points = append(points, fields[4])
+		}
+	}
+	slices.SortFunc(points, func(a, b string) int { return len(b) - len(a) })
+	for _, point := range points {
+		if err := unix.Unmount(point, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unmount %s: %w", point, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,227 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package node composes one node: container runtime, pod network, kubelet, Service proxy, NetworkPolicy and DNS, each
+// with its own identity. Everything that a node makes derives from its Config, so that several can share a machine.
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/cni"
+	"kogge.dev/kogge/cni/follow"
+	"kogge.dev/kogge/cni/routes"
+	"kogge.dev/kogge/cri"
+	"kogge.dev/kogge/cri/containerd"
+	"kogge.dev/kogge/hostnet"
+	"kogge.dev/kogge/internal/version"
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kubelet"
+	"kogge.dev/kogge/ledger"
+	"kogge.dev/kogge/nft/kernel"
+	"kogge.dev/kogge/proxy"
+	"kogge.dev/kogge/proxy/rules"
+	"kogge.dev/kogge/reconcile"
+)
+
+// Config of a node.
+type Config struct {
+	// Name of the node's object; required.
+	Name string
+	// IPs are the node's addresses, at most one of each family; required.
+	IPs []netip.Addr
+	// Labels and Taints to register with.
+	Labels map[string]string
+	Taints []corev1.Taint
+	// MaxPods; 0 means 110.
+	MaxPods int
+	Paths   Paths
+	// CRISocket of another runtime than the one inside.
+	CRISocket string
+	// Kubelet and Proxy are clients under the identities of the node and of its Service proxy; required.
+	Kubelet, Proxy *client.Client
+	// ClientCA judges the clients of the kubelet's server, whose certificate is Serving.
+	ClientCA *x509.CertPool
+	Serving  tls.Certificate
+	// PodCIDRs and ServiceCIDRs of the cluster.
+	PodCIDRs, ServiceCIDRs []netip.Prefix
+	// Domain of the cluster, and the address at which DNS answers on every node.
+	Domain string
+	DNS    netip.Addr
+	Ledger *ledger.Ledger
+	Log    *slog.Logger
+	// Stage is told when a stage of the start is reached; nil tells nobody.
+	Stage func(name string)
+}
+
+// Bridge is the name of the pod bridge.
+const Bridge = "kogge0"
+
+// Node is a composed node.
+type Node struct {
+	config  Config
+	runtime *containerd.Supervisor // nil with a foreign runtime
+	network *cni.Server
+	router  *routes.Router
+	proxy   *proxy.Proxy
+	// informers of the proxy, the pod network and DNS.
+	informers *client.Informers
+}
+
+// Containerd returns the settings of the bundled runtime for a node's paths.
+func Containerd(paths Paths, name string, log *slog.Logger) containerd.Config {
+	return containerd.Config{
+		DataDir: filepath.Join(paths.Data, "containerd"), RunDir: filepath.Join(paths.Run, "ctd"), NodeName: name,
+		CNIConfDir: paths.CNIConf, CNIBinDirs: []string{paths.CNIBin}, Logger: log,
+	}
+}
+
+// New composes a node. Nothing runs yet.
+func New(config Config) (*Node, error) {
+	if config.Name == "" || len(config.IPs) == 0 || config.Kubelet == nil || config.Proxy == nil || config.Ledger == nil {
+		return nil, errors.New("node: name, addresses, clients and ledger are required")
+	}
+	if config.Stage == nil {
+		config.Stage = func(string) {}
+	}
+	n := &Node{config: config, informers: client.NewInformers(config.Proxy, config.Log.With("component", "proxy"))}
+	var err error
+	if config.CRISocket == "" {
+		if n.runtime, err = containerd.New(Containerd(config.Paths, config.Name, config.Log.With("component", "containerd"))); err != nil {
+			return nil, err
+		}
+	}
+	n.network, err = cni.New(cni.Config{
+		DataDir: filepath.Join(config.Paths.Data, "network"), Socket: filepath.Join(config.Paths.Run, "cni.sock"),
+		ConfDir: config.Paths.CNIConf, BinDir: config.Paths.CNIBin, Bridge: Bridge, ClusterCIDRs: config.PodCIDRs,
+		Ledger: config.Ledger, Logger: config.Log.With("component", "cni"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.router, err = routes.New(routes.Config{
+		ClusterCIDRs: config.PodCIDRs, Bridge: Bridge, Ledger: config.Ledger, Logger: config.Log.With("component", "cni"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.proxy, err = proxy.New(proxy.Config{
+		Rules: rules.Config{
+			Node: config.Name, PodCIDRs: config.PodCIDRs, NodeAddresses: config.IPs, Answered: []netip.Addr{config.DNS},
+		},
+		Kernel: kernel.New(kernel.Config{}), Flows: proxy.Flows, HealthAddress: ":10256", MetricsAddress: "127.0.0.1:10249",
+		Log: config.Log.With("component", "proxy"),
+	})
+	return n, err
+}
+
+// Run runs the node until ctx ends or a part of it can't go on. Pods stay when it returns.
+func (n *Node) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	socket := n.config.CRISocket
+	if n.runtime != nil {
+		socket = n.runtime.Socket()
+		g.Go(func() error { return named("containerd", n.runtime.Run(ctx)) })
+	}
+	g.Go(func() error { return named("cni", n.network.Run(ctx)) })
+	g.Go(func() error { return named("informers", n.informers.Run(ctx)) })
+	g.Go(func() error { return named("proxy", n.proxy.Follow(ctx, n.informers)) })
+	g.Go(func() error { return named("proxy", n.proxy.Run(ctx)) })
+	g.Go(func() error {
+		defer n.router.Close()
+		return named("cni", follow.Run(ctx, follow.Config{
+			NodeName: n.config.Name, Nodes: client.InformerFor[*corev1.Node](n.informers), Configure: n.network.Configure,
+			Router: n.router, Logger: n.config.Log.With("component", "cni"),
+		}))
+	})
+	g.Go(func() error { return named("kubelet", n.runKubelet(ctx, socket)) })
+	return g.Wait()
+}
+
+func (n *Node) runKubelet(ctx context.Context, socket string) error {
+	if n.runtime != nil {
+		if err := n.runtime.Ready(ctx); err != nil {
+			return client.Ended(ctx, err)
+		}
+	}
+	n.config.Stage("container runtime")
+	runtime, err := cri.Connect(ctx, socket)
+	if err != nil {
+		return err
+	}
+	defer runtime.Close()
+	events := reconcile.NewRecorder(n.config.Kubelet, "kubelet", n.config.Name, n.config.Log.With("component", "kubelet"))
+	k, err := kubelet.New(kubelet.Config{
+		NodeName: n.config.Name, NodeIPs: n.config.IPs, Labels: n.config.Labels, Client: n.config.Kubelet, Runtime: runtime,
+		Recorder: recorder{events}, Logger: n.config.Log.With("component", "kubelet"), Settings: n.settings(),
+		Root: n.config.Paths.Kubelet, PodLogs: n.config.Paths.PodLogs, ContainerLogs: n.config.Paths.ContainerLogs,
+		ServerTLS: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{n.config.Serving}},
+		ClientCA:  n.config.ClientCA, Version: version.Kubernetes,
+		OnRegistered: func() { n.config.Stage("node registered") },
+	})
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return events.Run(ctx) })
+	g.Go(func() error { return k.Run(ctx) })
+	return g.Wait()
+}
+
+func (n *Node) settings() kubeletconfig.KubeletConfiguration {
+	return kubeletconfig.KubeletConfiguration{
+		StaticPodPath: n.config.Paths.Manifests, MaxPods: int32(n.config.MaxPods), RegisterWithTaints: n.config.Taints,
+		ClusterDNS: []string{n.config.DNS.String()}, ClusterDomain: n.config.Domain,
+		EvictionPressureTransitionPeriod: metav1.Duration{},
+	}
+}
+
+// recorder gives the kubelet's events to the recorder of the runtime of control loops.
+type recorder struct{ events *reconcile.Recorder }
+
+func (r recorder) Event(obj runtime.Object, kind, reason, message string) {
+	switch about := obj.(type) {
+	case kinds.Object:
+		r.events.Event(about, kind, reason, "%s", message)
+	case *corev1.ObjectReference:
+		r.events.EventAbout(*about, kind, reason, "%s", message)
+	}
+}
+
+// EnsureAddress gives loopback an address that every node answers itself, such as the cluster's DNS address.
+func EnsureAddress(l *ledger.Ledger, address netip.Addr) error {
+	host, err := hostnet.New("")
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	prefix := netip.PrefixFrom(address, address.BitLen())
+	if err := l.Record(ledger.Entry{Kind: ledger.Address, Name: "lo " + prefix.String()}); err != nil {
+		return err
+	}
+	if err := host.SetUp("lo"); err != nil {
+		return err
+	}
+	return host.EnsureAddress("lo", prefix)
+}
+
+func named(component string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", component, err)
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"fmt"
+	"hash/fnv"
+	"path/filepath"
+)
+
+// Paths are where a node keeps and looks for things.
+type Paths struct {
+	// Data survives a reboot, Run does not.
+	Data, Run string
+	// Kubelet, PodLogs, ContainerLogs, Manifests, CNIConf and CNIBin are the folders that charts, CSI and CNI drivers know.
+	Kubelet, PodLogs, ContainerLogs, Manifests, CNIConf, CNIBin string
+}
+
+// longestRun bounds the run folder's path: containerd puts unix sockets into it, whose paths the kernel bounds.
+const longestRun = 80
+
+// PathsOf returns the paths that belong to a data folder. The default data folder goes with the paths that foreign software
+// expects; any other one holds them all.
+func PathsOf(dataDir, defaultDir string) Paths {
+	if dataDir == defaultDir {
+		return Paths{
+			Data: dataDir, Run: "/run/kogge",
+			Kubelet: "/var/lib/kubelet", PodLogs: "/var/log/pods", ContainerLogs: "/var/log/containers",
+			Manifests: "/etc/kubernetes/manifests", CNIConf: "/etc/cni/net.d", CNIBin: "/opt/cni/bin",
+		}
+	}
+	in := func(parts ...string) string { return filepath.Join(append([]string{dataDir}, parts...)...) }
+	p := Paths{
+		Data: dataDir, Run: in("run"),
+		Kubelet: in("kubelet"), PodLogs: in("log", "pods"), ContainerLogs: in("log", "containers"),
+		Manifests: in("manifests"), CNIConf: in("cni", "net.d"), CNIBin: in("cni", "bin"),
+	}
+	if len(p.Run) > longestRun {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(dataDir))
+		p.Run = fmt.Sprintf("/run/kogge-%016x", h.Sum64())
+	}
+	return p
+}
+
+// Ledger is the file of the node's ledger.
+func (p Paths) Ledger() string { return filepath.Join(p.Data, "ledger") }

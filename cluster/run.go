@@ -1,0 +1,324 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/cluster/control"
+	"kogge.dev/kogge/cluster/node"
+	"kogge.dev/kogge/internal/pki"
+	"kogge.dev/kogge/ledger"
+	"kogge.dev/kogge/store"
+	"kogge.dev/kogge/store/etcd"
+)
+
+// Role is what a process runs.
+type Role string
+
+// Roles.
+const (
+	RoleAll    Role = "up"     // control plane and node
+	RoleServer Role = "server" // control plane
+	RoleAgent  Role = "agent"  // node
+)
+
+// Console is where a run reports.
+type Console struct {
+	// Progress gets a line per stage of the start.
+	Progress io.Writer
+	Log      *slog.Logger
+	// Ready is called once when the start is complete; may be nil.
+	Ready func()
+}
+
+// machine is one run on this machine.
+type machine struct {
+	Settings
+	role     Role
+	console  Console
+	paths    node.Paths
+	stages   *stages
+	ledger   *ledger.Ledger
+	ip       netip.Addr
+	pods     []netip.Prefix
+	services []netip.Prefix
+}
+
+// Run runs a role in the foreground until ctx ends or it can't go on. Pods keep running when it returns.
+func Run(ctx context.Context, settings Settings, role Role, console Console) error {
+	m := &machine{
+		Settings: settings, role: role, console: console, paths: node.PathsOf(settings.DataDir, DefaultDataDir), stages: newStages(console.Progress),
+	}
+	unlock, err := lock(settings.DataDir, role)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if m.pods, err = prefixes(settings.Network.PodCIDRs); err != nil {
+		return err
+	}
+	if m.services, err = prefixes(settings.Network.ServiceCIDRs); err != nil {
+		return err
+	}
+	if m.ledger, err = ledger.Open(ledger.Config{Path: m.paths.Ledger()}); err != nil {
+		return err
+	}
+	defer m.ledger.Close()
+	if err := os.MkdirAll(m.paths.Run, 0o755); err != nil {
+		return fmt.Errorf("make run folder: %w", err)
+	}
+	if err := m.addressOfNode(); err != nil {
+		return err
+	}
+	switch role {
+	case RoleAgent:
+		return m.agent(ctx)
+	case RoleServer, RoleAll:
+		return m.server(ctx)
+	}
+	return fmt.Errorf("role %q is unknown", role)
+}
+
+func prefixes(texts []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// server runs a control plane and, for RoleAll, a node beside it.
+func (m *machine) server(ctx context.Context) error {
+	keys, err := control.OpenKeys(m.pkiDir())
+	if err != nil {
+		return err
+	}
+	advertise := m.ip
+	if m.API.AdvertiseAddress != "" {
+		advertise = netip.MustParseAddr(m.API.AdvertiseAddress) // validated with the settings
+	}
+	if err := m.writeAdmin(keys, advertise); err != nil {
+		return err
+	}
+	stored, closeStore, err := m.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeStore()
+	m.stages.done("store")
+	listener, err := net.Listen("tcp", net.JoinHostPort(m.API.BindAddress, strconv.Itoa(m.API.Port)))
+	if err != nil {
+		return fmt.Errorf("listen for the API (is another cluster running here?): %w", err)
+	}
+	names, addresses := sans(m.API.SANs)
+	plane, err := control.New(control.Config{
+		Store: stored, Keys: keys, Log: m.console.Log, Listener: listener, Advertise: advertise, Port: m.API.Port,
+		Names: append(names, m.Node.Name), Addresses: append(addresses, m.ip), PodCIDRs: m.pods, ServiceCIDRs: m.services,
+		Domain: m.Network.Domain, Identity: m.identity(),
+	})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return plane.Run(ctx) })
+	g.Go(func() error {
+		select {
+		case <-plane.Booted():
+		case <-ctx.Done():
+			return nil
+		}
+		m.stages.done("API server")
+		if m.role == RoleServer {
+			m.ready()
+			return nil
+		}
+		return m.localNode(ctx, plane, keys)
+	})
+	return g.Wait()
+}
+
+// localNode runs the node of a machine that has the control plane in the same process.
+func (m *machine) localNode(ctx context.Context, plane *control.Plane, keys control.Keys) error {
+	serving, err := keys.CA.Ensure(pki.Leaf{
+		Name: "kubelet-" + m.Node.Name, User: "system:node:" + m.Node.Name, Groups: []string{"system:nodes"},
+		DNS: []string{m.Node.Name}, IPs: []net.IP{m.ip.AsSlice(), net.IPv4(127, 0, 0, 1)},
+	})
+	if err != nil {
+		return err
+	}
+	config, err := m.nodeConfig(serving.TLS())
+	if err != nil {
+		return err
+	}
+	config.Kubelet = plane.Client("system:node:"+m.Node.Name, "system:nodes")
+	config.Proxy = plane.Client("system:kube-proxy")
+	config.ClientCA = keys.CA.Pool()
+	return m.runNode(ctx, config)
+}
+
+// nodeConfig is what all nodes have, whoever their API server is.
+func (m *machine) nodeConfig(serving tls.Certificate) (node.Config, error) {
+	taints, err := parseTaints(m.Node.Taints)
+	if err != nil {
+		return node.Config{}, err
+	}
+	return node.Config{
+		Name: m.Node.Name, IPs: []netip.Addr{m.ip}, Labels: m.Node.Labels, Taints: taints, MaxPods: m.Node.MaxPods, Paths: m.paths,
+		CRISocket: m.Node.CRISocket, Serving: serving, PodCIDRs: m.pods, ServiceCIDRs: m.services, Domain: m.Network.Domain,
+		DNS: dnsAddress(m.services[0]), Ledger: m.ledger, Log: m.console.Log, Stage: m.stages.done,
+	}, nil
+}
+
+func (m *machine) runNode(ctx context.Context, config node.Config) error {
+	n, err := node.New(config)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.Run(ctx) })
+	g.Go(func() error {
+		if err := awaitReady(ctx, config.Kubelet, config.Name); err != nil {
+			return client.Ended(ctx, err)
+		}
+		m.stages.done("node Ready")
+		m.ready()
+		return nil
+	})
+	return g.Wait()
+}
+
+func (m *machine) ready() {
+	m.stages.complete()
+	if m.console.Ready != nil {
+		m.console.Ready()
+	}
+}
+
+// awaitReady waits for the node's Ready condition.
+func awaitReady(ctx context.Context, c *client.Client, name string) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	informers := client.NewInformers(c, slog.New(slog.DiscardHandler))
+	seen := make(chan struct{}, 1) // one sign is enough
+	look := func(n *corev1.Node) {
+		for _, condition := range n.Status.Conditions {
+			if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
+				select {
+				case seen <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}
+	client.InformerFor[*corev1.Node](informers, client.Selection{FieldSelector: "metadata.name=" + name}).Handle(client.Handler[*corev1.Node]{
+		Add: look, Update: func(_, n *corev1.Node) { look(n) },
+	})
+	done := make(chan error, 1)
+	go func() { done <- informers.Run(ctx) }()
+	select {
+	case <-seen:
+		stop()
+		return <-done
+	case <-ctx.Done():
+		<-done
+		return ctx.Err()
+	}
+}
+
+// openStore opens the etcd inside, or connects to an external one.
+func (m *machine) openStore(ctx context.Context) (store.Store, func(), error) {
+	if len(m.Store.Endpoints) == 0 {
+		embedded, err := etcd.Open(ctx, etcd.Config{DataDir: filepath.Join(m.DataDir, "etcd"), Logger: m.console.Log.With("component", "etcd")})
+		if err != nil {
+			return nil, nil, fmt.Errorf("open the store: %w", err)
+		}
+		return embedded, func() { _ = embedded.Close() }, nil // nothing is lost that the WAL does not hold
+	}
+	remote, err := etcd.Dial(etcd.DialConfig{
+		Endpoints: m.Store.Endpoints, TLS: etcd.TLS{CAFile: m.Store.CAFile, CertFile: m.Store.CertFile, KeyFile: m.Store.KeyFile},
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect to etcd: %w", err)
+	}
+	return remote, func() { _ = remote.Close() }, nil
+}
+
+func (m *machine) pkiDir() string { return filepath.Join(m.DataDir, "pki") }
+
+// identity names this process for leader election, the same after a restart.
+func (m *machine) identity() string { return m.Node.Name + "_" + m.DataDir }
+
+// dnsAddress is the tenth address of the Service range, as everybody expects.
+func dnsAddress(services netip.Prefix) netip.Addr {
+	address := services.Masked().Addr()
+	for range 10 {
+		address = address.Next()
+	}
+	return address
+}
+
+func sans(texts []string) (names []string, addresses []netip.Addr) {
+	for _, text := range texts {
+		if a, err := netip.ParseAddr(text); err == nil {
+			addresses = append(addresses, a)
+		} else {
+			names = append(names, text)
+		}
+	}
+	return names, addresses
+}
+
+// parseTaints reads key=value:Effect and key:Effect.
+func parseTaints(texts []string) ([]corev1.Taint, error) {
+	var out []corev1.Taint
+	for _, text := range texts {
+		rest, effect, ok := strings.Cut(text, ":")
+		key, value, _ := strings.Cut(rest, "=")
+		switch e := corev1.TaintEffect(effect); {
+		case ok && key != "" && (e == corev1.TaintEffectNoSchedule || e == corev1.TaintEffectPreferNoSchedule || e == corev1.TaintEffectNoExecute):
+			out = append(out, corev1.Taint{Key: key, Value: value, Effect: e})
+		default:
+			return nil, fmt.Errorf("node.taints: %q is not key=value:Effect with NoSchedule, PreferNoSchedule or NoExecute", text)
+		}
+	}
+	return out, nil
+}
+
+// stages prints what has been reached and when.
+type stages struct {
+	out   io.Writer
+	began time.Time
+}
+
+func newStages(out io.Writer) *stages { return &stages{out: out, began: time.Now()} }
+
+func (s *stages) done(name string) {
+	fmt.Fprintf(s.out, "  %6.2f s  %s\n", time.Since(s.began).Seconds(), name)
+}
+
+func (s *stages) complete() { fmt.Fprintln(s.out, readyLine) }
+
+// readyLine ends the progress of a start; the parent of a detached cluster waits for it.
+const readyLine = "ready"

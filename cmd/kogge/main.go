@@ -1,0 +1,13 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command kogge is the whole of Kubernetes in one binary: control plane, node and command line.
+package main
+
+import (
+	"os"
+
+	"kogge.dev/kogge/cli"
+)
+
+func main() { os.Exit(cli.Main(os.Args)) }

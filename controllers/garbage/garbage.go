@@ -1,0 +1,366 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package garbage deletes objects whose owners are all gone, and carries out foreground deletion and orphaning. What it
+// knows is the graph of package graph; before it acts it reads the object anew.
+package garbage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/controllers/garbage/graph"
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/reconcile"
+)
+
+// Keys of the loop are UIDs: in Name, with the kind of work in Namespace.
+const (
+	examine = "examine"
+	release = "release"
+)
+
+// resource is one kind of object that is followed.
+type resource struct {
+	api        client.Resource[kinds.Object]
+	gvk        schema.GroupVersionKind
+	namespaced bool
+}
+
+type controller struct {
+	reconcile.Scope
+	loop *reconcile.Loop
+
+	mu        sync.Mutex
+	graph     graph.Graph
+	resources map[schema.GroupKind]*resource
+}
+
+// New makes the loop. It follows every deletable built-in resource, and custom resources as they are defined.
+func New(scope reconcile.Scope) *reconcile.Loop {
+	c := &controller{Scope: scope, resources: map[schema.GroupKind]*resource{}}
+	c.loop = reconcile.New(reconcile.Config{
+		Name: "generic-garbage-collector", Log: scope.Log, Workers: 10, Informers: scope.Informers, Reconcile: c.reconcile,
+	})
+	for _, kind := range scope.Client.Catalog().All() {
+		// Events have no owners and are many; nothing is ever owned by one.
+		if kind.Allows("delete") && kind.Allows("watch") && kind.Resource != "events" {
+			c.follow(&resource{api: client.Any(scope.Client, kind), gvk: kind.Served[0].GroupVersionKind, namespaced: kind.Namespaced})
+		}
+	}
+	crds := client.InformerFor[*apiextensionsv1.CustomResourceDefinition](scope.Informers)
+	crds.Handle(client.Handler[*apiextensionsv1.CustomResourceDefinition]{
+		Add:    c.define,
+		Update: func(_, crd *apiextensionsv1.CustomResourceDefinition) { c.define(crd) },
+	})
+	return c.loop
+}
+
+// define follows the objects of an established definition.
+func (c *controller) define(crd *apiextensionsv1.CustomResourceDefinition) {
+	established := slices.ContainsFunc(crd.Status.Conditions, func(cond apiextensionsv1.CustomResourceDefinitionCondition) bool {
+		return cond.Type == apiextensionsv1.Established && cond.Status == apiextensionsv1.ConditionTrue
+	})
+	gk := schema.GroupKind{Group: crd.Spec.Group, Kind: crd.Status.AcceptedNames.Kind}
+	c.mu.Lock()
+	_, known := c.resources[gk]
+	c.mu.Unlock()
+	if !established || known || crd.DeletionTimestamp != nil {
+		return
+	}
+	version := ""
+	for _, v := range crd.Spec.Versions {
+		if v.Served && (version == "" || v.Storage) {
+			version = v.Name
+		}
+	}
+	gvr := schema.GroupVersionResource{Group: gk.Group, Version: version, Resource: crd.Status.AcceptedNames.Plural}
+	api := client.At[kinds.Object](c.Client, gvr, func() kinds.Object { return &unstructured.Unstructured{} })
+	// Off the informer's goroutine: following adds an informer to the set that is delivering this event.
+	go c.follow(&resource{api: api, gvk: gk.WithVersion(version), namespaced: crd.Spec.Scope == apiextensionsv1.NamespaceScoped})
+}
+
+func (c *controller) follow(r *resource) {
+	c.mu.Lock()
+	if c.resources[r.gvk.GroupKind()] != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.resources[r.gvk.GroupKind()] = r
+	c.mu.Unlock()
+	observe := func(obj kinds.Object) {
+		c.mu.Lock()
+		work := c.graph.Observe(c.identify(r, obj), obj)
+		c.mu.Unlock()
+		c.enqueue(work)
+	}
+	client.InformerOf(c.Informers, r.api).Handle(client.Handler[kinds.Object]{
+		Add:    observe,
+		Update: func(_, obj kinds.Object) { observe(obj) },
+		Delete: func(last kinds.Object) {
+			c.mu.Lock()
+			work := c.graph.Remove(last.GetUID())
+			c.mu.Unlock()
+			c.enqueue(work)
+		},
+	})
+}
+
+func (c *controller) identify(r *resource, obj metav1.Object) graph.Identity {
+	version, kind := r.gvk.ToAPIVersionAndKind()
+	return graph.Identity{
+		Resource: r.api.GVR(), APIVersion: version, Kind: kind, Namespace: obj.GetNamespace(), Name: obj.GetName(), UID: obj.GetUID(),
+	}
+}
+
+func (c *controller) enqueue(work graph.Work) {
+	for _, uid := range work.Examine {
+		c.loop.Enqueue(reconcile.Key{Namespace: examine, Name: string(uid)})
+	}
+	for _, uid := range work.Release {
+		c.loop.Enqueue(reconcile.Key{Namespace: release, Name: string(uid)})
+	}
+}
+
+// snapshot is what one reconcile needs to know of a node, copied under the lock.
+type snapshot struct {
+	graph.Identity
+	owners               []metav1.OwnerReference
+	virtual              bool
+	foreground           bool
+	dependents, blocking []graph.Identity
+	cycle                bool // a dependent waits for its own dependents
+}
+
+func (c *controller) look(uid types.UID) (snapshot, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.graph.Node(uid)
+	if n == nil {
+		return snapshot{}, false
+	}
+	s := snapshot{Identity: n.Identity, owners: n.Owners, virtual: n.Virtual, foreground: n.Foreground}
+	for _, d := range n.Dependents() {
+		s.dependents = append(s.dependents, d.Identity)
+		s.cycle = s.cycle || d.Foreground
+	}
+	for _, d := range n.Blocking() {
+		s.blocking = append(s.blocking, d.Identity)
+	}
+	return s, true
+}
+
+func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
+	s, ok := c.look(types.UID(key.Name))
+	switch {
+	case !ok:
+		return nil
+	case key.Namespace == release:
+		return c.orphan(ctx, s)
+	}
+	return c.examine(ctx, s)
+}
+
+// fresh reads the object that an identity names; nil when it does not exist or is another one by now.
+func (c *controller) fresh(ctx context.Context, id graph.Identity) (kinds.Object, *resource, error) {
+	gv, err := schema.ParseGroupVersion(id.APIVersion)
+	if err != nil {
+		return nil, nil, nil //nolint:nilerr // a reference to a version that can't be: nothing has that kind
+	}
+	c.mu.Lock()
+	r := c.resources[gv.WithKind(id.Kind).GroupKind()]
+	c.mu.Unlock()
+	if r == nil {
+		return nil, nil, fmt.Errorf("kind %s of %s is not served, so whether owner %s exists can't be known", id.Kind, id.APIVersion, id.Name)
+	}
+	namespace := ""
+	if r.namespaced {
+		namespace = id.Namespace
+	}
+	obj, err := r.api.Get(ctx, namespace, id.Name)
+	if apierrors.IsNotFound(err) || (err == nil && obj.GetUID() != id.UID) {
+		return nil, r, nil
+	}
+	return obj, r, err
+}
+
+// examine decides about one object.
+func (c *controller) examine(ctx context.Context, s snapshot) error {
+	obj, r, err := c.fresh(ctx, s.Identity)
+	if err != nil {
+		return err
+	}
+	if obj == nil {
+		c.mu.Lock()
+		work := c.graph.Remove(s.UID)
+		c.mu.Unlock()
+		c.enqueue(work)
+		return nil
+	}
+	if s.virtual {
+		c.mu.Lock()
+		work := c.graph.Observe(c.identify(r, obj), obj)
+		c.mu.Unlock()
+		c.enqueue(work)
+		return nil
+	}
+	if obj.GetDeletionTimestamp() != nil {
+		if s.foreground {
+			return c.finishForeground(ctx, r, s)
+		}
+		return nil
+	}
+	if len(obj.GetOwnerReferences()) == 0 {
+		return nil
+	}
+	solid, dangling, waiting, err := c.classify(ctx, s.Namespace, obj.GetOwnerReferences())
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(solid) > 0:
+		return c.dropOwners(ctx, r, obj, append(dangling, waiting...))
+	case len(waiting) > 0 && len(s.dependents) > 0:
+		if s.cycle {
+			if err := c.unblock(ctx, r, obj); err != nil {
+				return err
+			}
+		}
+		return c.remove(ctx, r, obj, metav1.DeletePropagationForeground)
+	}
+	policy := metav1.DeletePropagationBackground
+	switch {
+	case slices.Contains(obj.GetFinalizers(), metav1.FinalizerOrphanDependents):
+		policy = metav1.DeletePropagationOrphan
+	case slices.Contains(obj.GetFinalizers(), metav1.FinalizerDeleteDependents):
+		policy = metav1.DeletePropagationForeground
+	}
+	return c.remove(ctx, r, obj, policy)
+}
+
+// classify sorts owners into those that live, those that are gone, and those that wait for their dependents to go.
+func (c *controller) classify(ctx context.Context, namespace string, refs []metav1.OwnerReference) (solid, dangling, waiting []metav1.OwnerReference, err error) {
+	for _, ref := range refs {
+		owner, _, err := c.fresh(ctx, graph.Identity{APIVersion: ref.APIVersion, Kind: ref.Kind, Namespace: namespace, Name: ref.Name, UID: ref.UID})
+		switch {
+		case err != nil:
+			return nil, nil, nil, err
+		case owner == nil:
+			dangling = append(dangling, ref)
+		case owner.GetDeletionTimestamp() != nil && slices.Contains(owner.GetFinalizers(), metav1.FinalizerDeleteDependents):
+			waiting = append(waiting, ref)
+		default:
+			solid = append(solid, ref)
+		}
+	}
+	return solid, dangling, waiting, nil
+}
+
+// finishForeground removes the finalizer once no dependent blocks, else looks after the dependents.
+func (c *controller) finishForeground(ctx context.Context, r *resource, s snapshot) error {
+	if len(s.blocking) == 0 {
+		return c.dropFinalizer(ctx, r, s.Identity, metav1.FinalizerDeleteDependents)
+	}
+	for _, d := range s.blocking {
+		c.loop.Enqueue(reconcile.Key{Namespace: examine, Name: string(d.UID)})
+	}
+	return nil
+}
+
+// orphan frees all dependents of an object and lets it go.
+func (c *controller) orphan(ctx context.Context, s snapshot) error {
+	var errs []error
+	for _, d := range s.dependents {
+		obj, r, err := c.fresh(ctx, d)
+		if err == nil && obj != nil {
+			err = c.dropOwners(ctx, r, obj, []metav1.OwnerReference{{UID: s.UID}})
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("orphan %s %s/%s: %w", d.Kind, d.Namespace, d.Name, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	_, r, err := c.fresh(ctx, s.Identity)
+	if err != nil || r == nil {
+		return err
+	}
+	return c.dropFinalizer(ctx, r, s.Identity, metav1.FinalizerOrphanDependents)
+}
+
+func (c *controller) dropFinalizer(ctx context.Context, r *resource, id graph.Identity, finalizer string) error {
+	obj, err := r.api.Get(ctx, id.Namespace, id.Name)
+	if apierrors.IsNotFound(err) || (err == nil && obj.GetUID() != id.UID) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	kept := slices.DeleteFunc(slices.Clone(obj.GetFinalizers()), func(f string) bool { return f == finalizer })
+	if len(kept) == len(obj.GetFinalizers()) {
+		return nil
+	}
+	return ignoreGone(c.patch(ctx, r, obj, map[string]any{"finalizers": kept}))
+}
+
+// dropOwners removes references, judged by UID.
+func (c *controller) dropOwners(ctx context.Context, r *resource, obj kinds.Object, drop []metav1.OwnerReference) error {
+	if len(drop) == 0 {
+		return nil
+	}
+	kept := slices.DeleteFunc(slices.Clone(obj.GetOwnerReferences()), func(ref metav1.OwnerReference) bool {
+		return slices.ContainsFunc(drop, func(d metav1.OwnerReference) bool { return d.UID == ref.UID })
+	})
+	if len(kept) == len(obj.GetOwnerReferences()) {
+		return nil
+	}
+	return ignoreGone(c.patch(ctx, r, obj, map[string]any{"ownerReferences": kept}))
+}
+
+// unblock withdraws blockOwnerDeletion, to break a circle of foreground deletions.
+func (c *controller) unblock(ctx context.Context, r *resource, obj kinds.Object) error {
+	refs := slices.Clone(obj.GetOwnerReferences())
+	for i := range refs {
+		refs[i].BlockOwnerDeletion = new(bool)
+	}
+	return ignoreGone(c.patch(ctx, r, obj, map[string]any{"ownerReferences": refs}))
+}
+
+// patch merges metadata into exactly the state that was read: lists are replaced whole, so a later writer wins.
+func (c *controller) patch(ctx context.Context, r *resource, obj kinds.Object, metadata map[string]any) error {
+	metadata["resourceVersion"], metadata["uid"] = obj.GetResourceVersion(), obj.GetUID()
+	data, err := json.Marshal(map[string]any{"metadata": metadata})
+	if err != nil {
+		return err
+	}
+	_, err = r.api.Patch(ctx, obj.GetNamespace(), obj.GetName(), types.MergePatchType, data)
+	return err
+}
+
+func (c *controller) remove(ctx context.Context, r *resource, obj kinds.Object, policy metav1.DeletionPropagation) error {
+	uid, version := obj.GetUID(), obj.GetResourceVersion()
+	err := r.api.Delete(ctx, obj.GetNamespace(), obj.GetName(), metav1.DeleteOptions{
+		PropagationPolicy: &policy, Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version},
+	})
+	return ignoreGone(err)
+}
+
+func ignoreGone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,263 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package namespace empties namespaces that are being deleted: pods first, since other objects guard them, then everything else,
+// and says in the namespace's conditions what still stands in the way.
+package namespace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/reconcile"
+)
+
+// lookAgain is how soon a namespace with content that is going away is looked at once more. Nothing tells when the last
+// object of every kind is gone, so this is a sampling, only while a namespace terminates.
+const lookAgain = 500 * time.Millisecond
+
+type controller struct {
+	reconcile.Scope
+	namespaces *client.Informer[*corev1.Namespace]
+	crds       *client.Informer[*apiextensionsv1.CustomResourceDefinition]
+	api        client.Resource[*corev1.Namespace]
+}
+
+// New makes the loop.
+func New(scope reconcile.Scope) *reconcile.Loop {
+	c := &controller{
+		Scope: scope, namespaces: client.InformerFor[*corev1.Namespace](scope.Informers),
+		crds: client.InformerFor[*apiextensionsv1.CustomResourceDefinition](scope.Informers),
+		api:  client.Of[*corev1.Namespace](scope.Client),
+	}
+	loop := reconcile.New(reconcile.Config{
+		Name: "namespace-controller", Log: scope.Log, Workers: 10, Informers: scope.Informers, Reconcile: c.reconcile,
+	})
+	reconcile.Self(loop, c.namespaces)
+	return loop
+}
+
+func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
+	known, ok := c.namespaces.Get("", key.Name)
+	if !ok || known.DeletionTimestamp == nil {
+		return nil
+	}
+	ns, err := c.api.Get(ctx, "", key.Name)
+	if apierrors.IsNotFound(err) || (err == nil && ns.UID != known.UID) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(ns.Spec.Finalizers) == 0 {
+		return nil
+	}
+	rest := c.empty(ctx, ns)
+	if err := c.report(ctx, ns, rest); err != nil {
+		return err
+	}
+	switch {
+	case rest.err != nil:
+		return rest.err
+	case rest.total() > 0:
+		return reconcile.After(max(lookAgain, rest.grace))
+	}
+	return c.finalize(ctx, ns)
+}
+
+// remainder is what is left in a namespace after one pass.
+type remainder struct {
+	// objects counts what is left by resource, finalizers by finalizer.
+	objects    map[schema.GroupVersionResource]int
+	finalizers map[string]int
+	grace      time.Duration
+	err        error
+}
+
+func (r *remainder) total() int {
+	n := 0
+	for _, count := range r.objects {
+		n += count
+	}
+	return n
+}
+
+// empty deletes everything once and counts what is left.
+func (c *controller) empty(ctx context.Context, ns *corev1.Namespace) *remainder {
+	r := &remainder{objects: map[schema.GroupVersionResource]int{}, finalizers: map[string]int{}}
+	var errs []error
+	all := c.resources()
+	pods := all[0]
+	errs = append(errs, c.clear(ctx, ns.Name, pods, r))
+	if r.total() > 0 {
+		// Pods may need their secrets, leases or volumes to finish: everything else waits for them.
+		r.grace = c.podGrace(ctx, ns.Name)
+		r.err = errors.Join(errs...)
+		return r
+	}
+	for _, resource := range all[1:] {
+		errs = append(errs, c.clear(ctx, ns.Name, resource, r))
+	}
+	r.err = errors.Join(errs...)
+	return r
+}
+
+// resources lists every namespaced resource that can be deleted, pods first.
+func (c *controller) resources() []client.Resource[kinds.Object] {
+	var out []client.Resource[kinds.Object]
+	for _, kind := range c.Client.Catalog().All() {
+		if !kind.Namespaced || !kind.Allows("delete") || !kind.Allows("list") {
+			continue
+		}
+		api := client.Any(c.Client, kind)
+		if kind.Resource == "pods" && kind.Served[0].Group == "" {
+			out = slices.Insert(out, 0, api)
+			continue
+		}
+		out = append(out, api)
+	}
+	for crd := range c.crds.All() {
+		if crd.Spec.Scope != apiextensionsv1.NamespaceScoped {
+			continue
+		}
+		for _, v := range crd.Spec.Versions {
+			if v.Served {
+				gvr := schema.GroupVersionResource{Group: crd.Spec.Group, Version: v.Name, Resource: crd.Spec.Names.Plural}
+				out = append(out, client.At[kinds.Object](c.Client, gvr, func() kinds.Object { return &unstructured.Unstructured{} }))
+				break
+			}
+		}
+	}
+	return out
+}
+
+// clear deletes all objects of one resource and counts those that are left.
+func (c *controller) clear(ctx context.Context, namespace string, api client.Resource[kinds.Object], r *remainder) error {
+	list, err := api.List(ctx, namespace, metav1.ListOptions{})
+	if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
+		return nil // a definition that is going away itself
+	}
+	if err != nil {
+		return fmt.Errorf("list %s: %w", api.GVR().Resource, err)
+	}
+	if len(list.Items) == 0 {
+		return nil
+	}
+	background := metav1.DeletePropagationBackground
+	err = api.DeleteCollection(ctx, namespace, metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete %s: %w", api.GVR().Resource, err)
+	}
+	left, err := api.List(ctx, namespace, metav1.ListOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("list %s: %w", api.GVR().Resource, err)
+	}
+	if len(left.Items) > 0 {
+		r.objects[api.GVR()] = len(left.Items)
+	}
+	for _, obj := range left.Items {
+		for _, f := range obj.GetFinalizers() {
+			r.finalizers[f]++
+		}
+	}
+	return nil
+}
+
+// podGrace is how long the slowest pod may still take, bounded so that quicker ends are noticed.
+func (c *controller) podGrace(ctx context.Context, namespace string) time.Duration {
+	list, err := client.Of[*corev1.Pod](c.Client).List(ctx, namespace, metav1.ListOptions{})
+	if err != nil {
+		return 0
+	}
+	longest := time.Duration(0)
+	for _, pod := range list.Items {
+		if pod.DeletionGracePeriodSeconds != nil {
+			longest = max(longest, time.Duration(*pod.DeletionGracePeriodSeconds)*time.Second)
+		}
+	}
+	return min(longest, 2*lookAgain)
+}
+
+// finalize gives the namespace free: the API server removes it with its last finalizer.
+func (c *controller) finalize(ctx context.Context, ns *corev1.Namespace) error {
+	fresh, err := c.api.Get(ctx, "", ns.Name)
+	if err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	next := fresh.DeepCopy()
+	next.Spec.Finalizers = slices.DeleteFunc(next.Spec.Finalizers, func(f corev1.FinalizerName) bool { return f == corev1.FinalizerKubernetes })
+	_, err = c.api.UpdateSub(ctx, "finalize", next)
+	return client.IgnoreNotFound(err)
+}
+
+// report writes phase and conditions when they changed.
+func (c *controller) report(ctx context.Context, ns *corev1.Namespace, r *remainder) error {
+	next := ns.DeepCopy()
+	next.Status.Phase = corev1.NamespaceTerminating
+	set := func(kind corev1.NamespaceConditionType, bad bool, badReason, badMessage, goodReason, goodMessage string) {
+		condition := corev1.NamespaceCondition{Type: kind, Status: corev1.ConditionFalse, Reason: goodReason, Message: goodMessage, LastTransitionTime: metav1.Now()}
+		if bad {
+			condition.Status, condition.Reason, condition.Message = corev1.ConditionTrue, badReason, badMessage
+		}
+		i := slices.IndexFunc(next.Status.Conditions, func(k corev1.NamespaceCondition) bool { return k.Type == kind })
+		if i < 0 {
+			next.Status.Conditions = append(next.Status.Conditions, condition)
+			return
+		}
+		if next.Status.Conditions[i].Status == condition.Status {
+			condition.LastTransitionTime = next.Status.Conditions[i].LastTransitionTime
+		}
+		next.Status.Conditions[i] = condition
+	}
+	set(corev1.NamespaceDeletionDiscoveryFailure, false, "", "", "ResourcesDiscovered", "All resources successfully discovered")
+	set(corev1.NamespaceDeletionGVParsingFailure, false, "", "", "ParsedGroupVersions", "All legacy kube types successfully parsed")
+	failure := ""
+	if r.err != nil {
+		failure = "Failed to delete all resource types, 1 remaining: " + r.err.Error()
+	}
+	set(corev1.NamespaceDeletionContentFailure, r.err != nil, "ContentDeletionFailed", failure,
+		"ContentDeleted", "All content successfully deleted, may be waiting on finalization")
+	set(corev1.NamespaceContentRemaining, r.total() > 0, "SomeResourcesRemain", describeObjects(r.objects), "ContentRemoved", "All content successfully removed")
+	set(corev1.NamespaceFinalizersRemaining, len(r.finalizers) > 0, "SomeFinalizersRemain", describeFinalizers(r.finalizers),
+		"ContentHasNoFinalizers", "All content-preserving finalizers finished")
+	if equality.Semantic.DeepEqual(ns.Status, next.Status) {
+		return nil
+	}
+	_, err := c.api.UpdateStatus(ctx, next)
+	if apierrors.IsConflict(err) {
+		return nil // somebody else wrote; the next pass reports
+	}
+	return client.IgnoreNotFound(err)
+}
+
+func describeObjects(left map[schema.GroupVersionResource]int) string {
+	var texts []string
+	for gvr, n := range left {
+		texts = append(texts, fmt.Sprintf("%s has %d resource instances", strings.TrimSuffix(gvr.Resource+"."+gvr.Group, "."), n))
+	}
+	slices.Sort(texts)
+	return "Some resources are remaining: " + strings.Join(texts, ", ")
+}
+
+func describeFinalizers(left map[string]int) string {
+	var texts []string
+	for _, f := range slices.Sorted(maps.Keys(left)) {
+		texts = append(texts, fmt.Sprintf("%s in %d resource instances", f, left[f]))
+	}
+	return "Some content in the namespace has finalizers remaining: " + strings.Join(texts, ", ")
+}

@@ -1,0 +1,175 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package resourcequota counts what a namespace uses into the status of its quotas. Admission raises the counts as objects are made;
+// this loop counts anew when objects change or go.
+package resourcequota
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/reconcile"
+	"kogge.dev/kogge/rules/quota"
+)
+
+// settle is how long changes are gathered before a count.
+const settle = 100 * time.Millisecond
+
+type controller struct {
+	reconcile.Scope
+	loop   *reconcile.Loop
+	quotas *client.Informer[*corev1.ResourceQuota]
+	crds   *client.Informer[*apiextensionsv1.CustomResourceDefinition]
+	api    client.Resource[*corev1.ResourceQuota]
+
+	mu       sync.Mutex
+	followed map[schema.GroupResource]*client.Informer[kinds.Object]
+}
+
+// New makes the loop. A resource is followed from the moment on that some quota counts it.
+func New(scope reconcile.Scope) *reconcile.Loop {
+	c := &controller{
+		Scope: scope, quotas: client.InformerFor[*corev1.ResourceQuota](scope.Informers),
+		crds: client.InformerFor[*apiextensionsv1.CustomResourceDefinition](scope.Informers),
+		api:  client.Of[*corev1.ResourceQuota](scope.Client), followed: map[schema.GroupResource]*client.Informer[kinds.Object]{},
+	}
+	c.loop = reconcile.New(reconcile.Config{
+		Name: "resourcequota-controller", Log: scope.Log, Workers: 5, Informers: scope.Informers, Reconcile: c.reconcile,
+	})
+	reconcile.Self(c.loop, c.quotas)
+	return c.loop
+}
+
+// changed enqueues the quotas of a namespace that count a resource.
+func (c *controller) changed(gr schema.GroupResource, namespace string) {
+	for _, q := range c.quotas.List(namespace) {
+		if len(quota.For(gr).Names(quota.Names(q.Spec.Hard))) > 0 {
+			c.loop.EnqueueAfter(reconcile.KeyOf(q), settle)
+		}
+	}
+}
+
+// follow returns the informer of a resource, or nil when nothing serves it.
+func (c *controller) follow(gr schema.GroupResource) *client.Informer[kinds.Object] {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known := c.followed[gr]; known != nil {
+		return known
+	}
+	api, ok := c.resource(gr)
+	if !ok {
+		return nil
+	}
+	f := client.InformerOf(c.Informers, api)
+	f.Handle(client.Handler[kinds.Object]{
+		Add:    func(obj kinds.Object) { c.changed(gr, obj.GetNamespace()) },
+		Update: func(old, obj kinds.Object) { c.updated(gr, old, obj) },
+		Delete: func(last kinds.Object) { c.changed(gr, last.GetNamespace()) },
+	})
+	c.followed[gr] = f
+	return f
+}
+
+// updated counts again only when the object's use changed: pods change their status all the time.
+func (c *controller) updated(gr schema.GroupResource, old, obj kinds.Object) {
+	e, now := quota.For(gr), time.Now()
+	if !equality.Semantic.DeepEqual(e.Usage(old, now), e.Usage(obj, now)) {
+		c.changed(gr, obj.GetNamespace())
+	}
+}
+
+func (c *controller) resource(gr schema.GroupResource) (client.Resource[kinds.Object], bool) {
+	if kind := c.Client.Catalog().ByGroupResource(gr); kind != nil {
+		return client.Any(c.Client, kind), kind.Namespaced && kind.Allows("watch")
+	}
+	for crd := range c.crds.All() {
+		if crd.Spec.Group != gr.Group || crd.Spec.Names.Plural != gr.Resource || crd.Spec.Scope != apiextensionsv1.NamespaceScoped {
+			continue
+		}
+		for _, v := range crd.Spec.Versions {
+			if v.Served && v.Storage {
+				return client.At[kinds.Object](c.Client, gr.WithVersion(v.Name), func() kinds.Object { return &unstructured.Unstructured{} }), true
+			}
+		}
+	}
+	return client.Resource[kinds.Object]{}, false
+}
+
+func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
+	q, ok := c.quotas.Get(key.Namespace, key.Name)
+	if !ok {
+		return nil
+	}
+	used, again, err := c.count(ctx, q)
+	if err != nil {
+		return err
+	}
+	next := q.DeepCopy()
+	next.Status.Hard, next.Status.Used = q.Spec.Hard.DeepCopy(), used
+	if !equality.Semantic.DeepEqual(q.Status, next.Status) {
+		if _, err := c.api.UpdateStatus(ctx, next); err != nil {
+			return client.IgnoreNotFound(err)
+		}
+	}
+	if again > 0 {
+		return reconcile.After(again)
+	}
+	return nil
+}
+
+// count adds up the namespace's objects; again says when time alone will change the result.
+func (c *controller) count(ctx context.Context, q *corev1.ResourceQuota) (used corev1.ResourceList, again time.Duration, err error) {
+	names := quota.Names(q.Spec.Hard)
+	used = corev1.ResourceList{}
+	seen := map[schema.GroupResource]bool{}
+	now := time.Now()
+	for _, name := range names {
+		gr, ok := quota.GroupResourceOf(name)
+		if !ok || seen[gr] {
+			continue
+		}
+		seen[gr] = true
+		f := c.follow(gr)
+		if f == nil {
+			continue
+		}
+		select {
+		case <-f.Synced():
+		case <-ctx.Done():
+			return nil, 0, ctx.Err()
+		}
+		e := quota.For(gr)
+		for _, obj := range f.List(q.Namespace) {
+			matches, err := e.Matches(q, obj)
+			if err != nil {
+				return nil, 0, err
+			}
+			if !matches {
+				continue
+			}
+			used = quota.Add(used, e.Usage(obj, now))
+			if pod, is := obj.(*corev1.Pod); is && pod.DeletionTimestamp != nil && quota.PodActive(pod, now) {
+				again = time.Second // its grace period ends without an event
+			}
+		}
+	}
+	used = quota.Mask(used, names)
+	for _, name := range names {
+		if _, ok := used[name]; !ok {
+			zero := q.Spec.Hard[name].DeepCopy()
+			zero.Set(0)
+			used[name] = zero
+		}
+	}
+	return used, again, nil
+}
