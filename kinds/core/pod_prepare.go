@@ -11,12 +11,13 @@ import (
 
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/podspec"
+	"kogge.dev/kogge/rules/qos"
 )
 
 // createPod gives a pod its first status. The class of service that its requests and limits make is fixed from here on.
 func createPod(_ kinds.Request, p *corev1.Pod) {
 	p.Generation = 1
-	p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: podspec.QOS(p)}
+	p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: qos.Compute(p)}
 	podspec.DropDisabled(&p.Spec, nil)
 	if len(p.Spec.SchedulingGates) > 0 {
 		p.Status.Conditions = []corev1.PodCondition{{

@@ -5,6 +5,7 @@ package core
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -78,10 +79,10 @@ func defaultController(rc *corev1.ReplicationController) {
 	}
 	if template.Labels != nil {
 		if len(rc.Spec.Selector) == 0 {
-			rc.Spec.Selector = template.Labels
+			rc.Spec.Selector = maps.Clone(template.Labels)
 		}
 		if len(rc.Labels) == 0 {
-			rc.Labels = template.Labels
+			rc.Labels = maps.Clone(template.Labels)
 		}
 	}
 	podspec.DefaultTemplate(template)

@@ -84,16 +84,14 @@ func validAppArmorText(profile string) bool {
 // validateProfiles requires that security profiles which are given in a field and in the annotation that came before it agree.
 func validateProfiles(annotations map[string]string, spec *corev1.PodSpec, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	var podAppArmor *corev1.AppArmorProfile
 	if sc := spec.SecurityContext; sc != nil {
-		podAppArmor = sc.AppArmorProfile
 		if text, ok := annotations[corev1.SeccompPodAnnotationKey]; ok && sc.SeccompProfile != nil {
 			errs = append(errs, matchSeccomp(text, sc.SeccompProfile, at.Child("securityContext", "seccompProfile"))...)
 		}
 	}
 	windows := spec.OS != nil && spec.OS.Name == corev1.Windows
 	visit(spec, at, func(c *corev1.Container, path *field.Path) {
-		appArmor := podAppArmor
+		appArmor := podAppArmor(spec)
 		if sc := c.SecurityContext; sc != nil {
 			if text, ok := annotations[corev1.SeccompContainerAnnotationKeyPrefix+c.Name]; ok && sc.SeccompProfile != nil {
 				errs = append(errs, matchSeccomp(text, sc.SeccompProfile, path.Child("securityContext", "seccompProfile"))...)
@@ -163,10 +161,19 @@ func appArmorOf(text string) *corev1.AppArmorProfile {
 	return nil
 }
 
-// TakeAppArmorAnnotations moves the AppArmor profiles that a new pod gives in annotations into its containers' fields.
+// TakeAppArmorAnnotations moves the AppArmor profiles that a new pod gives in annotations into its containers' fields,
+// unless the field is set or the pod as a whole has the same profile.
 func TakeAppArmorAnnotations(pod *corev1.Pod) {
-	eachAppArmorAnnotation(pod, func(c *corev1.Container, _ string, profile *corev1.AppArmorProfile) {
-		if profile == nil {
+	if pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows {
+		return
+	}
+	visit(&pod.Spec, nil, func(c *corev1.Container, _ *field.Path) {
+		text, ok := pod.Annotations[corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix+c.Name]
+		if !ok || c.SecurityContext != nil && c.SecurityContext.AppArmorProfile != nil {
+			return
+		}
+		profile := appArmorOf(text)
+		if profile == nil || len(ValidateAppArmor(profile, nil)) > 0 || sameAppArmor(profile, podAppArmor(&pod.Spec)) {
 			return
 		}
 		if c.SecurityContext == nil {
@@ -176,30 +183,12 @@ func TakeAppArmorAnnotations(pod *corev1.Pod) {
 	})
 }
 
-// eachAppArmorAnnotation calls f for each container with an annotation and no field of its own: with the profile to set,
-// or nil when the annotation says nothing of use. It leaves out annotations that repeat the pod's own profile.
-func eachAppArmorAnnotation(pod *corev1.Pod, f func(c *corev1.Container, key string, profile *corev1.AppArmorProfile)) {
-	if pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows {
-		return
+// podAppArmor returns the profile of the pod as a whole, or nil.
+func podAppArmor(spec *corev1.PodSpec) *corev1.AppArmorProfile {
+	if spec.SecurityContext == nil {
+		return nil
 	}
-	var own *corev1.AppArmorProfile
-	if pod.Spec.SecurityContext != nil {
-		own = pod.Spec.SecurityContext.AppArmorProfile
-	}
-	visit(&pod.Spec, nil, func(c *corev1.Container, _ *field.Path) {
-		key := corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix + c.Name
-		text, ok := pod.Annotations[key]
-		if !ok || c.SecurityContext != nil && c.SecurityContext.AppArmorProfile != nil {
-			return
-		}
-		profile := appArmorOf(text)
-		if len(ValidateAppArmor(profile, nil)) > 0 {
-			profile = nil
-		}
-		if profile == nil || !sameAppArmor(profile, own) {
-			f(c, key, profile)
-		}
-	})
+	return spec.SecurityContext.AppArmorProfile
 }
 
 func sameAppArmor(a, b *corev1.AppArmorProfile) bool {

@@ -29,6 +29,9 @@ func Default(spec *corev1.PodSpec) {
 	setZero(&spec.SchedulerName, corev1.DefaultSchedulerName)
 	setNil(&spec.SecurityContext, corev1.PodSecurityContext{})
 	setNil(&spec.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)
+	// Two names of one field, of which the older one always follows the newer.
+	setZero(&spec.ServiceAccountName, spec.DeprecatedServiceAccount)
+	spec.DeprecatedServiceAccount = spec.ServiceAccountName
 	for i := range spec.Volumes {
 		defaultVolume(&spec.Volumes[i])
 	}
@@ -50,7 +53,16 @@ func Default(spec *corev1.PodSpec) {
 
 // DefaultTemplate fills the unset fields of a pod template.
 func DefaultTemplate(template *corev1.PodTemplateSpec) {
+	dropInitAnnotations(template.Annotations)
 	Default(&template.Spec)
+}
+
+// dropInitAnnotations drops what init containers were before they had fields, lest some program still takes it for them.
+func dropInitAnnotations(annotations map[string]string) {
+	for _, stage := range []string{"alpha", "beta"} {
+		delete(annotations, "pod."+stage+".kubernetes.io/init-containers")
+		delete(annotations, "pod."+stage+".kubernetes.io/init-container-statuses")
+	}
 }
 
 // RoundUp raises quantities to whole thousandths, the finest step that the API keeps.

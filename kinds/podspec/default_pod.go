@@ -14,6 +14,7 @@ import (
 // templates do not change when a default is added.
 func DefaultPod(pod *corev1.Pod) {
 	spec := &pod.Spec
+	dropInitAnnotations(pod.Annotations)
 	for i := range spec.Containers {
 		requestLimits(&spec.Containers[i].Resources)
 	}

@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"kogge.dev/kogge/rules/qos"
 )
 
 const onlyCompute = "only cpu and memory resources are mutable"
@@ -23,11 +25,7 @@ func ValidateResize(pod, old *corev1.Pod) field.ErrorList {
 	}
 	errs := validateWholePod(pod, OptionsFor(old))
 	at := field.NewPath("spec")
-	class := old.Status.QOSClass
-	if class == "" {
-		class = QOS(old)
-	}
-	if class != QOS(pod) {
+	if qos.Of(old) != qos.Compute(pod) {
 		errs = append(errs, field.Invalid(at, pod.Status.QOSClass, "Pod QOS Class may not change as a result of resizing"))
 	}
 	if !resizable(old) {

@@ -22,13 +22,10 @@ func (w *warner) say(at *field.Path, format string, args ...any) {
 	w.warnings = append(w.warnings, fmt.Sprintf("%s: ", at)+fmt.Sprintf(format, args...))
 }
 
-// PodWarnings warns of what is accepted in a new pod but will not do what it seems to. It is to be called with the pod as
-// it was sent, before TakeAppArmorAnnotations.
+// PodWarnings warns of what is accepted in a new pod but will not do what it seems to.
 func PodWarnings(pod *corev1.Pod) []string {
 	w := &warner{}
-	eachAppArmorAnnotation(pod, func(_ *corev1.Container, key string, _ *corev1.AppArmorProfile) {
-		w.say(field.NewPath("metadata", "annotations").Key(key), "deprecated since v1.30; use the \"appArmorProfile\" field instead")
-	})
+	w.appArmor(&pod.Spec, &pod.ObjectMeta, nil)
 	w.pod(&pod.Spec, &pod.ObjectMeta, nil)
 	return w.warnings
 }
@@ -40,11 +37,23 @@ func TemplateWarnings(template, _ *corev1.PodTemplateSpec, at *field.Path) []str
 	}
 	w := &warner{}
 	w.pod(&template.Spec, &template.ObjectMeta, at)
-	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
-	eachAppArmorAnnotation(pod, func(_ *corev1.Container, key string, _ *corev1.AppArmorProfile) {
-		w.say(at.Child("metadata", "annotations").Key(key), "deprecated since v1.30; use the \"appArmorProfile\" field instead")
-	})
+	w.appArmor(&template.Spec, &template.ObjectMeta, at)
 	return w.warnings
+}
+
+// appArmor warns of annotations that should be fields, unless they repeat the pod's own profile. A new pod's annotations
+// have been taken into fields by now, so that a field which says the same is no excuse.
+func (w *warner) appArmor(spec *corev1.PodSpec, meta *metav1.ObjectMeta, at *field.Path) {
+	own := podAppArmor(spec)
+	visit(spec, nil, func(c *corev1.Container, _ *field.Path) {
+		key := corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix + c.Name
+		text, ok := meta.Annotations[key]
+		profile := appArmorOf(text)
+		if !ok || profile != nil && sameAppArmor(profile, own) {
+			return
+		}
+		w.say(at.Child("metadata", "annotations").Key(key), `deprecated since v1.30; use the "appArmorProfile" field instead`)
+	})
 }
 
 func (w *warner) pod(spec *corev1.PodSpec, meta *metav1.ObjectMeta, at *field.Path) {

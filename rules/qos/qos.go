@@ -1,16 +1,26 @@
 // SPDX-FileCopyrightText: The kogge authors
 // SPDX-License-Identifier: Apache-2.0
 
-package podspec
+// Package qos computes the quality of service of pods.
+package qos
 
 import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// QOS computes a pod's quality of service from its requests and limits of CPU and memory: those of the pod as a whole
+// Of returns the class of a pod: the one that it was given when it was created, else the one that Compute finds.
+func Of(pod *corev1.Pod) corev1.PodQOSClass {
+	if pod.Status.QOSClass != "" {
+		return pod.Status.QOSClass
+	}
+	return Compute(pod)
+}
+
+// Compute computes a pod's quality of service from its requests and limits of CPU and memory: those of the pod as a whole
 // where it has any, else those of its containers. It is Guaranteed when all are limited to what they request, BestEffort
-// when nothing is said, and Burstable otherwise. A pod's class is fixed when it is created; see its status.
-func QOS(pod *corev1.Pod) corev1.PodQOSClass {
+// when nothing is said, and Burstable otherwise. A pod's class is fixed when it is
+// created, so ask for it with Of.
+func Compute(pod *corev1.Pod) corev1.PodQOSClass {
 	requests, limits := corev1.ResourceList{}, corev1.ResourceList{}
 	guaranteed := true
 	add := func(r *corev1.ResourceRequirements) {
