@@ -36,6 +36,7 @@ func (s Suite) Run(t *testing.T) {
 	all = append(all, keyChecks...)
 	all = append(all, listChecks...)
 	all = append(all, watchChecks...)
+	all = append(all, linearChecks...)
 	all = append(all, timeChecks...)
 	for _, c := range all {
 		t.Run(c.name, func(t *testing.T) {
