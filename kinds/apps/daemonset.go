@@ -36,11 +36,13 @@ func daemonSet() *kinds.Kind {
 			PrepareCreate: func(_ kinds.Request, ds *appsv1.DaemonSet) {
 				ds.Status = appsv1.DaemonSetStatus{}
 				ds.Generation = 1
+				dropTemplate(&ds.Spec.Template, nil)
 				setTemplateGeneration(ds, max(1, templateGeneration(ds)))
 			},
 			PrepareUpdate:  prepareDaemonSet,
 			Validate:       validateDaemonSet,
 			ValidateUpdate: validateDaemonSetUpdate,
+			Warn:           warnDaemonSet,
 			Columns:        daemonSetColumns(),
 			Row:            daemonSetRow,
 		})
@@ -50,6 +52,7 @@ func daemonSet() *kinds.Kind {
 // annotation that clients can't change.
 func prepareDaemonSet(_ kinds.Request, new, old *appsv1.DaemonSet) {
 	new.Status = old.Status
+	dropTemplate(&new.Spec.Template, &old.Spec.Template)
 	count := templateGeneration(old)
 	if !equality.Semantic.DeepEqual(new.Spec.Template, old.Spec.Template) {
 		count++

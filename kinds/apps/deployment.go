@@ -36,6 +36,7 @@ func deployment() *kinds.Kind {
 			PrepareCreate: func(_ kinds.Request, d *appsv1.Deployment) {
 				d.Status = appsv1.DeploymentStatus{}
 				d.Generation = 1
+				dropTemplate(&d.Spec.Template, nil)
 			},
 			PrepareUpdate:  prepareDeployment,
 			Validate:       validateDeployment,
@@ -50,6 +51,7 @@ func deployment() *kinds.Kind {
 func prepareDeployment(_ kinds.Request, new, old *appsv1.Deployment) {
 	new.Status = old.Status
 	new.Generation = old.Generation
+	dropTemplate(&new.Spec.Template, &old.Spec.Template)
 	if !equality.Semantic.DeepEqual(new.Spec, old.Spec) || !equality.Semantic.DeepEqual(new.Annotations, old.Annotations) {
 		new.Generation++
 	}

@@ -44,9 +44,11 @@ func replicaSet() *kinds.Kind {
 			PrepareCreate: func(_ kinds.Request, rs *appsv1.ReplicaSet) {
 				rs.Status = appsv1.ReplicaSetStatus{}
 				rs.Generation = 1
+				dropTemplate(&rs.Spec.Template, nil)
 			},
 			PrepareUpdate: func(_ kinds.Request, new, old *appsv1.ReplicaSet) {
 				new.Status = old.Status
+				dropTemplate(&new.Spec.Template, &old.Spec.Template)
 				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
 			},
 			Validate:       validateReplicaSet,

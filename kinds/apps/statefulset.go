@@ -44,10 +44,12 @@ func statefulSet() *kinds.Kind {
 				s.Status = appsv1.StatefulSetStatus{}
 				s.Generation = 1
 				dropMaxUnavailable(s, nil)
+				dropTemplate(&s.Spec.Template, nil)
 			},
 			PrepareUpdate: func(_ kinds.Request, new, old *appsv1.StatefulSet) {
 				new.Status = old.Status
 				dropMaxUnavailable(new, old)
+				dropTemplate(&new.Spec.Template, &old.Spec.Template)
 				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
 			},
 			Validate:       validateStatefulSet,

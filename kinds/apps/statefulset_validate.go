@@ -171,10 +171,3 @@ func validateStatefulSetStatus(_ kinds.Request, new, old *appsv1.StatefulSet) fi
 	errs = append(errs, check.Within(path, s.ReadyReplicas, "cannot be greater than status.readyReplicas", available)...)
 	return append(errs, check.NotDecremented(path.Child("collisionCount"), s.CollisionCount, old.Status.CollisionCount)...)
 }
-
-func warnStatefulSet(_ kinds.Request, new, _ *appsv1.StatefulSet) []string {
-	if new.Spec.RevisionHistoryLimit != nil && *new.Spec.RevisionHistoryLimit < 0 {
-		return []string{"spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"}
-	}
-	return nil
-}

@@ -10,9 +10,27 @@ import (
 	"kogge.dev/kogge/kinds/podspec"
 )
 
+// atTemplate is where all workloads keep their pod template.
+func atTemplate() *field.Path { return field.NewPath("spec", "template") }
+
 // validateTemplate judges a pod template; old is nil on create.
 func validateTemplate(template, old *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
 	return podspec.ValidateTemplate(template, podspec.TemplateOptions(old), path)
 }
 
-func validateClaimTemplates([]corev1.PersistentVolumeClaim, *field.Path) field.ErrorList { return nil }
+// dropTemplate clears what v1.36 has switched off, unless old uses it already; old is nil on create.
+func dropTemplate(template, old *corev1.PodTemplateSpec) {
+	if old == nil {
+		podspec.DropDisabled(&template.Spec, nil)
+		return
+	}
+	podspec.DropDisabled(&template.Spec, &old.Spec)
+}
+
+func validateClaimTemplates(claims []corev1.PersistentVolumeClaim, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i := range claims {
+		errs = append(errs, podspec.ValidateClaimSpec(&claims[i].Spec, nil, path.Index(i).Child("spec"))...)
+	}
+	return errs
+}

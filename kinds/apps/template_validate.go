@@ -16,6 +16,7 @@ import (
 
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
+	"kogge.dev/kogge/kinds/podspec"
 )
 
 const mismatch = "`selector` does not match template `labels`"
@@ -81,16 +82,56 @@ func setTemplateGeneration(ds *appsv1.DaemonSet, n int64) {
 	ds.Annotations = annotations
 }
 
+// Warnings speak of a template on create, and on an update that changes the spec.
+
 func warnDeployment(_ kinds.Request, new, old *appsv1.Deployment) []string {
 	if old == nil {
-		return warnName(new.Name)
+		return append(warnName(new.Name), podspec.TemplateWarnings(&new.Spec.Template, nil, atTemplate())...)
 	}
-	return nil
+	if new.Generation == old.Generation {
+		return nil
+	}
+	return podspec.TemplateWarnings(&new.Spec.Template, &old.Spec.Template, atTemplate())
 }
 
 func warnReplicaSet(_ kinds.Request, new, old *appsv1.ReplicaSet) []string {
 	if old == nil {
-		return warnName(new.Name)
+		return append(warnName(new.Name), podspec.TemplateWarnings(&new.Spec.Template, nil, atTemplate())...)
 	}
-	return nil
+	if new.Generation == old.Generation {
+		return nil
+	}
+	return podspec.TemplateWarnings(&new.Spec.Template, &old.Spec.Template, atTemplate())
+}
+
+// warnDaemonSet looks only at changes of the template itself.
+func warnDaemonSet(_ kinds.Request, new, old *appsv1.DaemonSet) []string {
+	if old == nil {
+		return podspec.TemplateWarnings(&new.Spec.Template, nil, atTemplate())
+	}
+	if templateGeneration(new) == templateGeneration(old) {
+		return nil
+	}
+	return podspec.TemplateWarnings(&new.Spec.Template, &old.Spec.Template, atTemplate())
+}
+
+func warnStatefulSet(_ kinds.Request, new, old *appsv1.StatefulSet) []string {
+	var warnings []string
+	switch {
+	case old == nil:
+		warnings = podspec.TemplateWarnings(&new.Spec.Template, nil, atTemplate())
+	case new.Generation != old.Generation:
+		warnings = podspec.TemplateWarnings(&new.Spec.Template, &old.Spec.Template, atTemplate())
+	}
+	for i := range new.Spec.VolumeClaimTemplates {
+		path := field.NewPath("spec", "volumeClaimTemplates").Index(i)
+		if old != nil {
+			path = path.Child("Spec")
+		}
+		warnings = append(warnings, podspec.ClaimWarnings(&new.Spec.VolumeClaimTemplates[i].Spec, path)...)
+	}
+	if new.Spec.RevisionHistoryLimit != nil && *new.Spec.RevisionHistoryLimit < 0 {
+		warnings = append(warnings, "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended")
+	}
+	return warnings
 }

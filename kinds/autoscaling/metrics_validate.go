@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"kogge.dev/kogge/kinds/check"
+	"kogge.dev/kogge/kinds/podspec"
 )
 
 // metric judges one metric: the source that its type names, and no other.
@@ -99,7 +100,7 @@ func validatePods(s *autoscalingv2.PodsMetricSource, path *field.Path) field.Err
 func validateContainerResource(s *autoscalingv2.ContainerResourceMetricSource, path *field.Path) field.ErrorList {
 	errs := validateResource(string(s.Name), &s.Target, path)
 	if s.Name != "" {
-		errs = append(errs, check.QualifiedName(string(s.Name), path.Child("name"))...)
+		errs = append(errs, podspec.ValidateContainerResourceName(s.Name, path.Child("name"))...)
 	}
 	if s.Container == "" {
 		return append(errs, field.Required(path.Child("container"), "must specify a container"))

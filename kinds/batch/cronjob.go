@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/podspec"
 	"kogge.dev/kogge/kinds/table"
 )
 
@@ -33,9 +34,11 @@ func cronJob() *kinds.Kind {
 			PrepareCreate: func(_ kinds.Request, c *batchv1.CronJob) {
 				c.Status = batchv1.CronJobStatus{}
 				c.Generation = 1
+				podspec.DropDisabled(&c.Spec.JobTemplate.Spec.Template.Spec, nil)
 			},
 			PrepareUpdate: func(_ kinds.Request, new, old *batchv1.CronJob) {
 				new.Status = old.Status
+				podspec.DropDisabled(&new.Spec.JobTemplate.Spec.Template.Spec, &old.Spec.JobTemplate.Spec.Template.Spec)
 				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
 			},
 			Validate:       validateCronJob,

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/podspec"
 )
 
 // Labels that tie a job's pods to it, as they were named before they got a prefix; both pairs are still set.
@@ -40,6 +41,7 @@ func job() *kinds.Kind {
 			PrepareCreate: prepareJob,
 			PrepareUpdate: func(_ kinds.Request, new, old *batchv1.Job) {
 				new.Status = old.Status
+				podspec.DropDisabled(&new.Spec.Template.Spec, &old.Spec.Template.Spec)
 				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
 			},
 			Validate:       validateJob,
@@ -59,6 +61,7 @@ func prepareJob(_ kinds.Request, j *batchv1.Job) {
 	}
 	j.Status = batchv1.JobStatus{}
 	j.Generation = 1
+	podspec.DropDisabled(&j.Spec.Template.Spec, nil)
 }
 
 // generateSelector makes a job select exactly the pods that carry its UID, and labels the template so that they do. Labels

@@ -253,11 +253,12 @@ func warnJob(_ kinds.Request, new, old *batchv1.Job) []string {
 }
 
 func warnSpec(spec *batchv1.JobSpec, path *field.Path) []string {
-	if !indexed(spec) || ptr.Deref(spec.Completions, 0) <= highCompletions || ptr.Deref(spec.Parallelism, 0) <= maxHighParallelism {
-		return nil
+	var warnings []string
+	if indexed(spec) && ptr.Deref(spec.Completions, 0) > highCompletions && ptr.Deref(spec.Parallelism, 0) > maxHighParallelism {
+		warnings = append(warnings, path.String()+": In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, "+
+			"Kubernetes might not be able to track completedIndexes when a big number of indexes fail")
 	}
-	return []string{path.String() + ": In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, " +
-		"Kubernetes might not be able to track completedIndexes when a big number of indexes fail"}
+	return append(warnings, podspec.TemplateWarnings(&spec.Template, nil, path.Child("template"))...)
 }
 
 // warnName warns of names that are good object names but bad beginnings of pod names.

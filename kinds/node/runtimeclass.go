@@ -10,8 +10,10 @@ import (
 	nodev1 "k8s.io/api/node/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/podspec"
 	"kogge.dev/kogge/kinds/table"
 )
 
@@ -32,6 +34,12 @@ func runtimeClass() *kinds.Kind {
 		kinds.Strategy[*nodev1.RuntimeClass]{
 			Validate:       validate,
 			ValidateUpdate: validateUpdate,
+			Warn: func(_ kinds.Request, new, _ *nodev1.RuntimeClass) []string {
+				if new.Scheduling == nil {
+					return nil
+				}
+				return podspec.NodeSelectorWarnings(new.Scheduling.NodeSelector, field.NewPath("scheduling", "nodeSelector"))
+			},
 			Columns: []metav1.TableColumnDefinition{
 				table.Name(), table.Text("Handler", nodev1.RuntimeClass{}.SwaggerDoc()["handler"]), table.Age(),
 			},

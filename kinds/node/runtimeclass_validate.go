@@ -11,6 +11,7 @@ import (
 
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
+	"kogge.dev/kogge/kinds/podspec"
 )
 
 func validate(_ kinds.Request, c *nodev1.RuntimeClass) field.ErrorList {
@@ -19,6 +20,9 @@ func validate(_ kinds.Request, c *nodev1.RuntimeClass) field.ErrorList {
 		errs = append(errs, field.Required(field.NewPath("handler"), ""))
 	} else {
 		errs = append(errs, check.Label(c.Handler, field.NewPath("handler"))...)
+	}
+	if c.Overhead != nil {
+		errs = append(errs, podspec.ValidateContainerResources(&corev1.ResourceRequirements{Limits: c.Overhead.PodFixed}, field.NewPath("overhead"))...)
 	}
 	if c.Scheduling != nil {
 		path := field.NewPath("scheduling")
@@ -34,7 +38,7 @@ func validateUpdate(req kinds.Request, new, old *nodev1.RuntimeClass) field.Erro
 
 // validateTolerations refuses to name the same toleration twice, whatever its seconds.
 func validateTolerations(tolerations []corev1.Toleration, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
+	errs := podspec.ValidateTolerations(tolerations, podspec.Options{}, path)
 	seen := map[corev1.Toleration]bool{}
 	for i, t := range tolerations {
 

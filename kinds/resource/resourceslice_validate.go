@@ -15,6 +15,7 @@ import (
 
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
+	"kogge.dev/kogge/kinds/podspec"
 )
 
 const oneSelection = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"
@@ -93,6 +94,7 @@ func selection(spec *resourcev1.ResourceSliceSpec, path *field.Path) field.Error
 	}
 	if s := spec.NodeSelector; s != nil {
 		chosen = append(chosen, "`nodeSelector`")
+		errs = append(errs, podspec.ValidateNodeSelector(s, podspec.Options{}, path.Child("nodeSelector"))...)
 		if len(s.NodeSelectorTerms) != 1 {
 			errs = append(errs, field.Invalid(path.Child("nodeSelector", "nodeSelectorTerms"), s.NodeSelectorTerms, "must have exactly one node selector term"))
 		}
@@ -162,6 +164,7 @@ func deviceSelection(d *resourcev1.Device, perDevice bool, path *field.Path) fie
 	}
 	if d.NodeSelector != nil {
 		chosen = append(chosen, "`nodeSelector`")
+		errs = append(errs, podspec.ValidateNodeSelector(d.NodeSelector, podspec.Options{}, path.Child("nodeSelector"))...)
 	}
 	if d.AllNodes != nil && *d.AllNodes {
 		chosen = append(chosen, "`allNodes`")
