@@ -40,6 +40,7 @@ const (
 	StateEstablished uint32 = 2
 	StateRelated     uint32 = 4
 	StateNew         uint32 = 8
+	StateUntracked   uint32 = 64
 	StatusDNAT       uint32 = 1 << 5
 	TypeUnicast      uint32 = 1
 	TypeLocal        uint32 = 2

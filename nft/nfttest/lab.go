@@ -183,7 +183,7 @@ func (s *Space) AskFrom(network string, port uint16, addr string) string {
 	s.t.Helper()
 	answer := ""
 	s.Do(func() {
-		d := net.Dialer{Timeout: 700 * time.Millisecond}
+		d := net.Dialer{Timeout: 400 * time.Millisecond}
 		if port != 0 {
 			d.LocalAddr = &net.UDPAddr{Port: int(port)}
 		}
@@ -193,7 +193,7 @@ func (s *Space) AskFrom(network string, port uint16, addr string) string {
 			return
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(700 * time.Millisecond))
+		c.SetDeadline(time.Now().Add(400 * time.Millisecond))
 		if network == "udp" {
 			if _, err := c.Write([]byte("?")); err != nil {
 				answer = reason(err)

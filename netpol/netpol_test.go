@@ -1,0 +1,151 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package netpol
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"kogge.dev/kogge/netpol/rules"
+	"kogge.dev/kogge/nft"
+	"kogge.dev/kogge/nft/kernel"
+	"kogge.dev/kogge/nft/nfttest"
+)
+
+func pod(name, addr string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{"app": name}},
+		Spec:       corev1.PodSpec{NodeName: "n1"},
+		Status:     corev1.PodStatus{PodIP: addr, PodIPs: []corev1.PodIP{{IP: addr}}},
+	}
+}
+
+func policy(name string, spec networkingv1.NetworkPolicySpec) *networkingv1.NetworkPolicy {
+	return &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: spec}
+}
+
+func newEnforcer(t *testing.T, k ruleWriter) *Enforcer {
+	t.Helper()
+	e, err := New(Config{Node: "n1", Kernel: k, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func TestTableComesAndGoesWithPolicies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := nft.NewFake()
+		if err := fake.Apply(&nft.Transaction{Family: nft.INet, Table: rules.TableName, Steps: []nft.Step{nft.AddTable{}}}); err != nil {
+			t.Fatal(err)
+		}
+		e := newEnforcer(t, fake)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- e.Run(ctx) }()
+		e.Upsert(pod("a", "10.244.0.5"))
+		synctest.Wait()
+		if fake.Tables[rules.TableName] == nil {
+			t.Error("an earlier process's table was touched before all objects were known")
+		}
+		e.Synced()
+		time.Sleep(time.Second)
+		if fake.Tables[rules.TableName] != nil {
+			t.Error("an earlier process's table is still there without policies")
+		}
+		deny := policy("deny", networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}})
+		e.Upsert(deny)
+		time.Sleep(time.Second)
+		if fake.Tables[rules.TableName] == nil {
+			t.Error("no table for a policy")
+		}
+		applied := fake.Applied
+		e.Upsert(pod("a", "10.244.0.5"))
+		time.Sleep(time.Second)
+		if fake.Applied != applied {
+			t.Error("an unchanged pod led to a transaction")
+		}
+		fake.Fail = errors.New("no memory")
+		e.Upsert(pod("b", "10.244.0.6"))
+		time.Sleep(time.Second)
+		if n := len(fake.Tables[rules.TableName].Sets["in4"].Elements); n != 2 {
+			t.Errorf("%d pods isolated after a failure, want 2", n)
+		}
+		e.Delete(deny)
+		time.Sleep(time.Second)
+		if fake.Tables[rules.TableName] != nil {
+			t.Error("table outlives the last policy")
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestRealTraffic(t *testing.T) {
+	lab := nfttest.New(t)
+	a, b, c := lab.Pod("10.244.0.5"), lab.Pod("10.244.0.6"), lab.Pod("10.244.0.7")
+	b.Serve(8080, "b")
+	b.Serve(9090, "b")
+	w := kernel.New(kernel.Config{NetNS: int(lab.Node.NS)})
+	t.Cleanup(func() { w.Close() })
+	e := newEnforcer(t, w)
+	for name, s := range map[string]*nfttest.Space{"a": a, "b": b, "c": c} {
+		e.Upsert(pod(name, s.Addr.String()))
+	}
+	e.Upsert(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
+	e.Synced()
+	expect := func(what, got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: got %q, want %q", what, got, want)
+		}
+	}
+	sync := func() {
+		t.Helper()
+		if e.sync(); e.broken {
+			t.Fatal("sync failed")
+		}
+	}
+	sync()
+	expect("without policies", a.Ask("tcp", "10.244.0.6:8080"), "b 10.244.0.5")
+	port := intstr.FromInt32(8080)
+	only := policy("only-a", networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "b"}},
+		Ingress: []networkingv1.NetworkPolicyIngressRule{{
+			From: []networkingv1.NetworkPolicyPeer{
+				{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}},
+				{IPBlock: &networkingv1.IPBlock{CIDR: "172.20.0.0/24", Except: []string{"172.20.0.128/25"}}},
+			},
+			Ports: []networkingv1.NetworkPolicyPort{{Port: &port}},
+		}},
+	})
+	e.Upsert(only)
+	sync()
+	expect("allowed pod on the same bridge", a.Ask("tcp", "10.244.0.6:8080"), "b 10.244.0.5")
+	expect("other port", a.Ask("tcp", "10.244.0.6:9090"), "timeout")
+	expect("other pod on the same bridge", c.Ask("tcp", "10.244.0.6:8080"), "timeout")
+	expect("allowed block", lab.Client.Ask("tcp", "10.244.0.6:8080"), "b 172.20.0.9")
+	expect("the node itself", lab.Node.Ask("tcp", "10.244.0.6:9090"), "b 10.244.0.1")
+	expect("UDP", a.Ask("udp", "10.244.0.6:8080"), "timeout")
+	e.Upsert(policy("closed", networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}, PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress},
+	}))
+	sync()
+	expect("egress closed", a.Ask("tcp", "10.244.0.6:8080"), "timeout")
+	e.Delete(policy("closed", networkingv1.NetworkPolicySpec{}))
+	e.Delete(only)
+	sync()
+	expect("policies gone", c.Ask("tcp", "10.244.0.6:8080"), "b 10.244.0.7")
+}
