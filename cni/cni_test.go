@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -69,7 +70,11 @@ func newMachine(t *testing.T, podCIDRs ...string) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = m.ledger.Close() })
+	t.Cleanup(func() {
+		if err := errors.Join(m.ledger.Undo(context.Background()), m.ledger.Close()); err != nil {
+			t.Errorf("undo: %v", err)
+		}
+	})
 	m.start(podCIDRs...)
 	return m
 }

@@ -119,6 +119,12 @@ func removeCgroups(ctx context.Context, path string) error {
 		if err := removeTree(ctx, filepath.Join(mount, path)); err != nil {
 			errs = append(errs, err)
 		}
+		// The folders above are shared with other nodes; the last one to go takes them along.
+		for dir := filepath.Dir(path); dir != "/"; dir = filepath.Dir(dir) {
+			if err := unix.Rmdir(filepath.Join(mount, dir)); err != nil {
+				break
+			}
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -106,26 +106,34 @@ func providePause(ic *plugin.InitContext, c *client.Client, name string) error {
 // nobody else's image of that name is touched.
 const pauseDigestLabel = "dev.kogge.pause"
 
-// pauseArchive is an OCI archive of an image that holds only the pause program.
-func pauseArchive(binary []byte, name string) (io.Reader, error) {
-	layer, err := tarFiles(tarFile{"pause", binary, 0o755})
-	if err != nil {
-		return nil, err
+// pauseImage is an image that holds only the pause program: its layer, configuration and manifest.
+func pauseImage(binary []byte) (layer, config, manifest []byte, err error) {
+	if layer, err = tarFiles(tarFile{"pause", binary, 0o755}); err != nil {
+		return nil, nil, nil, err
 	}
-	config, err := json.Marshal(ocispec.Image{
+	config, err = json.Marshal(ocispec.Image{
 		Platform: ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH},
 		Config:   ocispec.ImageConfig{User: pauseUser, Entrypoint: []string{"/pause"}, WorkingDir: "/"},
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer)}},
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, fmt.Errorf("write image configuration: %w", err)
 	}
-	manifest, err := json.Marshal(ocispec.Manifest{
+	manifest, err = json.Marshal(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
 		MediaType: ocispec.MediaTypeImageManifest,
 		Config:    describe(ocispec.MediaTypeImageConfig, config),
 		Layers:    []ocispec.Descriptor{describe(ocispec.MediaTypeImageLayer, layer)},
 	})
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("write image manifest: %w", err)
+	}
+	return layer, config, manifest, nil
+}
+
+// pauseArchive is an OCI archive of pauseImage under a name.
+func pauseArchive(binary []byte, name string) (io.Reader, error) {
+	layer, config, manifest, err := pauseImage(binary)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +145,7 @@ func pauseArchive(binary []byte, name string) (io.Reader, error) {
 		Manifests: []ocispec.Descriptor{target},
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("write image index: %w", err)
 	}
 	blob := func(data []byte) tarFile {
 		return tarFile{"blobs/sha256/" + digest.FromBytes(data).Encoded(), data, 0o644}

@@ -97,8 +97,8 @@ func TestPodsOutliveContainerd(t *testing.T) {
 	if err != nil || status.Status.State != runtimeapi.PodSandboxState_SANDBOX_READY {
 		t.Fatalf("PodSandboxStatus after a restart = %v, %v, want ready", status, err)
 	}
-	if os.Getenv("KOGGE_MEASURE") != "" {
-		logMemory(t, config)
+	if rest, err := time.ParseDuration(os.Getenv("KOGGE_MEASURE")); err == nil {
+		logMemory(t, config, rest)
 	}
 	if _, err := again.Containers.StopPodSandbox(t.Context(), &runtimeapi.StopPodSandboxRequest{PodSandboxId: sandbox.PodSandboxId}); err != nil {
 		t.Errorf("StopPodSandbox: %v", err)
@@ -108,10 +108,11 @@ func TestPodsOutliveContainerd(t *testing.T) {
 	}
 }
 
-// logMemory writes down the memory of containerd and the shims after a moment of rest.
-func logMemory(t *testing.T, config Config) {
+// logMemory writes down the memory of containerd and the shims after a time of rest, which the environment variable
+// KOGGE_MEASURE gives.
+func logMemory(t *testing.T, config Config, rest time.Duration) {
 	t.Helper()
-	time.Sleep(3 * time.Second)
+	time.Sleep(rest)
 	pids, err := runningFrom(config.DataDir + "/bin")
 	if err != nil {
 		t.Fatal(err)
