@@ -33,7 +33,7 @@ const frameBytes = 8
 //     written, and nobody was told that it is safe: it is cut off.
 //
 // Anything else is damage, not a crash, and left to etcd to refuse.
-func repairWAL(dir string) error {
+func repairWAL(dir string) (err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -53,20 +53,17 @@ func repairWAL(dir string) error {
 	if len(segments) == 0 {
 		return nil
 	}
-	last, err := fileutil.TryLockFile(filepath.Join(dir, slices.Max(segments)), os.O_RDWR, fileutil.PrivateFileMode)
-	if errors.Is(err, fileutil.ErrLocked) {
-		return ErrInUse
-	}
+	last, err := lockFile(filepath.Join(dir, slices.Max(segments)))
 	if err != nil {
 		return err
 	}
-	defer func() { _ = last.Close() }()
+	defer func() { err = errors.Join(err, unlockFile(last)) }()
 	for _, name := range halfMade {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			return err
 		}
 	}
-	offset, torn, err := findTorn(last.File)
+	offset, torn, err := findTorn(last)
 	if err != nil || !torn {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 var keyChecks = []check{
-	{"a created key can be read", func(t *testing.T, s store.Store) {
+	{name: "a created key can be read", run: func(t *testing.T, s store.Store) {
 		before, err := s.Revision(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -32,7 +32,7 @@ var keyChecks = []check{
 			t.Errorf("Get = %s, want %s", text(got), want)
 		}
 	}},
-	{"an absent key is not found, at a revision", func(t *testing.T, s store.Store) {
+	{name: "an absent key is not found, at a revision", run: func(t *testing.T, s store.Store) {
 		rev := create(t, s, "/registry/pods/a", "one")
 		_, at, err := s.Get(t.Context(), "/registry/pods/b")
 		wantErr(t, "Get(absent)", err, store.ErrNotFound)
@@ -44,7 +44,7 @@ var keyChecks = []check{
 		_, err = s.Update(t.Context(), "/registry/pods/b", nil, 7, store.WriteOptions{})
 		wantErr(t, "Update(absent)", err, store.ErrNotFound)
 	}},
-	{"a taken key can't be created", func(t *testing.T, s store.Store) {
+	{name: "a taken key can't be created", run: func(t *testing.T, s store.Store) {
 		rev := create(t, s, "/registry/pods/a", "one")
 		_, err := s.Create(t.Context(), "/registry/pods/a", []byte("two"), store.WriteOptions{})
 		wantErr(t, "Create(taken)", err, store.ErrExists)
@@ -52,8 +52,8 @@ var keyChecks = []check{
 			t.Errorf("a refused create moved the revision from %d to %d", rev, now)
 		}
 	}},
-	{"an update needs the right revision and shows the present one", checkConflicts},
-	{"an update with revision 0 creates only", func(t *testing.T, s store.Store) {
+	{name: "an update needs the right revision and shows the present one", run: checkConflicts},
+	{name: "an update with revision 0 creates only", run: func(t *testing.T, s store.Store) {
 		rev := update(t, s, "/registry/leases/a", "one", 0)
 		_, err := s.Update(t.Context(), "/registry/leases/a", []byte("two"), 0, store.WriteOptions{})
 		conflict, ok := errors.AsType[*store.ConflictError](err)
@@ -61,7 +61,7 @@ var keyChecks = []check{
 			t.Errorf("Update(taken, expected 0) = %v, want a conflict with revision %d", err, rev)
 		}
 	}},
-	{"a deleted key can be created again", func(t *testing.T, s store.Store) {
+	{name: "a deleted key can be created again", run: func(t *testing.T, s store.Store) {
 		first := create(t, s, "/registry/pods/a", "one")
 		gone := remove(t, s, "/registry/pods/a", first)
 		if gone != first+1 {
@@ -75,14 +75,14 @@ var keyChecks = []check{
 			t.Errorf("Get = %s, %v, want both revisions %d", text(got), err, again)
 		}
 	}},
-	{"an empty value is a value", func(t *testing.T, s store.Store) {
+	{name: "an empty value is a value", run: func(t *testing.T, s store.Store) {
 		rev := create(t, s, "/registry/pods/a", "")
 		if got, _, err := s.Get(t.Context(), "/registry/pods/a"); err != nil || len(got.Value) != 0 {
 			t.Errorf("Get = %q, %v, want an empty value", got.Value, err)
 		}
 		update(t, s, "/registry/pods/a", "x", rev)
 	}},
-	{"the caller keeps its buffer", func(t *testing.T, s store.Store) {
+	{name: "the caller keeps its buffer", run: func(t *testing.T, s store.Store) {
 		value := []byte("one")
 		if _, err := s.Create(t.Context(), "/registry/pods/a", value, store.WriteOptions{}); err != nil {
 			t.Fatal(err)
@@ -92,15 +92,15 @@ var keyChecks = []check{
 			t.Errorf("Get = %q, %v, want one", got.Value, err)
 		}
 	}},
-	{"a request above the limit is too large", func(t *testing.T, s store.Store) {
+	{name: "a request above the limit is too large", run: func(t *testing.T, s store.Store) {
 		rev := create(t, s, "/registry/configmaps/fits", string(make([]byte, store.MaxRequestBytes-4096)))
 		_, err := s.Create(t.Context(), "/registry/configmaps/a", make([]byte, store.MaxRequestBytes+1), store.WriteOptions{})
 		wantErr(t, "Create(large)", err, store.ErrTooLarge)
 		_, err = s.Update(t.Context(), "/registry/configmaps/fits", make([]byte, store.MaxRequestBytes), rev, store.WriteOptions{})
 		wantErr(t, "Update(large)", err, store.ErrTooLarge)
 	}},
-	{"of concurrent writers one wins each revision", checkWriters},
-	{"concurrent creates of one key succeed once", func(t *testing.T, s store.Store) {
+	{name: "of concurrent writers one wins each revision", run: checkWriters},
+	{name: "concurrent creates of one key succeed once", run: func(t *testing.T, s store.Store) {
 		var wg sync.WaitGroup
 		errs := make([]error, 8)
 		for i := range errs {

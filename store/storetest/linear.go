@@ -15,7 +15,7 @@ import (
 )
 
 var linearChecks = []check{
-	{"concurrent reads and writes are linearizable", checkLinearizable},
+	{name: "concurrent reads and writes are linearizable", run: checkLinearizable},
 }
 
 // operation is one call of a concurrent history. Begin and end are taken from one clock, so that an operation whose end is

@@ -13,7 +13,7 @@ import (
 )
 
 var listChecks = []check{
-	{"a list has the keys of its prefix in order", func(t *testing.T, s store.Store) {
+	{name: "a list has the keys of its prefix in order", run: func(t *testing.T, s store.Store) {
 		b := create(t, s, "/registry/pods/ns/b", "2")
 		a := create(t, s, "/registry/pods/ns/a", "1")
 		create(t, s, "/registry/pods/nsx/a", "other namespace")
@@ -23,8 +23,8 @@ var listChecks = []check{
 			fmt.Sprintf("/registry/pods/ns/b=2 created %d modified %d", b, b))
 		checkList(t, s, store.ListOptions{Prefix: "/registry/jobs/"}, rev, 0)
 	}},
-	{"pages at one revision show one state", checkPages},
-	{"a list at an old revision shows that state", func(t *testing.T, s store.Store) {
+	{name: "pages at one revision show one state", run: checkPages},
+	{name: "a list at an old revision shows that state", run: func(t *testing.T, s store.Store) {
 		one := create(t, s, "/registry/pods/a", "1")
 		two := update(t, s, "/registry/pods/a", "2", one)
 		three := create(t, s, "/registry/pods/b", "1")
@@ -41,12 +41,12 @@ var listChecks = []check{
 		state(three, second, third)
 		state(three+1, third)
 	}},
-	{"a list at a future revision is refused", func(t *testing.T, s store.Store) {
+	{name: "a list at a future revision is refused", run: func(t *testing.T, s store.Store) {
 		rev := create(t, s, "/registry/pods/a", "1")
 		_, err := s.List(t.Context(), store.ListOptions{Prefix: "/registry/pods/", Revision: rev + 1})
 		wantErr(t, "List(future)", err, store.ErrFuture)
 	}},
-	{"a list before the compaction is refused, at it not", func(t *testing.T, s store.Store) {
+	{name: "a list before the compaction is refused, at it not", run: func(t *testing.T, s store.Store) {
 		one := create(t, s, "/registry/pods/a", "1")
 		two := update(t, s, "/registry/pods/a", "2", one)
 		three := update(t, s, "/registry/pods/a", "3", two)
@@ -58,7 +58,7 @@ var listChecks = []check{
 		wantErr(t, "Compact(compacted)", s.Compact(t.Context(), one), store.ErrCompacted)
 		wantErr(t, "Compact(future)", s.Compact(t.Context(), three+1), store.ErrFuture)
 	}},
-	{"a compaction leaves the present and forgets the deleted", func(t *testing.T, s store.Store) {
+	{name: "a compaction leaves the present and forgets the deleted", run: func(t *testing.T, s store.Store) {
 		a := create(t, s, "/registry/pods/a", "1")
 		b := create(t, s, "/registry/pods/b", "1")
 		rev := remove(t, s, "/registry/pods/a", a)

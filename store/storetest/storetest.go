@@ -27,6 +27,8 @@ type Suite struct {
 type check struct {
 	name string
 	run  func(t *testing.T, s store.Store)
+	// slow checks wait for real time to pass; they do so together.
+	slow bool
 }
 
 // Run runs all checks as subtests.
@@ -37,9 +39,15 @@ func (s Suite) Run(t *testing.T) {
 	all = append(all, listChecks...)
 	all = append(all, watchChecks...)
 	all = append(all, linearChecks...)
-	all = append(all, timeChecks...)
+	for _, c := range timeChecks {
+		c.slow = true
+		all = append(all, c)
+	}
 	for _, c := range all {
 		t.Run(c.name, func(t *testing.T) {
+			if c.slow && !s.Bubble {
+				t.Parallel()
+			}
 			if s.Bubble {
 				synctest.Test(t, func(t *testing.T) { c.run(t, s.Open(t)) })
 				return

@@ -12,7 +12,7 @@ import (
 )
 
 var timeChecks = []check{
-	{"a key with a time to live vanishes by itself", func(t *testing.T, s store.Store) {
+	{name: "a key with a time to live vanishes by itself", run: func(t *testing.T, s store.Store) {
 		r, _ := record(t, s, "/registry/events/", now(t, s))
 		begin := time.Now()
 		rev, err := s.Create(t.Context(), "/registry/events/a", []byte("1"), store.WriteOptions{TTL: 700 * time.Millisecond})
@@ -33,7 +33,7 @@ var timeChecks = []check{
 			t.Errorf("Get(without time to live): %v", err)
 		}
 	}},
-	{"an update renews or removes the time to live", func(t *testing.T, s store.Store) {
+	{name: "an update renews or removes the time to live", run: func(t *testing.T, s store.Store) {
 		short := store.WriteOptions{TTL: time.Second}
 		kept, err := s.Create(t.Context(), "/registry/events/kept", []byte("1"), short)
 		if err != nil {

@@ -17,7 +17,7 @@ import (
 )
 
 var watchChecks = []check{
-	{"a watch delivers every kind of change", func(t *testing.T, s store.Store) {
+	{name: "a watch delivers every kind of change", run: func(t *testing.T, s store.Store) {
 		r, _ := record(t, s, "/registry/pods/", now(t, s))
 		one := create(t, s, "/registry/pods/a", "1")
 		create(t, s, "/registry/podsets/a", "1")
@@ -25,7 +25,7 @@ var watchChecks = []check{
 		three := remove(t, s, "/registry/pods/a", two)
 		checkEvents(t, r, changes(one, two, three))
 	}},
-	{"a watch begins after an old revision", func(t *testing.T, s store.Store) {
+	{name: "a watch begins after an old revision", run: func(t *testing.T, s store.Store) {
 		one := create(t, s, "/registry/pods/a", "1")
 		two := update(t, s, "/registry/pods/a", "2", one)
 		three := remove(t, s, "/registry/pods/a", two)
@@ -35,7 +35,7 @@ var watchChecks = []check{
 			stop()
 		}
 	}},
-	{"a watch of the compacted past is refused", func(t *testing.T, s store.Store) {
+	{name: "a watch of the compacted past is refused", run: func(t *testing.T, s store.Store) {
 		one := create(t, s, "/registry/pods/a", "1")
 		two := update(t, s, "/registry/pods/a", "2", one)
 		three := remove(t, s, "/registry/pods/a", two)
@@ -50,15 +50,15 @@ var watchChecks = []check{
 		r, _ = record(t, s, "/registry/pods/", two)
 		checkEvents(t, r, changes(one, two, three)[2:])
 	}},
-	{"a watch begins in the future", func(t *testing.T, s store.Store) {
+	{name: "a watch begins in the future", run: func(t *testing.T, s store.Store) {
 		one := create(t, s, "/registry/pods/a", "1")
 		r, _ := record(t, s, "/registry/pods/", one+1)
 		create(t, s, "/registry/pods/b", "skipped")
 		three := create(t, s, "/registry/pods/c", "1")
 		checkEvents(t, r, []string{fmt.Sprintf("created /registry/pods/c=1 created %d modified %d, was \"\"", three, three)})
 	}},
-	{"every change comes exactly once to every watch", checkExactlyOnce},
-	{"progress marks come to all watches", func(t *testing.T, s store.Store) {
+	{name: "every change comes exactly once to every watch", run: checkExactlyOnce},
+	{name: "progress marks come to all watches", run: func(t *testing.T, s store.Store) {
 		quiet, _ := record(t, s, "/registry/quiet/", now(t, s))
 		busy, _ := record(t, s, "/registry/pods/", now(t, s))
 		rev := create(t, s, "/registry/pods/a", "1")
@@ -67,20 +67,20 @@ var watchChecks = []check{
 			checkProgress(t, s, r, rev)
 		}
 	}},
-	{"the caller's error ends the watch", func(t *testing.T, s store.Store) {
+	{name: "the caller's error ends the watch", run: func(t *testing.T, s store.Store) {
 		enough := errors.New("enough")
 		after := now(t, s)
 		create(t, s, "/registry/pods/a", "1")
 		wantErr(t, "Watch", s.Watch(t.Context(), "/registry/pods/", after, func(store.Batch) error { return enough }), enough)
 	}},
-	{"the end of the context ends the watch", func(t *testing.T, s store.Store) {
+	{name: "the end of the context ends the watch", run: func(t *testing.T, s store.Store) {
 		r, stop := record(t, s, "/registry/pods/", now(t, s))
 		create(t, s, "/registry/pods/a", "1")
 		r.events(t, 1)
 		stop()
 		wantErr(t, "Watch", <-r.done, context.Canceled)
 	}},
-	{"a blocked watch blocks nobody else and misses nothing", checkBlocked},
+	{name: "a blocked watch blocks nobody else and misses nothing", run: checkBlocked},
 }
 
 // now is the store's revision.
