@@ -25,6 +25,7 @@ import (
 
 	"kogge.dev/kogge/apiserver/aggregation/outcall"
 	"kogge.dev/kogge/apiserver/discovery"
+	"kogge.dev/kogge/apiserver/openapi"
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/reconcile"
@@ -40,14 +41,16 @@ type Engine interface {
 
 var _ Engine = (*rest.Engine)(nil)
 
-// Config of a Controller. All but Changed are required.
+// Config of a Controller. All but OpenAPI and Changed are required.
 type Config struct {
 	// Client acts as a member of system:masters.
 	Client   *client.Client
 	Engine   Engine
 	Registry *discovery.Registry
-	Calls    *outcall.Client
-	Logger   *slog.Logger
+	// OpenAPI publishes the schemas; optional.
+	OpenAPI *openapi.Service
+	Calls   *outcall.Client
+	Logger  *slog.Logger
 	// Changed is called, from the controller's goroutine, after the set of served versions or their schemas changed.
 	Changed func()
 }
@@ -236,6 +239,9 @@ func (c *Controller) drop(name string) string {
 
 func (c *Controller) publish() {
 	c.cfg.Registry.Set("crd", c.groups())
+	if c.cfg.OpenAPI != nil {
+		c.cfg.OpenAPI.Set("crd", c.documents())
+	}
 	c.cfg.Changed()
 }
 

@@ -8,12 +8,15 @@ import (
 	"errors"
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/version"
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/admission/limitranger"
 	"kogge.dev/kogge/apiserver/admission/noderestriction"
 	"kogge.dev/kogge/apiserver/admission/podsecurity"
+	"kogge.dev/kogge/apiserver/admission/policy"
 	"kogge.dev/kogge/apiserver/admission/quota"
 	"kogge.dev/kogge/apiserver/admission/versions"
 	"kogge.dev/kogge/apiserver/admission/webhook"
@@ -27,7 +30,7 @@ import (
 // apiVersion is the Kubernetes version that we serve.
 const apiVersion = "1.36.3"
 
-// Config is what the plugins need; everything but the switches is required.
+// Config is what the plugins need; everything but Types, Extra and the switches is required.
 type Config struct {
 	Reader admission.Reader
 	// Authorizer is the whole chain, RBAC its RBAC part.
@@ -40,6 +43,10 @@ type Config struct {
 	Compiler *expr.Compiler
 	// UpdateQuota stores a quota's status.
 	UpdateQuota quota.Update
+	// Types gives the converters by which policies' apply configurations are merged; nil refuses those.
+	Types func(gvr schema.GroupVersionResource) (managedfields.TypeConverter, error)
+	// Extra plugins run before policies and webhooks (crd.Rules).
+	Extra []admission.Plugin
 
 	// DenyServiceExternalIPs switches that plugin on.
 	DenyServiceExternalIPs bool
@@ -100,8 +107,12 @@ func Default(cfg Config) ([]admission.Plugin, error) {
 	if cfg.DenyServiceExternalIPs {
 		mutating = append(mutating, admission.Plugin{Name: "DenyServiceExternalIPs", Validate: denyExternalIPs{}})
 	}
+	policies := policy.Config{Reader: r, Versions: cfg.Versions, Authorizer: cfg.Authorizer, Compiler: cfg.Compiler, Types: cfg.Types}
+	mutating = append(mutating, cfg.Extra...)
+	mutating = append(mutating, admission.Plugin{Name: "MutatingAdmissionPolicy", Mutate: policy.NewMutating(policies)})
 	return append(mutating,
 		admission.Plugin{Name: "MutatingAdmissionWebhook", Mutate: &admission.Reinvoking{Earlier: mutating, Last: webhook.NewMutating(hooks)}},
+		admission.Plugin{Name: "ValidatingAdmissionPolicy", Validate: policy.NewValidating(policies)},
 		admission.Plugin{Name: "ValidatingAdmissionWebhook", Validate: webhook.NewValidating(hooks)},
 		admission.Plugin{Name: "ResourceQuota", Validate: quota.New(r, cfg.UpdateQuota)},
 	), nil

@@ -20,6 +20,8 @@ import (
 type Converter struct {
 	// Lookup returns the descriptor of a resource, built-in or custom; nil for unknown ones. Required.
 	Lookup func(gr schema.GroupResource) *kinds.Kind
+	// ByKind returns the descriptor of a kind at a served version, for what policies take as parameters. Required for policies with parameters.
+	ByKind func(gvk schema.GroupVersionKind) *kinds.Kind
 	// Complete prunes and defaults a custom object of a version that a webhook or policy changed. Optional.
 	Complete func(gvr schema.GroupVersionResource, obj *unstructured.Unstructured) error
 }
