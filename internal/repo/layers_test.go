@@ -43,8 +43,8 @@ var layers = []struct {
 
 // sameLevel lists the imports between packages of one level that are allowed, with the reason.
 var sameLevel = map[[2]string]string{
-	{"hostnet", "nft/kernel"}: "host network setup writes its tables through the kernel writer",
-	{"hostnet", "ledger"}:     "what the host network makes is entered in the ledger",
+	{"ledger", "hostnet"}:    "an undo deletes links, addresses and routes and sets sysctls back",
+	{"ledger", "nft/kernel"}: "an undo deletes nftables tables",
 }
 
 // root finds the top of the checkout.
