@@ -30,7 +30,8 @@ import (
 	"kogge.dev/kogge/cri"
 )
 
-// Recorder receives the events that the kubelet reports about pods and its node. Event must not block.
+// Recorder receives the events that the kubelet reports about pods, containers and its node. The object is a
+// *corev1.ObjectReference, which names a container by its field path. Event must not block.
 type Recorder interface {
 	Event(obj runtime.Object, eventType, reason, message string)
 }

@@ -44,6 +44,8 @@ type Config struct {
 	CPU, Memory int64
 	// Pids bounds each pod's processes; zero or less leaves it open.
 	Pids int64
+	// Off makes no cgroups: the runtime puts containers where it likes, and nothing bounds a pod as a whole.
+	Off bool
 	// Quota and Period (microseconds) turn CPU limits into CFS quotas.
 	Quota  bool
 	Period int64
@@ -85,6 +87,14 @@ func (t *Tree) Setup() error {
 	return nil
 }
 
+// Parent is the cgroup that a pod's sandbox is made in; empty if the runtime chooses.
+func (t *Tree) Parent(uid types.UID, class corev1.PodQOSClass) string {
+	if t.config.Off {
+		return ""
+	}
+	return t.PodPath(uid, class)
+}
+
 // PodPath is a pod's cgroup.
 func (t *Tree) PodPath(uid types.UID, class corev1.PodQOSClass) string {
 	base := path.Join(t.config.Root, "kubepods")
@@ -106,6 +116,20 @@ func (t *Tree) Ensure(p *corev1.Pod, class corev1.PodQOSClass) error {
 		if err := t.reweigh(p.UID, requests.Cpu().MilliValue()); err != nil {
 			return err
 		}
+	}
+	return t.apply(t.PodPath(p.UID, class), r)
+}
+
+// Widen raises a pod's bounds to those of a changed specification without lowering any, for the time in which its containers
+// change one by one.
+func (t *Tree) Widen(p *corev1.Pod, class corev1.PodQOSClass) error {
+	r := t.podResources(p, class)
+	now := t.read(t.PodPath(p.UID, class))
+	if r.Memory > 0 && now.MemoryLimit > uint64(r.Memory) {
+		r.Memory = int64(now.MemoryLimit)
+	}
+	if r.CpuQuota > 0 {
+		r.CpuQuota = -1
 	}
 	return t.apply(t.PodPath(p.UID, class), r)
 }
@@ -177,6 +201,9 @@ func (t *Tree) reweigh(uid types.UID, milli int64) error {
 }
 
 func (t *Tree) apply(cgroup string, r *oc.Resources) error {
+	if t.config.Off {
+		return nil
+	}
 	config := &oc.Cgroup{Path: cgroup, Resources: r}
 	var m oc.Manager
 	var err error
@@ -201,6 +228,9 @@ func (t *Tree) apply(cgroup string, r *oc.Resources) error {
 // Remove kills what is left in a pod's cgroup, of whatever class it was, and removes it. A missing cgroup is no error; one
 // whose processes have not yet gone is, and Remove is to be called again.
 func (t *Tree) Remove(uid types.UID) error {
+	if t.config.Off {
+		return nil
+	}
 	var errs []error
 	for _, class := range []corev1.PodQOSClass{corev1.PodQOSGuaranteed, corev1.PodQOSBurstable, corev1.PodQOSBestEffort} {
 		for _, dir := range t.dirs(t.PodPath(uid, class)) {
@@ -275,6 +305,9 @@ func kill(dir string) {
 
 // Pods lists the uids that have a cgroup.
 func (t *Tree) Pods() []types.UID {
+	if t.config.Off {
+		return nil
+	}
 	seen := map[types.UID]bool{}
 	for _, class := range []string{"", "burstable", "besteffort"} {
 		for _, dir := range t.dirs(path.Join(t.config.Root, "kubepods", class)) {

@@ -49,7 +49,8 @@ func (v *Volumes) mountEmptyDir(p *corev1.Pod, vol *corev1.Volume) error {
 // memorySize bounds a memory-backed folder by its own limit, the pod's memory limit and the node's memory.
 func (v *Volumes) memorySize(p *corev1.Pod, s *corev1.EmptyDirVolumeSource) int64 {
 	size := v.config.MemoryCapacity
-	if limit := resource.PodLimits(p, resource.PodResourcesOptions{}).Memory().Value(); limit > 0 && (size == 0 || limit < size) {
+	limits := resource.PodLimits(p, resource.PodResourcesOptions{})
+	if limit := limits.Memory().Value(); limit > 0 && (size == 0 || limit < size) {
 		size = limit
 	}
 	if s.SizeLimit != nil {
