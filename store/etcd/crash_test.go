@@ -24,9 +24,6 @@ import (
 	"kogge.dev/kogge/store"
 )
 
-// firstSegment is the only segment of a young WAL.
-const firstSegment = "0000000000000000-0000000000000000.wal"
-
 // crashed is a data folder as a crash left it: the database as it was when etcd had started, and the whole WAL, which the
 // test cuts. Any prefix of the WAL from the last acknowledged write on may be what a crash leaves.
 type crashed struct {
@@ -231,42 +228,82 @@ func writeForever(dir string) error {
 	}
 }
 
+// killed runs the writer on a folder and kills it after a while. It returns the number of the last acknowledged write, or last
+// when there was none.
+func killed(t *testing.T, dir string, after time.Duration, last int) int {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), writerEnv+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if _, err := fmt.Sscan(lines.Text(), &last); err != nil {
+			t.Errorf("the writer says %q: %v", lines.Text(), err)
+		}
+	}
+	_ = cmd.Wait()
+	return last
+}
+
+// checkAcknowledged opens a folder and checks that the writes up to last are there.
+func checkAcknowledged(t *testing.T, dir string, last int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	s, err := Open(ctx, Config{DataDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range last + 1 {
+		if _, _, err := s.Get(ctx, crashKey(i)); err != nil {
+			t.Errorf("write %d of %d: %v", i, last, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKilledAtBirth(t *testing.T) {
+	for i := range 15 {
+		dir := t.TempDir()
+		checkAcknowledged(t, dir, killed(t, dir, time.Duration(10+2*i)*time.Millisecond, -1))
+	}
+}
+
+func TestUnbornMember(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Dir(walDir(dir)), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// As etcd makes it: nothing but what the log is of.
+	w, err := wal.Create(zap.NewNop(), walDir(dir), []byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkAcknowledged(t, dir, -1)
+	checkAcknowledged(t, dir, -1)
+}
+
 func TestKilledWriterLosesNothing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	acked := -1
 	for round := range 5 {
-		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), writerEnv+"="+dir)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		timer := time.AfterFunc(time.Duration(10+37*round)*time.Millisecond+100*time.Millisecond, func() { _ = cmd.Process.Kill() })
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			if _, err := fmt.Sscan(lines.Text(), &acked); err != nil {
-				t.Errorf("the writer says %q: %v", lines.Text(), err)
-			}
-		}
-		_ = cmd.Wait()
-		timer.Stop()
-		s, err := Open(t.Context(), Config{DataDir: dir})
-		if err != nil {
-			t.Fatalf("round %d: %v", round, err)
-		}
-		for i := range acked + 1 {
-			if _, _, err := s.Get(t.Context(), crashKey(i)); err != nil {
-				t.Errorf("round %d: write %d of %d: %v", round, i, acked, err)
-			}
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+		acked = killed(t, dir, time.Duration(110+37*round)*time.Millisecond, acked)
+		checkAcknowledged(t, dir, acked)
 	}
 	if acked < 10 {
 		t.Errorf("only %d writes in all: the test shows nothing", acked+1)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -23,6 +24,7 @@ const (
 	// It also sets the shortest lease: seven ticks.
 	aloneTick     = 500 * time.Millisecond
 	clusteredTick = 100 * time.Millisecond
+	maxTick       = 4 * time.Second
 	// aloneElection and clusteredElection are the ticks of an election timeout, five at least.
 	aloneElection, clusteredElection = 5, 10
 	// commitEvery is how often the database file follows the WAL when there was something to commit. After a crash the rest is
@@ -71,12 +73,17 @@ func (c *Config) validate() error {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	switch {
-	case c.Tick < 0:
-		return fmt.Errorf("etcd tick of %v", c.Tick)
 	case c.Tick == 0 && c.alone():
 		c.Tick = aloneTick
 	case c.Tick == 0:
 		c.Tick = clusteredTick
+	case c.Tick < time.Millisecond:
+		return fmt.Errorf("etcd tick of %v is shorter than a millisecond", c.Tick)
+	case c.Tick > maxTick: // etcd wants election timeouts of less than 50 s.
+		return fmt.Errorf("etcd tick of %v is longer than %v", c.Tick, maxTick)
+	}
+	if info, err := os.Stat(c.DataDir); err == nil && !info.IsDir() {
+		return fmt.Errorf("etcd data folder %s is a file", c.DataDir)
 	}
 	if c.alone() && (len(c.InitialCluster) > 0 || c.Join) {
 		return errors.New("etcd cluster without a peer URL for this member")
@@ -104,6 +111,11 @@ func Open(ctx context.Context, cfg Config) (*Embedded, error) {
 	defer opening.Unlock()
 	if err := repairWAL(walDir(cfg.DataDir)); err != nil {
 		return nil, fmt.Errorf("open etcd in %s: %w", cfg.DataDir, err)
+	}
+	if cfg.alone() {
+		if err := removeUnborn(cfg.DataDir); err != nil {
+			return nil, fmt.Errorf("open etcd in %s: %w", cfg.DataDir, err)
+		}
 	}
 	server, err := startEtcd(config)
 	if err != nil {

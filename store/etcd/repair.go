@@ -83,7 +83,7 @@ func findTorn(f *os.File) (offset int64, torn bool, err error) {
 			if rec.GetType() == wal.CrcType {
 				decoder.UpdateCRC(rec.GetCrc())
 			}
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		case endOfLog(err):
 			return 0, false, nil
 		default:
 			offset := decoder.LastOffset()
@@ -91,6 +91,11 @@ func findTorn(f *os.File) (offset int64, torn bool, err error) {
 			return offset, torn, err
 		}
 	}
+}
+
+// endOfLog tells errors that are the end of a log, whole or torn as etcd knows it, from others.
+func endOfLog(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // onlyZerosAfterRecord tells whether nothing was written behind the record at offset.
