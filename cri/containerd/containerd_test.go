@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 // node starts a containerd of its own and removes every trace of it at the end of the test.
-func node(t *testing.T) (Config, *Supervisor) {
+func node(t *testing.T) (Config, *supervised) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("containerd needs root")
@@ -65,8 +66,15 @@ func node(t *testing.T) (Config, *Supervisor) {
 	return config, supervise(t, config)
 }
 
-// supervise runs a supervisor until the test ends and waits for it to be ready.
-func supervise(t *testing.T, config Config) *Supervisor {
+// supervised is a supervisor that runs; stop ends its Run and is called at the end of the test at the latest.
+type supervised struct {
+	*Supervisor
+
+	stop func()
+}
+
+// supervise runs a supervisor and waits for it to be ready.
+func supervise(t *testing.T, config Config) *supervised {
 	t.Helper()
 	s, err := New(config)
 	if err != nil {
@@ -78,16 +86,17 @@ func supervise(t *testing.T, config Config) *Supervisor {
 		done <- s.Run(ctx)
 		cancel()
 	}()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
+	t.Cleanup(stop)
 	if err := s.Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return &supervised{Supervisor: s, stop: stop}
 }
 
 func TestRestartAdoptsAndPauseIsPinned(t *testing.T) {

@@ -106,18 +106,28 @@ func providePause(ic *plugin.InitContext, c *client.Client, name string) error {
 // nobody else's image of that name is touched.
 const pauseDigestLabel = "dev.kogge.pause"
 
-// pauseImage is an image that holds only the pause program: its layer, configuration and manifest.
-func pauseImage(binary []byte) (layer, config, manifest []byte, err error) {
-	if layer, err = tarFiles(tarFile{"pause", binary, 0o755}); err != nil {
-		return nil, nil, nil, err
+// pauseArchive is an OCI archive of an image that holds only the pause program.
+func pauseArchive(binary []byte, name string) (io.Reader, error) {
+	layer, err := tarFiles(tarFile{"pause", binary, 0o755})
+	if err != nil {
+		return nil, err
 	}
+	config, manifest, err := imageOf(layer)
+	if err != nil {
+		return nil, err
+	}
+	return imageArchive(name, layer, config, manifest)
+}
+
+// imageOf makes configuration and manifest of an image with one layer.
+func imageOf(layer []byte) (config, manifest []byte, err error) {
 	config, err = json.Marshal(ocispec.Image{
 		Platform: ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH},
 		Config:   ocispec.ImageConfig{User: pauseUser, Entrypoint: []string{"/pause"}, WorkingDir: "/"},
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer)}},
 	})
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("write image configuration: %w", err)
+		return nil, nil, fmt.Errorf("write image configuration: %w", err)
 	}
 	manifest, err = json.Marshal(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
@@ -126,17 +136,13 @@ func pauseImage(binary []byte) (layer, config, manifest []byte, err error) {
 		Layers:    []ocispec.Descriptor{describe(ocispec.MediaTypeImageLayer, layer)},
 	})
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("write image manifest: %w", err)
+		return nil, nil, fmt.Errorf("write image manifest: %w", err)
 	}
-	return layer, config, manifest, nil
+	return config, manifest, nil
 }
 
-// pauseArchive is an OCI archive of pauseImage under a name.
-func pauseArchive(binary []byte, name string) (io.Reader, error) {
-	layer, config, manifest, err := pauseImage(binary)
-	if err != nil {
-		return nil, err
-	}
+// imageArchive is an OCI archive of one image under a name.
+func imageArchive(name string, layer, config, manifest []byte) (io.Reader, error) {
 	target := describe(ocispec.MediaTypeImageManifest, manifest)
 	target.Annotations = map[string]string{images.AnnotationImageName: name}
 	target.Platform = &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}

@@ -19,7 +19,11 @@ import (
 // imageRegistry serves one image, team/app:v1, by the distribution protocol.
 func imageRegistry(t *testing.T) (server *httptest.Server, manifestDigest string) {
 	t.Helper()
-	layer, config, manifest, err := pauseImage([]byte("#!/bin/app"))
+	layer, err := tarFiles(tarFile{"app", []byte("#!/bin/app"), 0o755})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, manifest, err := imageOf(layer)
 	if err != nil {
 		t.Fatal(err)
 	}

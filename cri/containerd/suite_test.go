@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,11 +20,7 @@ import (
 
 func TestSuite(t *testing.T) {
 	config, s := node(t)
-	r, err := cri.Connect(t.Context(), s.Socket())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
+	r := connect(t, s)
 	critest.Run(t, critest.Target{
 		Runtime: r, Image: DefaultPauseImage, CgroupParent: "/kogge/" + config.NodeName + "/pods",
 		Kill: func(t *testing.T, id string) {
@@ -63,22 +60,8 @@ func kill(t *testing.T, pid int) {
 // TestPodsOutliveContainerd kills containerd under a running pod: the next one knows the pod and can stop it.
 func TestPodsOutliveContainerd(t *testing.T) {
 	config, s := node(t)
-	r, err := cri.Connect(t.Context(), s.Socket())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
 	began := time.Now()
-	sandbox, err := r.Containers.RunPodSandbox(t.Context(), &runtimeapi.RunPodSandboxRequest{Config: &runtimeapi.PodSandboxConfig{
-		Metadata: &runtimeapi.PodSandboxMetadata{Name: "p", Namespace: "n", Uid: "u"}, LogDirectory: t.TempDir(),
-		Linux: &runtimeapi.LinuxPodSandboxConfig{
-			CgroupParent:    "/kogge/" + config.NodeName + "/pods",
-			SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE}},
-		},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, sandbox := startPod(t, connect(t, s), config, "survivor")
 	t.Logf("sandbox in %v", time.Since(began))
 	before, err := Inspect(config)
 	if err != nil {
@@ -88,22 +71,18 @@ func TestPodsOutliveContainerd(t *testing.T) {
 	if err := waitExit(t.Context(), before.PID); err == nil {
 		t.Fatal("waitExit = nil, want an error that says so")
 	}
-	again, err := cri.Connect(t.Context(), s.Socket())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer again.Close()
-	status, err := again.Containers.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: sandbox.PodSandboxId})
+	again := connect(t, s)
+	status, err := again.Containers.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: sandbox})
 	if err != nil || status.Status.State != runtimeapi.PodSandboxState_SANDBOX_READY {
 		t.Fatalf("PodSandboxStatus after a restart = %v, %v, want ready", status, err)
 	}
 	if rest, err := time.ParseDuration(os.Getenv("KOGGE_MEASURE")); err == nil {
 		logMemory(t, config, rest)
 	}
-	if _, err := again.Containers.StopPodSandbox(t.Context(), &runtimeapi.StopPodSandboxRequest{PodSandboxId: sandbox.PodSandboxId}); err != nil {
+	if _, err := again.Containers.StopPodSandbox(t.Context(), &runtimeapi.StopPodSandboxRequest{PodSandboxId: sandbox}); err != nil {
 		t.Errorf("StopPodSandbox: %v", err)
 	}
-	if _, err := again.Containers.RemovePodSandbox(t.Context(), &runtimeapi.RemovePodSandboxRequest{PodSandboxId: sandbox.PodSandboxId}); err != nil {
+	if _, err := again.Containers.RemovePodSandbox(t.Context(), &runtimeapi.RemovePodSandboxRequest{PodSandboxId: sandbox}); err != nil {
 		t.Errorf("RemovePodSandbox: %v", err)
 	}
 }
@@ -145,4 +124,9 @@ func memory(t *testing.T, pid int) string {
 		}
 	}
 	return out
+}
+
+func pidOf(t *testing.T, r *cri.Runtime, id string) string {
+	t.Helper()
+	return strconv.Itoa(containerPID(t, r, id))
 }
