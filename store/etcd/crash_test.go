@@ -85,7 +85,7 @@ func (c *crashed) survivors(n int) int {
 
 func TestTornTailAtEveryByte(t *testing.T) {
 	t.Parallel()
-	c := crash(t, []int{10, 300, 10, 1100, 1})
+	c := crash(t, []int{10, 100, 10, 600, 1})
 	for n := c.acked[1]; n <= c.acked[len(c.acked)-1]; n++ {
 		for _, zeros := range []bool{false, true} {
 			c.cut(t, n, zeros)
@@ -123,7 +123,7 @@ func readWAL(t *testing.T, dir string) []byte {
 
 func TestOpenAfterTornTail(t *testing.T) {
 	t.Parallel()
-	c := crash(t, []int{10, 300, 10, 1100, 1})
+	c := crash(t, []int{10, 100, 10, 600, 1})
 	const step = 61 // Of no common divisor with the padding: all positions in a record come up.
 	for n := c.acked[1]; n <= c.acked[len(c.acked)-1]; n += step {
 		for _, zeros := range []bool{false, true} {

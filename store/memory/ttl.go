@@ -21,7 +21,7 @@ type expiries []expiry
 func (h expiries) Len() int           { return len(h) }
 func (h expiries) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
 func (h expiries) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *expiries) Push(x any)        { *h = append(*h, x.(expiry)) } //nolint:forcetypeassert // only expireLocked pushes
+func (h *expiries) Push(x any)        { *h = append(*h, x.(expiry)) }
 func (h *expiries) Pop() any {
 	old := *h
 	last := old[len(old)-1]
