@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,43 +29,57 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestSandboxOfContainerdHasNetwork runs a pod by containerd inside the node's namespace: it gets its address from this
-// package and answers pings of nobody but the kernel, which is enough to see that the path is whole.
-func TestSandboxOfContainerdHasNetwork(t *testing.T) {
-	m := newMachine(t, "10.244.1.0/24")
-	config := containerd.Config{
+// runtime starts containerd inside the node's namespace. stop ends its supervisor.
+func (m *machine) runtime() (r *cri.Runtime, config containerd.Config, stop func()) {
+	m.t.Helper()
+	config = containerd.Config{
 		DataDir: filepath.Join(m.dir, "containerd"), RunDir: filepath.Join(m.dir, "run"), NodeName: filepath.Base(m.dir),
 		CNIConfDir: filepath.Join(m.dir, "net.d"), CNIBinDirs: []string{filepath.Join(m.dir, "bin")}, NetNS: m.node,
 	}
 	supervisor, err := containerd.New(config)
 	if err != nil {
-		t.Fatal(err)
+		m.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(m.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- supervisor.Run(ctx); cancel() }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-		bound, stop := context.WithTimeout(context.Background(), 20*time.Second)
-		defer stop()
-		if err := containerd.Purge(bound, config); err != nil {
-			t.Errorf("Purge: %v", err)
+			m.t.Errorf("Run: %v", err)
 		}
 	})
-	r, err := cri.Connect(ctx, supervisor.Socket())
-	if err != nil {
-		t.Fatal(err)
+	m.t.Cleanup(func() {
+		stop()
+		bound, done := context.WithTimeout(context.Background(), 20*time.Second)
+		defer done()
+		if err := containerd.Purge(bound, config); err != nil {
+			m.t.Errorf("Purge: %v", err)
+		}
+	})
+	if r, err = cri.Connect(ctx, supervisor.Socket()); err != nil {
+		m.t.Fatal(err)
 	}
-	defer r.Close()
-	awaitNetwork(t, r)
-	pod := &runtimeapi.PodSandboxConfig{
+	m.t.Cleanup(func() { _ = r.Close() })
+	awaitNetwork(m.t, r)
+	return r, config, stop
+}
+
+// sandboxConfig is a pod with a host port.
+func (m *machine) sandboxConfig() *runtimeapi.PodSandboxConfig {
+	return &runtimeapi.PodSandboxConfig{
 		Metadata: &runtimeapi.PodSandboxMetadata{Name: "web", Namespace: "default", Uid: "u1"}, Hostname: "web",
 		PortMappings: []*runtimeapi.PortMapping{{Protocol: runtimeapi.Protocol_TCP, ContainerPort: 80, HostPort: 8080}},
-		LogDirectory: t.TempDir(), Linux: &runtimeapi.LinuxPodSandboxConfig{CgroupParent: "/kogge/" + config.NodeName + "/pods"},
+		LogDirectory: m.t.TempDir(), Linux: &runtimeapi.LinuxPodSandboxConfig{CgroupParent: "/kogge/" + filepath.Base(m.dir) + "/pods"},
 	}
+}
+
+// TestSandboxOfContainerdHasNetwork runs a pod by containerd inside the node's namespace.
+func TestSandboxOfContainerdHasNetwork(t *testing.T) {
+	m := newMachine(t, "10.244.1.0/24")
+	r, _, _ := m.runtime()
+	ctx := t.Context()
+	pod := m.sandboxConfig()
 	began := time.Now()
 	sandbox, err := r.Containers.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: pod})
 	if err != nil {
@@ -91,6 +107,51 @@ func TestSandboxOfContainerdHasNetwork(t *testing.T) {
 	}
 	if _, err := r.Containers.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: sandbox.PodSandboxId}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestResetOfARunningPodLeavesNothing undoes a node whose pod was never stopped.
+func TestResetOfARunningPodLeavesNothing(t *testing.T) {
+	m := newMachine(t, "10.244.1.0/24")
+	r, config, stop := m.runtime()
+	if _, err := r.Containers.RunPodSandbox(t.Context(), &runtimeapi.RunPodSandboxRequest{Config: m.sandboxConfig()}); err != nil {
+		t.Fatal(err)
+	}
+	entries := m.ledger.Entries()
+	m.stop()
+	stop()
+	if err := containerd.Purge(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	if err := Purge(m.config); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.ledger.Undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := m.ledger.Verify(t.Context(), entries); err != nil || len(left) > 0 {
+		t.Errorf("Verify = %v, %v, want nothing", left, err)
+	}
+	var found []string
+	list, err := os.ReadDir(m.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		found = append(found, e.Name())
+	}
+	if got := strings.Join(found, " "); got != "ledger node outside" {
+		t.Errorf("left in the node's folder: %s; want only what the test made: ledger node outside", got)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(mounts), m.dir); n != 2 {
+		t.Errorf("%d mounts below the node's folder, want the test's two namespaces", n)
+	}
+	if list, _ := filepath.Glob("/sys/fs/cgroup/*/kogge/" + config.NodeName); len(list) > 0 {
+		t.Errorf("cgroups are left: %v", list)
 	}
 }
 
