@@ -30,6 +30,6 @@
 //	labels, fields, err := entry.Attrs()
 //	data, err := entry.Encoded("json/v1", func() ([]byte, error) {...}) // made once per revision, shared, immutable
 //
-// A Cache is a core (core.go, log.go: state and decisions, no goroutines, locks or clock) and a driver (cache.go, feed.go,
-// watch.go). docs/design/watch.md follows one event through it.
+// A Cache is a core (core.go, log.go: state and decisions, no goroutines, locks or clock) and a driver (cache.go, fill.go,
+// read.go, watch.go, feed.go). docs/design/watch.md follows one event through it.
 package cache

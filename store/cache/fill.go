@@ -1,0 +1,153 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"kogge.dev/kogge/store"
+)
+
+// pageSize of the lists that fill a cache.
+const pageSize = 1000
+
+// fill lists the prefix and then follows the feed. What the feed brings in between waits in pending.
+func (c *Cache) fill(ctx context.Context) error {
+	c.mu.RLock()
+	generation := c.generation
+	c.mu.RUnlock()
+	var entries []*Entry
+	opts := store.ListOptions{Prefix: c.prefix, Limit: pageSize}
+	for {
+		page, err := c.feed.store.List(ctx, opts)
+		if err != nil {
+			return fmt.Errorf("list %s: %w", c.prefix, err)
+		}
+		for _, r := range page.Records {
+			entries = append(entries, newEntry(c.codec, r))
+		}
+		opts.Revision = page.Revision
+		if page.Remaining == 0 || len(page.Records) == 0 {
+			break
+		}
+		opts.From = page.Records[len(page.Records)-1].Key + "\x00"
+	}
+	return c.install(entries, opts.Revision, generation)
+}
+
+func (c *Cache) install(entries []*Entry, revision int64, generation int) error {
+	c.mu.Lock()
+	if c.generation != generation {
+		c.mu.Unlock()
+		return errors.New("changes were lost meanwhile")
+	}
+	dead := c.core.replace(entries, revision)
+	now := time.Now()
+	var touched []*scope
+	for _, ev := range c.pending {
+		if ev.ModRevision > revision {
+			touched = c.core.apply(ev, newEntry(c.codec, ev.Record), now, touched)
+		}
+	}
+	for _, s := range touched {
+		s.touched = false
+	}
+	c.pending, c.listing, c.filled = nil, false, true
+	close(c.synced)
+	wake := c.watchersLocked()
+	c.mu.Unlock()
+	wakeAll(wake)
+	for _, e := range dead {
+		e.release()
+	}
+	return nil
+}
+
+// apply takes in events of the feed, in order. Only the feed calls it, from one goroutine.
+func (c *Cache) apply(events []store.Event, now time.Time) {
+	fresh := make([]*Entry, len(events))
+	for i, ev := range events {
+		fresh[i] = newEntry(c.codec, ev.Record)
+	}
+	if c.indexed.Load() > 0 {
+		c.decodeAhead(fresh)
+	}
+	c.mu.Lock()
+	if c.listing {
+		c.pending = append(c.pending, events...)
+		c.mu.Unlock()
+		return
+	}
+	var touched []*scope
+	for i, ev := range events {
+		touched = c.core.apply(ev, fresh[i], now, touched)
+	}
+	dead := c.core.trim(now)
+	for _, s := range touched {
+		s.touched = false
+		c.waking = append(c.waking, s.watchers...)
+	}
+	c.mu.Unlock()
+	wakeAll(c.waking)
+	clear(c.waking)
+	c.waking = c.waking[:0]
+	for _, e := range dead {
+		e.release()
+	}
+}
+
+// decodeAhead makes the attributes that index needs, outside of the lock.
+func (c *Cache) decodeAhead(entries []*Entry) {
+	for _, e := range entries {
+		c.index(e)
+		if old, _, err := c.Get(e.Key); err == nil {
+			c.index(old)
+		}
+	}
+}
+
+// index returns the value of the index field; an object that can't be decoded has none.
+func (c *Cache) index(e *Entry) string {
+	_, set, err := e.Attrs()
+	if err != nil {
+		return ""
+	}
+	return set[c.indexField]
+}
+
+// stale says that the feed has lost changes: what comes next doesn't follow what the cache holds.
+func (c *Cache) stale() {
+	c.mu.Lock()
+	c.generation++
+	c.pending = nil
+	if !c.listing {
+		c.listing = true
+		c.synced = make(chan struct{})
+	}
+	c.mu.Unlock()
+	select {
+	case c.resync <- struct{}{}:
+	default: // Somebody said so already.
+	}
+}
+
+func (c *Cache) watchersLocked() []*Watcher {
+	wake := append([]*Watcher(nil), c.core.all.watchers...)
+	for _, s := range c.core.scopes {
+		wake = append(wake, s.watchers...)
+	}
+	return wake
+}
+
+func wakeAll(watchers []*Watcher) {
+	for _, w := range watchers {
+		select {
+		case w.wake <- struct{}{}:
+		default: // It is to wake already.
+		}
+	}
+}

@@ -1,0 +1,148 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/btree"
+
+	"kogge.dev/kogge/store"
+)
+
+// Get returns the entry of a key and the revision of the answer. The error is store.ErrNotFound where there is none (the
+// revision is valid then, too), or ErrNotReady.
+func (c *Cache) Get(key string) (*Entry, int64, error) {
+	seen := c.feed.Revision()
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if !c.filled {
+		return nil, 0, ErrNotReady
+	}
+	found, ok := c.core.tree.Get(item{key: key})
+	if !ok {
+		return nil, c.seenLocked(seen), store.ErrNotFound
+	}
+	return found.entry, c.seenLocked(seen), nil
+}
+
+// Entry returns the entry of a record that was read from the store: the cached one if it is of the same revision.
+func (c *Cache) Entry(r store.Record) *Entry {
+	if e, _, err := c.Get(r.Key); err == nil && e.Revision == r.ModRevision {
+		return e
+	}
+	e := newEntry(c.codec, r)
+	e.dead.Store(true) // The budget is for entries that others can find.
+	return e
+}
+
+// Snapshot returns the current content, or ErrNotReady.
+func (c *Cache) Snapshot() (*Snapshot, error) {
+	seen := c.feed.Revision()
+	c.mu.RLock()
+	filled, tree := c.filled, c.core.current
+	s := &Snapshot{Revision: c.seenLocked(seen), prefix: c.prefix, base: c.core.revision, tree: tree}
+	c.mu.RUnlock()
+	if !filled {
+		return nil, ErrNotReady
+	}
+	if tree != nil {
+		return s, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.snapshotLocked(seen), nil
+}
+
+func (c *Cache) snapshotLocked(seen int64) *Snapshot {
+	return &Snapshot{Revision: c.seenLocked(seen), prefix: c.prefix, base: c.core.revision, tree: c.core.snapshot()}
+}
+
+// seenLocked is the revision that the content stands for, given what the feed's revision was before the lock.
+func (c *Cache) seenLocked(seen int64) int64 {
+	if c.listing {
+		return c.core.revision
+	}
+	return max(c.core.revision, seen)
+}
+
+// List returns entries in key order. A Revision in the future is waited for.
+func (c *Cache) List(ctx context.Context, opts ListOptions) (Page, error) {
+	if opts.Revision == 0 {
+		s, err := c.Snapshot()
+		if err != nil {
+			return Page{}, err
+		}
+		return c.page(s, opts), nil
+	}
+	if opts.Revision > c.Revision() {
+		if err := c.WaitFor(ctx, opts.Revision); err != nil {
+			return Page{}, err
+		}
+	}
+	c.mu.Lock()
+	filled := c.filled
+	var tree *btree.BTreeG[item]
+	if filled {
+		tree = c.core.at(opts.Revision, time.Now())
+	}
+	c.mu.Unlock()
+	switch {
+	case !filled:
+		return Page{}, ErrNotReady
+	case tree == nil:
+		return c.listStore(ctx, opts)
+	}
+	s := &Snapshot{Revision: opts.Revision, prefix: c.prefix, base: opts.Revision, tree: tree}
+	return c.page(s, opts), nil
+}
+
+// page answers from a snapshot and keeps it when there is a next page.
+func (c *Cache) page(s *Snapshot, opts ListOptions) Page {
+	page := s.page(opts)
+	if page.Next != "" {
+		c.mu.Lock()
+		c.core.hold(s.tree, s.base, time.Now())
+		c.mu.Unlock()
+	}
+	return page
+}
+
+// listStore answers from the store, for revisions that the cache knows no more.
+func (c *Cache) listStore(ctx context.Context, opts ListOptions) (Page, error) {
+	page := Page{Revision: opts.Revision}
+	read := store.ListOptions{Prefix: opts.Prefix, From: opts.From, Revision: opts.Revision}
+	if read.Prefix == "" {
+		read.Prefix = c.prefix
+	}
+	for {
+		read.Limit = pageSize
+		if opts.Limit > 0 && opts.Filter == nil {
+			read.Limit = int64(opts.Limit)
+		}
+		got, err := c.feed.store.List(ctx, read)
+		if err != nil {
+			return Page{}, fmt.Errorf("list %s at revision %d: %w", read.Prefix, opts.Revision, err)
+		}
+		for _, r := range got.Records {
+			if opts.Limit > 0 && len(page.Entries) == opts.Limit {
+				page.Next, page.Remaining = r.Key, -1
+				return page, nil
+			}
+			if e := c.Entry(r); opts.Filter == nil || opts.Filter(e) {
+				page.Entries = append(page.Entries, e)
+			}
+			read.From = r.Key + "\x00"
+		}
+		switch {
+		case got.Remaining == 0:
+			return page, nil
+		case opts.Limit > 0 && opts.Filter == nil:
+			page.Next, page.Remaining = read.From, got.Remaining
+			return page, nil
+		}
+	}
+}
