@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -78,6 +79,10 @@ func Purge(ctx context.Context, config Config) error {
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("remove folder of containerd: %w", err)
 		}
+	}
+	for _, dir := range config.Outside() {
+		// Shared by all whose run folder has a long path; it stays while it is not empty.
+		_ = os.Remove(filepath.Dir(dir))
 	}
 	return nil
 }
