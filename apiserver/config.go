@@ -73,7 +73,8 @@ type Parts struct {
 	// Virtual resources that answer a create without storing: reviews, and subresources such as serviceaccounts/token. The key's
 	// Resource is "resource" or "resource/subresource". request.From gives the function user, namespace and name.
 	Virtual map[schema.GroupResource]VirtualFunc
-	// Paths are extra handlers by exact path ("/openid/v1/jwks"), behind authentication and authorization.
+	// Paths are extra handlers by exact path ("/openid/v1/jwks"), or by prefix where the key ends with a slash, behind authentication and
+	// authorization.
 	Paths map[string]http.Handler
 	// Fairness limits requests; it wraps everything after authentication. nil means MaxReads and MaxWrites.
 	Fairness func(next http.Handler) http.Handler

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 
 	"kogge.dev/kogge/apiserver/audit"
@@ -162,6 +163,9 @@ func completeOptions(c *rest.Call) error {
 	case client.Patch:
 		if c.Change == nil {
 			c.Change = &metav1.PatchOptions{}
+		}
+		if c.PatchType == "" {
+			c.PatchType = types.StrategicMergePatchType
 		}
 	case client.Delete, client.DeleteCollection:
 		if c.Delete == nil {

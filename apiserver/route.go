@@ -23,7 +23,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	path := r.URL.Path
-	if h := s.parts.Paths[path]; h != nil {
+	if h := s.extra(path); h != nil {
 		h.ServeHTTP(w, r)
 		return
 	}
@@ -46,6 +46,20 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// extra finds the handler that Parts.Paths has for a path: the exact one, or the longest prefix that ends with a slash.
+func (s *Server) extra(path string) http.Handler {
+	if h := s.parts.Paths[path]; h != nil {
+		return h
+	}
+	best := ""
+	for prefix := range s.parts.Paths {
+		if strings.HasSuffix(prefix, "/") && strings.HasPrefix(path, prefix) && len(prefix) > len(best) {
+			best = prefix
+		}
+	}
+	return s.parts.Paths[best]
 }
 
 // serveDiscovery answers for one aggregated group-version by asking its server, and for all else from the registry.

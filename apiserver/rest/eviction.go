@@ -205,6 +205,9 @@ func (e *Engine) budgets(ctx context.Context, pod *corev1.Pod) ([]*policyv1.PodD
 	if len(pod.Labels) == 0 {
 		return nil, nil
 	}
+	if _, err := e.Lookup(budgetsGVR).cache.Fresh(ctx); err != nil {
+		return nil, err
+	}
 	all, err := e.Reader().List(ctx, budgetsGVR.GroupResource(), pod.Namespace)
 	if err != nil {
 		return nil, err
