@@ -13,8 +13,8 @@ import (
 	"kogge.dev/kogge/kinds"
 )
 
-// Follow feeds the server from informers and returns when it has seen all that exists; the informers are run by the caller. Call it
-// beside Run.
+// Follow feeds the server from informers and returns when it has seen all that exists, or ctx ends; the informers are run by the
+// caller. Call it beside Run.
 func (s *Server) Follow(ctx context.Context, informers *client.Informers) error {
 	services := client.InformerFor[*corev1.Service](informers)
 	slices := client.InformerFor[*discoveryv1.EndpointSlice](informers)
@@ -26,7 +26,7 @@ func (s *Server) Follow(ctx context.Context, informers *client.Informers) error 
 		select {
 		case <-synced:
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		}
 	}
 	s.Synced()

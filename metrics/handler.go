@@ -56,7 +56,7 @@ func (s *Server) answer(r *http.Request) (runtime.Object, error) {
 	}
 	switch parts = parts[1:]; {
 	case len(parts) == 0:
-		return apiResources(), nil
+		return Resources(), nil
 	case len(parts) == 1 && parts[0] == "nodes":
 		return s.listNodes(r)
 	case len(parts) == 2 && parts[0] == "nodes":
@@ -86,8 +86,8 @@ func apiGroup() *metav1.APIGroup {
 	}
 }
 
-// apiResources is the group-version's part of discovery.
-func apiResources() *metav1.APIResourceList {
+// Resources is the group-version's part of discovery.
+func Resources() *metav1.APIResourceList {
 	return &metav1.APIResourceList{
 		TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: v1beta1.SchemeGroupVersion.String(),
 		APIResources: []metav1.APIResource{

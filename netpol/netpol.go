@@ -25,6 +25,7 @@ import (
 // ruleWriter applies transactions; *nft/kernel.Writer does.
 type ruleWriter interface {
 	Apply(tx *nft.Transaction) error
+	Exists(family nft.Family, table string) (bool, error)
 }
 
 // Config of an Enforcer.
@@ -53,6 +54,9 @@ func (c *Config) validate() error {
 	}
 	return nil
 }
+
+// lookEvery is how often the enforcer looks whether somebody removed its table ("nft flush ruleset").
+const lookEvery = 30 * time.Second
 
 // Enforcer keeps one node's policies in the kernel.
 type Enforcer struct {
@@ -138,15 +142,15 @@ func (e *Enforcer) signal() {
 // Run enforces until ctx ends. What is in the kernel stays in force.
 func (e *Enforcer) Run(ctx context.Context) error {
 	var last time.Time
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
-	<-timer.C
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-e.wake:
 		case <-timer.C:
+			e.look()
 		}
 		if pause := e.config.Period - time.Since(last); !last.IsZero() && pause > 0 {
 			timer.Reset(pause)
@@ -160,9 +164,21 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		if did {
 			last = time.Now()
 		}
-		if retry > 0 {
-			timer.Reset(retry)
+		if retry == 0 {
+			retry = lookEvery
 		}
+		timer.Reset(retry)
+	}
+}
+
+// look makes the next sync replace the table if there should be one and it is gone.
+func (e *Enforcer) look() {
+	if e.broken || e.written == nil {
+		return
+	}
+	if there, err := e.config.Kernel.Exists(nft.INet, rules.TableName); err == nil && !there {
+		e.config.Log.Warn("somebody removed the network policies")
+		e.broken = true
 	}
 }
 

@@ -34,6 +34,13 @@ func policy(name string, spec networkingv1.NetworkPolicySpec) *networkingv1.Netw
 	return &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: spec}
 }
 
+// fakeKernel is an nft.Fake as the enforcer sees it.
+type fakeKernel struct{ *nft.Fake }
+
+func (k fakeKernel) Exists(_ nft.Family, table string) (bool, error) {
+	return k.Tables[table] != nil, nil
+}
+
 func newEnforcer(t *testing.T, k ruleWriter) *Enforcer {
 	t.Helper()
 	e, err := New(Config{Node: "n1", Kernel: k, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
@@ -45,7 +52,7 @@ func newEnforcer(t *testing.T, k ruleWriter) *Enforcer {
 
 func TestTableComesAndGoesWithPolicies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fake := nft.NewFake()
+		fake := fakeKernel{nft.NewFake()}
 		if err := fake.Apply(&nft.Transaction{Family: nft.INet, Table: rules.TableName, Steps: []nft.Step{nft.AddTable{}}}); err != nil {
 			t.Fatal(err)
 		}
@@ -80,6 +87,11 @@ func TestTableComesAndGoesWithPolicies(t *testing.T) {
 		time.Sleep(time.Second)
 		if n := len(fake.Tables[rules.TableName].Sets["in4"].Elements); n != 2 {
 			t.Errorf("%d pods isolated after a failure, want 2", n)
+		}
+		delete(fake.Tables, rules.TableName)
+		time.Sleep(lookEvery + time.Second)
+		if fake.Tables[rules.TableName] == nil {
+			t.Error("the table did not come back after somebody removed it")
 		}
 		e.Delete(deny)
 		time.Sleep(time.Second)

@@ -19,8 +19,8 @@ const (
 	ownSlices   = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"
 )
 
-// Follow feeds the proxy from informers and returns when it has seen all that exists; the informers are run by the caller. Call it
-// beside Run.
+// Follow feeds the proxy from informers and returns when it has seen all that exists, or ctx ends; the informers are run by the
+// caller. Call it beside Run.
 func (p *Proxy) Follow(ctx context.Context, informers *client.Informers) error {
 	services := client.InformerFor[*corev1.Service](informers, client.Selection{LabelSelector: ownServices})
 	slices := client.InformerFor[*discoveryv1.EndpointSlice](informers, client.Selection{LabelSelector: ownSlices})
@@ -32,7 +32,7 @@ func (p *Proxy) Follow(ctx context.Context, informers *client.Informers) error {
 		select {
 		case <-synced:
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		}
 	}
 	p.Synced()

@@ -32,6 +32,7 @@ import (
 type ruleWriter interface {
 	Apply(tx *nft.Transaction) error
 	Elements(family nft.Family, table string, shape *nft.Set) ([]nft.Element, error)
+	Exists(family nft.Family, table string) (bool, error)
 }
 
 // recorder writes events; *reconcile.Recorder does.
@@ -73,6 +74,10 @@ func (c *Config) validate() error {
 	}
 	return nil
 }
+
+// lookEvery is how often the proxy looks whether somebody removed its table ("nft flush ruleset"). Watching for it instead would make the
+// kernel report each of the proxy's own elements.
+const lookEvery = 30 * time.Second
 
 // Proxy is one node's Service proxy.
 type Proxy struct {
@@ -179,15 +184,15 @@ func (p *Proxy) Run(ctx context.Context) error {
 // loop syncs whenever something is queued, at most once per period, and retries what failed.
 func (p *Proxy) loop(ctx context.Context) {
 	var last time.Time
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
-	<-timer.C
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.wake:
 		case <-timer.C:
+			p.look()
 		}
 		if pause := p.config.Period - time.Since(last); !last.IsZero() && pause > 0 {
 			timer.Reset(pause)
@@ -201,9 +206,21 @@ func (p *Proxy) loop(ctx context.Context) {
 		if did {
 			last = time.Now()
 		}
-		if retry > 0 {
-			timer.Reset(retry)
+		if retry == 0 {
+			retry = lookEvery
 		}
+		timer.Reset(retry)
+	}
+}
+
+// look makes the next sync replace the table if it is gone.
+func (p *Proxy) look() {
+	if p.broken {
+		return
+	}
+	if there, err := p.config.Kernel.Exists(nft.INet, rules.TableName); err == nil && !there {
+		p.config.Log.Warn("somebody removed the service rules")
+		p.broken = true
 	}
 }
 

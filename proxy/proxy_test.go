@@ -41,6 +41,10 @@ func (k fakeKernel) Elements(_ nft.Family, table string, shape *nft.Set) ([]nft.
 	return out, nil
 }
 
+func (k fakeKernel) Exists(_ nft.Family, table string) (bool, error) {
+	return k.Tables[table] != nil, nil
+}
+
 func service(name, ip string, proto corev1.Protocol, change ...func(*corev1.Service)) *corev1.Service {
 	s := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
@@ -143,6 +147,12 @@ func TestFailedSyncIsRepairedByReplacingTheTable(t *testing.T) {
 			t.Error("the failed transaction was not repaired")
 		}
 		delete(fake.Tables, rules.TableName) // somebody flushed the ruleset
+		time.Sleep(lookEvery)
+		synctest.Wait()
+		if fake.Tables[rules.TableName] == nil {
+			t.Fatal("the flushed table did not come back by itself")
+		}
+		delete(fake.Tables, rules.TableName)
 		p.Upsert(service("b", "10.96.0.2", corev1.ProtocolTCP))
 		time.Sleep(time.Second)
 		if s := fake.Tables[rules.TableName].String(); !strings.Contains(s, "10.96.0.1") || !strings.Contains(s, "10.96.0.2") {
