@@ -222,7 +222,7 @@ func (f *Feed) WaitFor(ctx context.Context, revision int64) error {
 		case <-timer.C:
 			if f.revision.Load() > 0 {
 				if err := f.store.Progress(ctx); err != nil && ctx.Err() == nil {
-					return fmt.Errorf("wait for revision %d: %w", revision, err)
+					f.log.Debug("ask the store for progress", "err", err) // The watch may bring it yet.
 				}
 			}
 			timer.Reset(progressEvery)

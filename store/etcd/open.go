@@ -27,6 +27,9 @@ const (
 	maxTick       = 4 * time.Second
 	// aloneElection and clusteredElection are the ticks of an election timeout, five at least.
 	aloneElection, clusteredElection = 5, 10
+	// Alone, nobody will ask for old log entries: few are kept in memory (5,000 are else, with all that they wrote). A
+	// snapshot, which is small, lets go of the log before it every so many entries, so that a start reads little.
+	aloneCatchUp, aloneSnapshot, aloneSegments = 100, 1000, 2
 	// commitEvery is how often the database file follows the WAL when there was something to commit. After a crash the rest is
 	// replayed from the WAL.
 	commitEvery = time.Second
@@ -206,6 +209,7 @@ func embedConfig(cfg *Config) (*embed.Config, error) {
 		c.AdvertisePeerUrls = []url.URL{self}
 		c.InitialCluster = cfg.Name + "=" + self.String()
 		c.ElectionMs = aloneElection * c.TickMs
+		c.SnapshotCatchUpEntries, c.SnapshotCount, c.MaxWalFiles = aloneCatchUp, aloneSnapshot, aloneSegments
 		c.DowngradeCheckTime = 0 // It looks every five seconds whether the others have been downgraded.
 		return c, nil
 	}

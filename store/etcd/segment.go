@@ -10,8 +10,9 @@ import (
 )
 
 // segmentBytes is the size of a WAL segment. etcd allocates two ahead, of 64 MB each, which is most of what a small cluster
-// writes to its disk. Sixteen are ten of the largest requests, and a new segment costs one fsync.
-const segmentBytes = 16 << 20
+// writes to its disk, and reads all that it keeps at every start. Four megabytes hold two of the largest requests, and a new
+// segment costs one fsync.
+const segmentBytes = 4 << 20
 
 // segmentSize guards the one global of etcd that we set: the size is nowhere in its configuration.
 var segmentSize sync.Once
