@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,12 +72,15 @@ func TestConfiguresOnceItHasRangesAndTriesAgain(t *testing.T) {
 		backend := nodes{events: make(chan watch.Event, 10)}
 		informers := client.NewInformers(client.New(backend, catalog.New()), slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
+		var mu sync.Mutex
 		var calls []string
 		done := make(chan error, 2)
 		go func() {
 			done <- Run(ctx, Config{
 				NodeName: "a", Nodes: client.InformerFor[*corev1.Node](informers), Router: router,
 				Configure: func(_ context.Context, ranges []netip.Prefix) error {
+					mu.Lock()
+					defer mu.Unlock()
 					calls = append(calls, fmt.Sprint(ranges))
 					if len(calls) == 1 {
 						return errors.New("not today")
@@ -89,6 +93,8 @@ func TestConfiguresOnceItHasRangesAndTriesAgain(t *testing.T) {
 		check := func(when string, want ...string) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if !slices.Equal(calls, want) {
 				t.Errorf("%s: Configure was called with %s, want %s", when, strings.Join(calls, ", "), strings.Join(want, ", "))
 			}
