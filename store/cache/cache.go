@@ -121,11 +121,13 @@ func (c *Cache) Run(ctx context.Context) error {
 	if err := c.feed.WaitFor(ctx, 1); err != nil {
 		return err
 	}
-	if err := c.feed.attach(c); err != nil {
-		return err
+	var wait backoff
+	for c.feed.attach(c) != nil { // The cache before us (of a resource that came again) is about to end.
+		if err := wait.sleep(ctx); err != nil {
+			return err
+		}
 	}
 	defer c.feed.detach(c)
-	var wait backoff
 	for {
 		err := c.fill(ctx)
 		if err == nil {

@@ -223,3 +223,35 @@ func TestWatchEndsWithCache(t *testing.T) {
 		}
 	})
 }
+
+func TestCacheOfResourceThatComesAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		run := func() (*cache.Cache, context.CancelFunc, chan error) {
+			c, err := cache.New(cache.Config{Feed: r.feed, Prefix: "/registry/example.com/things/", Decode: r.decode})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- c.Run(ctx) }()
+			return c, cancel, ended
+		}
+		first, end, _ := run()
+		if err := first.WaitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		second, endSecond, ended := run()
+		synctest.Wait()
+		if second.Ready() {
+			t.Error("two caches of one prefix are fed")
+		}
+		end()
+		if err := second.WaitReady(t.Context()); err != nil {
+			t.Errorf("the second cache: %v", err)
+		}
+		endSecond()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v, want it canceled", err)
+		}
+	})
+}

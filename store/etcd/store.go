@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unsafe"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -126,7 +127,7 @@ func (s *Store) put(
 		}
 		resp, err := s.client.Txn(ctx).
 			If(clientv3.Compare(clientv3.ModRevision(key), "=", expected)).
-			Then(clientv3.OpPut(key, string(value), options...)).
+			Then(clientv3.OpPut(key, unsafe.String(unsafe.SliceData(value), len(value)), options...)). // It copies.
 			Else(otherwise...).
 			Commit()
 		if id != 0 && !second && errors.Is(err, rpctypes.ErrLeaseNotFound) {
