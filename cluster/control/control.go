@@ -18,20 +18,27 @@ import (
 	"net/netip"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver"
 	"kogge.dev/kogge/apiserver/admission/plugins"
+	"kogge.dev/kogge/apiserver/admission/versions"
+	"kogge.dev/kogge/apiserver/aggregation/outcall"
+	"kogge.dev/kogge/apiserver/aggregation/route"
 	"kogge.dev/kogge/apiserver/authn"
 	"kogge.dev/kogge/apiserver/authn/satoken"
 	"kogge.dev/kogge/apiserver/authz"
 	"kogge.dev/kogge/apiserver/authz/node"
 	"kogge.dev/kogge/apiserver/authz/rbac"
 	"kogge.dev/kogge/apiserver/bootstrap"
+	"kogge.dev/kogge/apiserver/crd"
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/expr"
+	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/catalog"
 	"kogge.dev/kogge/store"
 )
@@ -154,6 +161,20 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	who := authn.Reviews{Tokens: bearer, Audiences: []string{issuer}}
 	may := authz.Reviews{Authorizer: authorizer, Rules: roles, IsNode: func(u *request.User) bool { _, is := node.NameOf(u); return is }}
 	requests := satoken.Requests{Issuer: tokens, Reader: reader, Audiences: []string{issuer}}
+	calls := outcall.New(&route.Resolver{Reader: reader})
+	admitted, err := plugins.Default(plugins.Config{
+		Reader: reader, Authorizer: authorizer, RBAC: roles, Calls: calls, Compiler: expr.NewCompiler(),
+		Versions: converter(s.Engine()), UpdateQuota: p.updateQuota,
+	})
+	if err != nil {
+		return apiserver.Parts{}, err
+	}
+	definitions, err := crd.New(crd.Config{
+		Client: p.asServer(s), Engine: s.Engine(), Registry: s.Registry(), Calls: calls, Logger: p.config.Log.With("component", "apiserver"),
+	})
+	if err != nil {
+		return apiserver.Parts{}, err
+	}
 	return apiserver.Parts{
 		Authenticators: []authn.Authenticator{
 			authn.FrontProxy{Roots: func() *x509.CertPool { return proxyRoots }, AllowedNames: []string{frontProxyName}},
@@ -161,7 +182,7 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 			authn.Bearer{Tokens: bearer, Audiences: []string{issuer}},
 		},
 		Authorizer: authorizer,
-		Admission:  plugins.Default(plugins.Config{Reader: reader, Authorizer: authorizer}),
+		Admission:  admitted,
 		Virtual: map[schema.GroupResource]apiserver.VirtualFunc{
 			{Group: "authentication.k8s.io", Resource: "tokenreviews"}:             who.TokenReview,
 			{Group: "authentication.k8s.io", Resource: "selfsubjectreviews"}:       who.SelfSubjectReview,
@@ -174,9 +195,44 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 				return requests.Create(ctx, info.Namespace, info.Name, obj, nil)
 			},
 		},
-		Paths: p.paths(documents),
-		Hooks: []apiserver.Hook{{Name: "bootstrap", Run: p.bootstrap}},
+		Paths:   p.paths(documents),
+		Runners: []apiserver.Runner{{Name: "custom resource definitions", Run: definitions.Run}},
+		Hooks:   []apiserver.Hook{{Name: "bootstrap", Run: p.bootstrap}},
 	}, nil
+}
+
+// asServer is the API server's client of itself.
+func (p *Plane) asServer(s *apiserver.Server) *client.Client {
+	user := request.User{Name: "system:apiserver", Groups: []string{request.GroupMasters, request.GroupAuthenticated}}
+	return client.New(s.Client(user), p.catalog)
+}
+
+// updateQuota stores what admission has charged to a quota.
+func (p *Plane) updateQuota(ctx context.Context, quota *corev1.ResourceQuota) error {
+	_, err := client.Of[*corev1.ResourceQuota](p.asServer(p.server)).UpdateStatus(ctx, quota)
+	return err
+}
+
+// converter finds the descriptors of everything that is served, for those who show objects to webhooks and policies.
+func converter(engine *rest.Engine) *versions.Converter {
+	return &versions.Converter{
+		Lookup: func(gr schema.GroupResource) *kinds.Kind {
+			for gvr, target := range engine.Targets() {
+				if gvr.GroupResource() == gr {
+					return target.Kind
+				}
+			}
+			return nil
+		},
+		ByKind: func(gvk schema.GroupVersionKind) *kinds.Kind {
+			for _, target := range engine.Targets() {
+				if target.Served.GroupVersionKind == gvk {
+					return target.Kind
+				}
+			}
+			return nil
+		},
+	}
 }
 
 // paths are the handlers outside the resource API.
@@ -201,7 +257,7 @@ func document(kind string, content []byte) http.Handler {
 
 func (p *Plane) bootstrap(ctx context.Context) error {
 	err := bootstrap.Once(ctx, bootstrap.Config{
-		Client: p.Client("system:apiserver", request.GroupMasters), Logger: p.config.Log.With("component", "bootstrap"),
+		Client: p.asServer(p.server), Logger: p.config.Log.With("component", "bootstrap"),
 		ServiceCIDRs: p.config.ServiceCIDRs, AdvertiseAddress: p.config.Advertise, SecurePort: int32(p.config.Port),
 		ClientCA: p.config.Keys.CA.CertPEM(), ProxyCA: p.config.Keys.ProxyCA.CertPEM(), ProxyNames: []string{frontProxyName},
 		Extra: kubeletClientPolicy(),

@@ -1,0 +1,51 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package testcluster
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/kinds"
+)
+
+// Await watches the objects of a namespace until they satisfy ok, and returns them. It fails the test after limit with
+// what was there last.
+func Await[T kinds.Object](t testing.TB, c *client.Client, namespace string, limit time.Duration, ok func([]T) bool) []T {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	informers := client.NewInformers(c, slog.New(slog.DiscardHandler))
+	f := client.InformerFor[T](informers, client.Selection{Namespace: namespace})
+	wake := make(chan struct{}, 1) // one sign is enough: each look reads everything
+	signal := func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+	f.Handle(client.Handler[T]{Add: func(T) { signal() }, Update: func(_, _ T) { signal() }, Delete: func(T) { signal() }})
+	ended := make(chan error, 1)
+	go func() { ended <- informers.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	timeout := time.After(limit)
+	for synced := f.Synced(); ; {
+		select {
+		case <-synced:
+			synced = nil
+		case <-wake:
+		case <-timeout:
+			var names []string
+			for obj := range f.All() {
+				names = append(names, obj.GetNamespace()+"/"+obj.GetName())
+			}
+			t.Fatalf("objects did not become as wanted within %v; there are %v", limit, names)
+		}
+		if all := f.List(""); synced == nil && ok(all) {
+			return all
+		}
+	}
+}

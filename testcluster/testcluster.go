@@ -1,0 +1,87 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package testcluster runs a control plane inside a Go test: API server, admission, controllers and scheduler on the
+// in-memory store, without root, ports or files. It works inside testing/synctest bubbles.
+package testcluster
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"testing"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/cluster/control"
+	"kogge.dev/kogge/store"
+	"kogge.dev/kogge/store/memory"
+)
+
+// Config of a test cluster; the zero value is the usual one.
+type Config struct {
+	// Store instead of a new one in memory.
+	Store store.Store
+	// Without leaves components out.
+	Without control.Components
+	// Log; nil discards.
+	Log *slog.Logger
+}
+
+// Cluster is a running control plane.
+type Cluster struct{ plane *control.Plane }
+
+// New starts a cluster and waits until the API holds what every cluster begins with. The test's end stops it.
+func New(t testing.TB, configs ...Config) *Cluster {
+	t.Helper()
+	var config Config
+	if len(configs) > 0 {
+		config = configs[0]
+	}
+	if config.Store == nil {
+		config.Store = memory.New()
+	}
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	keys, err := control.NewKeys()
+	if err != nil {
+		t.Fatalf("make keys: %v", err)
+	}
+	plane, err := control.New(control.Config{
+		Store: config.Store, Keys: keys, Log: config.Log, Advertise: netip.MustParseAddr("192.0.2.1"), Port: 6443,
+		PodCIDRs:     []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},
+		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
+		Domain:       "cluster.local", Identity: "test", Without: config.Without,
+	})
+	if err != nil {
+		t.Fatalf("compose control plane: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- plane.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("control plane ended: %v", err)
+		}
+	})
+	select {
+	case <-plane.Booted():
+	case err := <-done:
+		done <- nil
+		t.Fatalf("control plane ended before it was ready: %v", err)
+	}
+	return &Cluster{plane: plane}
+}
+
+// Admin returns a client that may do everything.
+func (c *Cluster) Admin() *client.Client { return c.plane.Client("admin", "system:masters") }
+
+// As returns a client of any identity.
+func (c *Cluster) As(user string, groups ...string) *client.Client {
+	return c.plane.Client(user, groups...)
+}
+
+// Handler returns the API server's HTTP handler.
+func (c *Cluster) Handler() http.Handler { return c.plane.Handler() }
