@@ -14,9 +14,10 @@ import (
 
 // Kinds lists the group's kinds in the order of discovery.
 func Kinds() []*kinds.Kind {
+	e := newExpressions()
 	return []*kinds.Kind{
-		mutatingPolicy(), mutatingPolicyBinding(), mutatingWebhooks(),
-		validatingPolicy(), validatingPolicyBinding(), validatingWebhooks(),
+		mutatingPolicy(e), mutatingPolicyBinding(), mutatingWebhooks(e),
+		validatingPolicy(e), validatingPolicyBinding(), validatingWebhooks(e),
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/cel-go/cel"
+	celtypes "github.com/google/cel-go/common/types"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -14,29 +16,47 @@ import (
 	"kogge.dev/kogge/kinds"
 )
 
-func validateMutatingPolicy(_ kinds.Request, p *admissionregistrationv1.MutatingAdmissionPolicy) field.ErrorList {
-	return validateMutatingSpec(&p.Spec, false)
+func (e *expressions) validateMutatingPolicy(_ kinds.Request, p *admissionregistrationv1.MutatingAdmissionPolicy) field.ErrorList {
+	return e.validateMutatingSpec(&p.Spec, nil, false)
 }
 
-func validateMutatingPolicyUpdate(_ kinds.Request, new, old *admissionregistrationv1.MutatingAdmissionPolicy) field.ErrorList {
+func (e *expressions) validateMutatingPolicyUpdate(_ kinds.Request, new, old *admissionregistrationv1.MutatingAdmissionPolicy) field.ErrorList {
 	same := equality.Semantic.DeepEqual(new.Spec.ParamKind, old.Spec.ParamKind) &&
 		equality.Semantic.DeepEqual(new.Spec.MatchConditions, old.Spec.MatchConditions)
-	return validateMutatingSpec(&new.Spec, same)
+	stored := map[string]bool{}
+	for _, c := range old.Spec.MatchConditions {
+		stored[c.Expression] = true
+	}
+	for _, v := range old.Spec.Variables {
+		stored[v.Expression] = true
+	}
+	for _, m := range old.Spec.Mutations {
+		if m.ApplyConfiguration != nil {
+			stored[m.ApplyConfiguration.Expression] = true
+		}
+		if m.JSONPatch != nil {
+			stored[m.JSONPatch.Expression] = true
+		}
+	}
+	return e.validateMutatingSpec(&new.Spec, stored, same)
 }
 
-func validateMutatingSpec(spec *admissionregistrationv1.MutatingAdmissionPolicySpec, sameConditions bool) field.ErrorList {
+func (e *expressions) validateMutatingSpec(spec *admissionregistrationv1.MutatingAdmissionPolicySpec, stored map[string]bool, sameConditions bool) field.ErrorList {
 	path := field.NewPath("spec")
 	errs := validateCommon(spec.FailurePolicy, spec.ParamKind, spec.MatchConstraints, path)
 	errs = append(errs, validateMutatingOperations(spec.MatchConstraints, path.Child("matchConstraints"))...)
 	if !sameConditions {
-		errs = append(errs, validateMatchConditions(spec.MatchConditions, path.Child("matchConditions"))...)
+		plain := func() scope { return e.plain(spec.ParamKind != nil, stored) }
+		errs = append(errs, validateMatchConditions(spec.MatchConditions, plain, path.Child("matchConditions"))...)
 	}
-	errs = append(errs, validateVariables(spec.Variables, path.Child("variables"))...)
+	in, found := e.withVariables(spec.ParamKind != nil, stored, path)
+	errs = append(errs, found...)
+	errs = append(errs, validateVariables(spec.Variables, in, path.Child("variables"))...)
 	if len(spec.Mutations) == 0 {
 		errs = append(errs, field.Required(path.Child("mutations"), "mutations must contain at least one item"))
 	}
 	for i := range spec.Mutations {
-		errs = append(errs, validateMutation(&spec.Mutations[i], path.Child("mutations").Index(i))...)
+		errs = append(errs, validateMutation(&spec.Mutations[i], in, path.Child("mutations").Index(i))...)
 	}
 	at := path.Child("reinvocationPolicy")
 	if spec.ReinvocationPolicy == "" {
@@ -65,7 +85,7 @@ func validateMutatingOperations(match *admissionregistrationv1.MatchResources, p
 	return errs
 }
 
-func validateMutation(m *admissionregistrationv1.Mutation, path *field.Path) field.ErrorList {
+func validateMutation(m *admissionregistrationv1.Mutation, in scope, path *field.Path) field.ErrorList {
 	apply, patch := path.Child("applyConfiguration"), path.Child("jsonPatch")
 	var errs field.ErrorList
 	switch m.PatchType {
@@ -74,8 +94,8 @@ func validateMutation(m *admissionregistrationv1.Mutation, path *field.Path) fie
 	case admissionregistrationv1.PatchTypeJSONPatch:
 		if m.JSONPatch == nil {
 			errs = append(errs, field.Required(patch, "must be specified when patchType is JSONPatch"))
-		} else if strings.TrimSpace(m.JSONPatch.Expression) == "" {
-			errs = append(errs, field.Required(patch.Child("expression"), ""))
+		} else {
+			errs = append(errs, validateMutator(m.JSONPatch.Expression, in, patch.Child("expression"), cel.ListType(celtypes.NewObjectType("JSONPatch")))...)
 		}
 		if m.ApplyConfiguration != nil {
 			errs = append(errs, field.Invalid(apply, "{applyConfiguration}", "must not be specified when patchType is JSONPatch"))
@@ -83,8 +103,8 @@ func validateMutation(m *admissionregistrationv1.Mutation, path *field.Path) fie
 	case admissionregistrationv1.PatchTypeApplyConfiguration:
 		if m.ApplyConfiguration == nil {
 			errs = append(errs, field.Required(apply, "must be specified when patchType is ApplyConfiguration"))
-		} else if strings.TrimSpace(m.ApplyConfiguration.Expression) == "" {
-			errs = append(errs, field.Required(apply.Child("expression"), ""))
+		} else {
+			errs = append(errs, validateMutator(m.ApplyConfiguration.Expression, in, apply.Child("expression"), celtypes.NewObjectType("Object"))...)
 		}
 		if m.JSONPatch != nil {
 			errs = append(errs, field.Invalid(patch, "{jsonPatch}", "must not be specified when patchType is ApplyConfiguration"))
@@ -94,6 +114,14 @@ func validateMutation(m *admissionregistrationv1.Mutation, path *field.Path) fie
 			[]admissionregistrationv1.PatchType{admissionregistrationv1.PatchTypeApplyConfiguration, admissionregistrationv1.PatchTypeJSONPatch})}
 	}
 	return errs
+}
+
+func validateMutator(text string, in scope, path *field.Path, returns *cel.Type) field.ErrorList {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return field.ErrorList{field.Required(path, "")}
+	}
+	return in.check(text, askAuthorizer|makePatches, path, returns)
 }
 
 func validateMutatingBinding(_ kinds.Request, b *admissionregistrationv1.MutatingAdmissionPolicyBinding) field.ErrorList {

@@ -30,7 +30,7 @@ func policyColumns(count, description string) []metav1.TableColumnDefinition {
 	}
 }
 
-func mutatingPolicy() *kinds.Kind {
+func mutatingPolicy(e *expressions) *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "mutatingadmissionpolicies",
 		Singular:              "mutatingadmissionpolicy",
@@ -51,8 +51,8 @@ func mutatingPolicy() *kinds.Kind {
 			PrepareUpdate: func(_ kinds.Request, new, old *admissionregistrationv1.MutatingAdmissionPolicy) {
 				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
 			},
-			Validate:       validateMutatingPolicy,
-			ValidateUpdate: validateMutatingPolicyUpdate,
+			Validate:       e.validateMutatingPolicy,
+			ValidateUpdate: e.validateMutatingPolicyUpdate,
 			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.MutatingAdmissionPolicy) []string {
 				return warnSuffix(new.Name)
 			},
@@ -63,7 +63,7 @@ func mutatingPolicy() *kinds.Kind {
 		})
 }
 
-func validatingPolicy() *kinds.Kind {
+func validatingPolicy(e *expressions) *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "validatingadmissionpolicies",
 		Singular:              "validatingadmissionpolicy",
@@ -94,8 +94,8 @@ func validatingPolicy() *kinds.Kind {
 				new.Status = old.Status
 				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
 			},
-			Validate:       validateValidatingPolicy,
-			ValidateUpdate: validateValidatingPolicyUpdate,
+			Validate:       e.validateValidatingPolicy,
+			ValidateUpdate: e.validateValidatingPolicyUpdate,
 			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.ValidatingAdmissionPolicy) []string {
 				return warnSuffix(new.Name)
 			},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/cel-go/cel"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/validate/content"
@@ -27,14 +28,27 @@ const (
 	noAuditNorValidate  = "validations or auditAnnotations must contain at least one item"
 )
 
-func validateValidatingPolicy(_ kinds.Request, p *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
-	return validateValidatingSpec(p, false)
+func (e *expressions) validateValidatingPolicy(_ kinds.Request, p *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
+	return e.validateValidatingSpec(p, nil, false)
 }
 
-func validateValidatingPolicyUpdate(_ kinds.Request, new, old *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
+func (e *expressions) validateValidatingPolicyUpdate(_ kinds.Request, new, old *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
 	same := equality.Semantic.DeepEqual(new.Spec.ParamKind, old.Spec.ParamKind) &&
 		equality.Semantic.DeepEqual(new.Spec.MatchConditions, old.Spec.MatchConditions)
-	return validateValidatingSpec(new, same)
+	stored := map[string]bool{}
+	for _, c := range old.Spec.MatchConditions {
+		stored[c.Expression] = true
+	}
+	for _, v := range old.Spec.Variables {
+		stored[v.Expression] = true
+	}
+	for _, v := range old.Spec.Validations {
+		stored[v.Expression], stored[v.MessageExpression] = true, true
+	}
+	for _, a := range old.Spec.AuditAnnotations {
+		stored[a.ValueExpression] = true
+	}
+	return e.validateValidatingSpec(new, stored, same)
 }
 
 // validateCommon judges what both kinds of policies share, but for match conditions that did not change.
@@ -60,20 +74,23 @@ func validateCommon(failure *admissionregistrationv1.FailurePolicyType, param *a
 	return errs
 }
 
-func validateValidatingSpec(p *admissionregistrationv1.ValidatingAdmissionPolicy, sameConditions bool) field.ErrorList {
+func (e *expressions) validateValidatingSpec(p *admissionregistrationv1.ValidatingAdmissionPolicy, stored map[string]bool, sameConditions bool) field.ErrorList {
 	spec, path := &p.Spec, field.NewPath("spec")
 	errs := validateCommon(spec.FailurePolicy, spec.ParamKind, spec.MatchConstraints, path)
 	if !sameConditions {
-		errs = append(errs, validateMatchConditions(spec.MatchConditions, path.Child("matchConditions"))...)
+		plain := func() scope { return e.plain(spec.ParamKind != nil, stored) }
+		errs = append(errs, validateMatchConditions(spec.MatchConditions, plain, path.Child("matchConditions"))...)
 	}
-	errs = append(errs, validateVariables(spec.Variables, path.Child("variables"))...)
+	in, found := e.withVariables(spec.ParamKind != nil, stored, path)
+	errs = append(errs, found...)
+	errs = append(errs, validateVariables(spec.Variables, in, path.Child("variables"))...)
 	if len(spec.Validations) == 0 && len(spec.AuditAnnotations) == 0 {
 		return append(errs, field.Required(path.Child("validations"), noAuditNorValidate), field.Required(path.Child("auditAnnotations"), noAuditNorValidate))
 	}
 	for i := range spec.Validations {
-		errs = append(errs, validateValidation(&spec.Validations[i], path.Child("validations").Index(i))...)
+		errs = append(errs, validateValidation(&spec.Validations[i], in, path.Child("validations").Index(i))...)
 	}
-	return append(errs, validateAudit(p.Name, spec.AuditAnnotations, path.Child("auditAnnotations"))...)
+	return append(errs, validateAudit(p.Name, spec.AuditAnnotations, in, path.Child("auditAnnotations"))...)
 }
 
 func validateParamKind(k *admissionregistrationv1.ParamKind, path *field.Path) field.ErrorList {
@@ -106,7 +123,7 @@ func validateParamKind(k *admissionregistrationv1.ParamKind, path *field.Path) f
 	return errs
 }
 
-func validateVariables(variables []admissionregistrationv1.Variable, path *field.Path) field.ErrorList {
+func validateVariables(variables []admissionregistrationv1.Variable, in scope, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i, v := range variables {
 		at := path.Index(i)
@@ -118,6 +135,8 @@ func validateVariables(variables []admissionregistrationv1.Variable, path *field
 		}
 		if strings.TrimSpace(v.Expression) == "" {
 			errs = append(errs, field.Required(at.Child("expression"), "expression is not specified"))
+		} else {
+			errs = append(errs, in.define(v.Name, v.Expression, at.Child("expression"))...)
 		}
 	}
 	return errs
@@ -138,13 +157,20 @@ func identifier(name string) bool {
 	return !slices.Contains(reserved, name)
 }
 
-func validateValidation(v *admissionregistrationv1.Validation, path *field.Path) field.ErrorList {
+func validateValidation(v *admissionregistrationv1.Validation, in scope, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if strings.TrimSpace(v.Expression) == "" {
 		errs = append(errs, field.Required(path.Child("expression"), "expression is not specified"))
+	} else {
+		errs = append(errs, in.check(v.Expression, askAuthorizer, path.Child("expression"), cel.BoolType)...)
 	}
-	if v.MessageExpression != "" && strings.TrimSpace(v.MessageExpression) == "" {
-		errs = append(errs, field.Invalid(path.Child("messageExpression"), v.MessageExpression, "must be non-empty if specified"))
+	switch at := path.Child("messageExpression"); {
+	case v.MessageExpression == "":
+	case strings.TrimSpace(v.MessageExpression) == "":
+		errs = append(errs, field.Invalid(at, v.MessageExpression, "must be non-empty if specified"))
+	default:
+		// A message must not tell users what they may do: it has no authorizer.
+		errs = append(errs, in.check(v.MessageExpression, 0, at, cel.StringType)...)
 	}
 	message := strings.TrimSpace(v.Message)
 	switch {
@@ -157,7 +183,7 @@ func validateValidation(v *admissionregistrationv1.Validation, path *field.Path)
 		metav1.StatusReasonForbidden, metav1.StatusReasonInvalid, metav1.StatusReasonRequestEntityTooLarge)...)
 }
 
-func validateAudit(policy string, annotations []admissionregistrationv1.AuditAnnotation, path *field.Path) field.ErrorList {
+func validateAudit(policy string, annotations []admissionregistrationv1.AuditAnnotation, in scope, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if len(annotations) > maxAuditAnnotations {
 		errs = append(errs, field.Invalid(path, annotations, fmt.Sprintf("must not have more than %d auditAnnotations", maxAuditAnnotations)))
@@ -170,11 +196,13 @@ func validateAudit(policy string, annotations []admissionregistrationv1.AuditAnn
 		} else {
 			errs = append(errs, check.QualifiedName(policy+"/"+a.Key, at.Child("key"))...)
 		}
-		switch n := len(strings.TrimSpace(a.ValueExpression)); {
-		case n == 0:
+		switch text := strings.TrimSpace(a.ValueExpression); {
+		case text == "":
 			errs = append(errs, field.Required(at.Child("valueExpression"), "valueExpression is not specified"))
-		case n > maxValueExpression:
+		case len(text) > maxValueExpression:
 			errs = append(errs, field.Required(at.Child("valueExpression"), fmt.Sprintf("must not exceed %d bytes in length", maxValueExpression)))
+		default:
+			errs = append(errs, in.check(text, askAuthorizer, at.Child("valueExpression"), cel.StringType, cel.NullType)...)
 		}
 		if seen[a.Key] {
 			errs = append(errs, field.Duplicate(at.Child("key"), a.Key))

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/cel-go/cel"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -159,8 +160,7 @@ func validateMatchResources(m *admissionregistrationv1.MatchResources, path *fie
 // maxMatchConditions bounds the conditions of one webhook or policy.
 const maxMatchConditions = 64
 
-// validateMatchConditions judges all of the conditions but the expressions themselves.
-func validateMatchConditions(conditions []admissionregistrationv1.MatchCondition, path *field.Path) field.ErrorList {
+func validateMatchConditions(conditions []admissionregistrationv1.MatchCondition, compile func() scope, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if len(conditions) > maxMatchConditions {
 		errs = append(errs, field.TooMany(path, len(conditions), maxMatchConditions))
@@ -168,8 +168,10 @@ func validateMatchConditions(conditions []admissionregistrationv1.MatchCondition
 	seen := map[string]bool{}
 	for i, c := range conditions {
 		at := path.Index(i)
-		if strings.TrimSpace(c.Expression) == "" {
+		if text := strings.TrimSpace(c.Expression); text == "" {
 			errs = append(errs, field.Required(at.Child("expression"), ""))
+		} else {
+			errs = append(errs, compile().check(text, askAuthorizer, at.Child("expression"), cel.BoolType)...)
 		}
 		if c.Name == "" {
 			errs = append(errs, field.Required(at.Child("name"), ""))

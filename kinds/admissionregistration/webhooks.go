@@ -21,7 +21,7 @@ func webhookColumns() []metav1.TableColumnDefinition {
 	}
 }
 
-func mutatingWebhooks() *kinds.Kind {
+func mutatingWebhooks(e *expressions) *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "mutatingwebhookconfigurations",
 		Singular:              "mutatingwebhookconfiguration",
@@ -42,8 +42,8 @@ func mutatingWebhooks() *kinds.Kind {
 					new.Generation++
 				}
 			},
-			Validate:       validateMutatingWebhooks,
-			ValidateUpdate: validateMutatingWebhooksUpdate,
+			Validate:       e.validateMutatingWebhooks,
+			ValidateUpdate: e.validateMutatingWebhooksUpdate,
 			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.MutatingWebhookConfiguration) []string {
 				return warnSuffix(new.Name)
 			},
@@ -68,7 +68,7 @@ func defaultMutatingWebhooks(c *admissionregistrationv1.MutatingWebhookConfigura
 	}
 }
 
-func validatingWebhooks() *kinds.Kind {
+func validatingWebhooks(e *expressions) *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "validatingwebhookconfigurations",
 		Singular:              "validatingwebhookconfiguration",
@@ -89,8 +89,8 @@ func validatingWebhooks() *kinds.Kind {
 					new.Generation++
 				}
 			},
-			Validate:       validateValidatingWebhooks,
-			ValidateUpdate: validateValidatingWebhooksUpdate,
+			Validate:       e.validateValidatingWebhooks,
+			ValidateUpdate: e.validateValidatingWebhooksUpdate,
 			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
 				return warnSuffix(new.Name)
 			},

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -58,10 +59,13 @@ func validatingHooks(list []admissionregistrationv1.ValidatingWebhook) []hook {
 // leniency says which rules the stored webhooks break already, from times when they did not hold.
 type leniency struct {
 	sideEffects, versions, names, selectors, conditions bool
+
+	compile func() scope
 }
 
-func leniencyFor(new, old []hook) leniency {
-	var l leniency
+func (e *expressions) leniencyFor(new, old []hook) leniency {
+	stored := map[string]bool{}
+	l := e.strict(stored)
 	seen := map[string]bool{}
 	l.conditions = len(new) == len(old)
 	for i, h := range old {
@@ -71,7 +75,10 @@ func leniencyFor(new, old []hook) leniency {
 		l.names = l.names || seen[h.Name]
 		seen[h.Name] = true
 		l.selectors = l.selectors || check.HasInvalidValue(h.NamespaceSelector) || check.HasInvalidValue(h.ObjectSelector)
-		l.conditions = l.conditions && reflect.DeepEqual(new[i].MatchConditions, h.MatchConditions)
+		for _, c := range h.MatchConditions {
+			stored[c.Expression] = true
+		}
+		l.conditions = l.conditions && i < len(new) && reflect.DeepEqual(new[i].MatchConditions, h.MatchConditions)
 	}
 	return l
 }
@@ -81,22 +88,27 @@ func harmless() []admissionregistrationv1.SideEffectClass {
 	return []admissionregistrationv1.SideEffectClass{admissionregistrationv1.SideEffectClassNone, admissionregistrationv1.SideEffectClassNoneOnDryRun}
 }
 
-func validateMutatingWebhooks(_ kinds.Request, c *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
-	return leniency{}.hooks(mutatingHooks(c.Webhooks))
+// strict has no leniency but for stored expressions.
+func (e *expressions) strict(stored map[string]bool) leniency {
+	return leniency{compile: sync.OnceValue(func() scope { return e.plain(false, stored) })}
 }
 
-func validateMutatingWebhooksUpdate(_ kinds.Request, new, old *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
+func (e *expressions) validateMutatingWebhooks(_ kinds.Request, c *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
+	return e.strict(nil).hooks(mutatingHooks(c.Webhooks))
+}
+
+func (e *expressions) validateMutatingWebhooksUpdate(_ kinds.Request, new, old *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
 	is := mutatingHooks(new.Webhooks)
-	return leniencyFor(is, mutatingHooks(old.Webhooks)).hooks(is)
+	return e.leniencyFor(is, mutatingHooks(old.Webhooks)).hooks(is)
 }
 
-func validateValidatingWebhooks(_ kinds.Request, c *admissionregistrationv1.ValidatingWebhookConfiguration) field.ErrorList {
-	return leniency{}.hooks(validatingHooks(c.Webhooks))
+func (e *expressions) validateValidatingWebhooks(_ kinds.Request, c *admissionregistrationv1.ValidatingWebhookConfiguration) field.ErrorList {
+	return e.strict(nil).hooks(validatingHooks(c.Webhooks))
 }
 
-func validateValidatingWebhooksUpdate(_ kinds.Request, new, old *admissionregistrationv1.ValidatingWebhookConfiguration) field.ErrorList {
+func (e *expressions) validateValidatingWebhooksUpdate(_ kinds.Request, new, old *admissionregistrationv1.ValidatingWebhookConfiguration) field.ErrorList {
 	is := validatingHooks(new.Webhooks)
-	return leniencyFor(is, validatingHooks(old.Webhooks)).hooks(is)
+	return e.leniencyFor(is, validatingHooks(old.Webhooks)).hooks(is)
 }
 
 func (l leniency) hooks(hooks []hook) field.ErrorList {
@@ -131,7 +143,7 @@ func (l leniency) hook(h hook, path *field.Path) field.ErrorList {
 		admissionregistrationv1.IfNeededReinvocationPolicy, admissionregistrationv1.NeverReinvocationPolicy)...)
 	errs = append(errs, validateClient(&h.ClientConfig, path.Child("clientConfig"))...)
 	if !l.conditions {
-		errs = append(errs, validateMatchConditions(h.MatchConditions, path.Child("matchConditions"))...)
+		errs = append(errs, validateMatchConditions(h.MatchConditions, l.compile, path.Child("matchConditions"))...)
 	}
 	return errs
 }

@@ -77,15 +77,18 @@ func validateStoredVersions(d *apiextensionsv1.CustomResourceDefinition, path *f
 		return field.ErrorList{field.Invalid(path, stored, "must have at least one stored version")}
 	}
 	var errs field.ErrorList
-	defined := map[string]bool{}
+	pending := map[string]bool{}
+	for _, v := range stored {
+		pending[v] = true
+	}
 	for _, v := range d.Spec.Versions {
-		defined[v.Name] = true
-		if v.Storage && !slices.Contains(stored, v.Name) {
+		if v.Storage && !pending[v.Name] {
 			errs = append(errs, field.Invalid(path, stored, "must have the storage version "+v.Name))
 		}
+		delete(pending, v.Name)
 	}
 	for i, v := range stored {
-		if !defined[v] {
+		if pending[v] {
 			errs = append(errs, field.Invalid(path.Index(i), v, fmt.Sprintf("missing from spec.versions; %[1]s was previously a storage version, "+
 				"and must remain in spec.versions until a storage migration ensures no data remains persisted in %[1]s and removes %[1]s from status.storedVersions", v)))
 		}
@@ -122,11 +125,8 @@ func validateApproval(d, old *apiextensionsv1.CustomResourceDefinition) field.Er
 func validateSpec(spec *apiextensionsv1.CustomResourceDefinitionSpec, r rules, path *field.Path) field.ErrorList {
 	errs := validateGroup(spec.Group, path.Child("group"))
 	errs = append(errs, check.OneOf(spec.Scope, path.Child("scope"), apiextensionsv1.ClusterScoped, apiextensionsv1.NamespaceScoped)...)
-	for i, v := range spec.Versions {
-		if r.schemas && (v.Schema == nil || v.Schema.OpenAPIV3Schema == nil) {
-			errs = append(errs, field.Required(path.Child("versions").Index(i).Child("schema", "openAPIV3Schema"), ""))
-		}
-	}
+	shared := sharedParts(spec.Versions)
+	errs = append(errs, requireSchemas(spec.Versions, r, path.Child("versions"))...)
 	storages, seen, unique := 0, map[string]bool{}, true
 	for i := range spec.Versions {
 		v, at := &spec.Versions[i], path.Child("versions").Index(i)
@@ -137,8 +137,15 @@ func validateSpec(spec *apiextensionsv1.CustomResourceDefinitionSpec, r rules, p
 		seen[v.Name] = true
 		if msgs := utilvalidation.IsDNS1035Label(v.Name); len(msgs) > 0 {
 			errs = append(errs, field.Invalid(at.Child("name"), v.Name, strings.Join(msgs, ",")))
+			if i == 0 {
+				errs = append(errs, field.Invalid(path.Child("version"), v.Name, strings.Join(msgs, ",")))
+			}
 		}
-		errs = append(errs, validateVersion(v, spec.PreserveUnknownFields, r, at)...)
+		errs = append(errs, validateDeprecation(v.Deprecated, v.DeprecationWarning, at.Child("deprecationWarning"))...)
+		errs = append(errs, validateParts(v, shared.own(at), spec.PreserveUnknownFields, r)...)
+	}
+	if len(spec.Versions) > 0 {
+		errs = append(errs, validateParts(&spec.Versions[0], shared.common(path), spec.PreserveUnknownFields, r)...)
 	}
 	if !unique {
 		errs = append(errs, field.Invalid(path.Child("versions"), spec.Versions, "must contain unique version names"))
@@ -211,18 +218,6 @@ func joined(path *field.Path, name string) field.ErrorList {
 		return field.ErrorList{field.Invalid(path, name, strings.Join(msgs, ","))}
 	}
 	return nil
-}
-
-func validateVersion(v *apiextensionsv1.CustomResourceDefinitionVersion, preserve bool, r rules, path *field.Path) field.ErrorList {
-	errs := validateDeprecation(v.Deprecated, v.DeprecationWarning, path.Child("deprecationWarning"))
-	errs = append(errs, validateSchema(v, preserve, r, path.Child("schema"))...)
-	if s := v.Subresources; s != nil && s.Scale != nil {
-		errs = append(errs, validateScale(s.Scale, path.Child("subresources"))...)
-	}
-	for i := range v.AdditionalPrinterColumns {
-		errs = append(errs, validateColumn(&v.AdditionalPrinterColumns[i], path.Child("additionalPrinterColumns").Index(i))...)
-	}
-	return append(errs, validateSelectableFields(v, r, path)...)
 }
 
 func validateDeprecation(deprecated bool, warning *string, path *field.Path) field.ErrorList {

@@ -62,13 +62,9 @@ func rootFields() []string {
 	}
 }
 
-func validateSchema(v *apiextensionsv1.CustomResourceDefinitionVersion, preserve bool, r rules, path *field.Path) field.ErrorList {
-	if v.Schema == nil || v.Schema.OpenAPIV3Schema == nil {
-		return nil
-	}
-	schema := v.Schema.OpenAPIV3Schema
+func validateSchema(schema *apiextensionsv1.JSONSchemaProps, status, preserve bool, r rules, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	if v.Subresources != nil && v.Subresources.Status != nil {
+	if status {
 		errs = append(errs, validateRoot(schema, path)...)
 	}
 	if schema.Nullable {

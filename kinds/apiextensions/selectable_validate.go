@@ -14,23 +14,16 @@ import (
 // maxSelectable bounds the fields of one version that lists can select by.
 const maxSelectable = 8
 
-func validateSelectableFields(v *apiextensionsv1.CustomResourceDefinitionVersion, _ rules, path *field.Path) field.ErrorList {
-	if len(v.SelectableFields) == 0 {
-		return nil
-	}
-	path = path.Child("selectableFields")
-	if v.Schema == nil || v.Schema.OpenAPIV3Schema == nil {
-		return field.ErrorList{field.Invalid(path, "", "may only be set when `version.schema.openAPIV3Schema` is not included")}
-	}
+func validateSelectableFields(fields []apiextensionsv1.SelectableField, schema *apiextensionsv1.JSONSchemaProps, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	seen := map[string]bool{}
-	for i, f := range v.SelectableFields {
+	for i, f := range fields {
 		at := path.Index(i).Child("jsonPath")
 		if f.JSONPath == "" {
 			errs = append(errs, field.Required(at, ""))
 			continue
 		}
-		found, err := resolve(v.Schema.OpenAPIV3Schema, f.JSONPath)
+		found, err := resolve(schema, f.JSONPath)
 		if err != nil {
 			errs = append(errs, field.Invalid(at, f.JSONPath, fmt.Sprintf("is an invalid path: %v", err)))
 			continue

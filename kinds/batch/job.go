@@ -4,7 +4,6 @@
 package batch
 
 import (
-	"maps"
 	"strconv"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -65,9 +64,10 @@ func prepareJob(_ kinds.Request, j *batchv1.Job) {
 }
 
 // generateSelector makes a job select exactly the pods that carry its UID, and labels the template so that they do. Labels
-// that the client set already stay; validation refuses those that disagree.
+// that the client set already stay; validation refuses those that disagree. It writes into the template's map, which a job
+// that names no labels of its own shares.
 func generateSelector(j *batchv1.Job) {
-	labels := maps.Clone(j.Spec.Template.Labels)
+	labels := j.Spec.Template.Labels
 	if labels == nil {
 		labels = map[string]string{}
 	}

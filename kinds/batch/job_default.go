@@ -32,11 +32,9 @@ func defaultJob(j *batchv1.Job) {
 		limit = math.MaxInt32
 	}
 	fill(&spec.BackoffLimit, limit)
+	// The job shares the map with its template until it is stored: it gets the labels that generateSelector adds, too.
 	if len(j.Labels) == 0 && spec.Template.Labels != nil {
-		j.Labels = make(map[string]string, len(spec.Template.Labels))
-		for k, v := range spec.Template.Labels {
-			j.Labels[k] = v
-		}
+		j.Labels = spec.Template.Labels
 	}
 	fill(&spec.CompletionMode, batchv1.NonIndexedCompletion)
 	fill(&spec.Suspend, false)

@@ -6,6 +6,7 @@ package discovery
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -68,8 +69,12 @@ func validateTypeAndPorts(s *discoveryv1.EndpointSlice) field.ErrorList {
 			errs = append(errs, field.Duplicate(at.Child("name"), name))
 		}
 		seen[name] = true
-		errs = append(errs, check.OneOf(ptr.Deref(p.Protocol, ""), at.Child("protocol"),
-			corev1.ProtocolSCTP, corev1.ProtocolTCP, corev1.ProtocolUDP)...)
+		protocols := []corev1.Protocol{corev1.ProtocolSCTP, corev1.ProtocolTCP, corev1.ProtocolUDP}
+		if p.Protocol == nil {
+			errs = append(errs, field.Required(at.Child("protocol"), ""))
+		} else if !slices.Contains(protocols, *p.Protocol) {
+			errs = append(errs, field.NotSupported(at.Child("protocol"), *p.Protocol, protocols))
+		}
 		if p.AppProtocol != nil {
 			errs = append(errs, check.QualifiedName(*p.AppProtocol, at.Child("appProtocol"))...)
 		}

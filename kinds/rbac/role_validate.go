@@ -6,6 +6,7 @@ package rbac
 import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/validate/content"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"kogge.dev/kogge/kinds"
@@ -48,6 +49,9 @@ func validateClusterRole(_ kinds.Request, new, old *rbacv1.ClusterRole) field.Er
 			tolerated = nil
 		}
 		errs = append(errs, check.LenientSelector(&selectors[i], tolerated, at.Index(i))...)
+		if parsed, err := metav1.LabelSelectorAsSelector(&selectors[i]); err != nil {
+			errs = append(errs, field.Invalid(at.Index(i), parsed, "invalid label selector."))
+		}
 	}
 	return errs
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/blang/semver/v4"
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
@@ -119,7 +120,7 @@ func selection(spec *resourcev1.ResourceSliceSpec, path *field.Path) field.Error
 }
 
 func device(d *resourcev1.Device, perDevice bool, path *field.Path) field.ErrorList {
-	errs := requireLabel(d.Name, path.Child("name"))
+	errs := check.Label(d.Name, path.Child("name"))
 	if n := len(d.Attributes) + len(d.Capacity); n > resourcev1.ResourceSliceMaxAttributesAndCapacitiesPerDevice {
 		errs = append(errs, field.Invalid(path, n, fmt.Sprintf("the total number of attributes and capacities must not exceed %d",
 			resourcev1.ResourceSliceMaxAttributesAndCapacitiesPerDevice)))
@@ -184,15 +185,17 @@ func attribute(a *resourcev1.DeviceAttribute, path *field.Path) field.ErrorList 
 		}
 	}
 	var errs field.ErrorList
-	switch {
-	case values == 0:
-		errs = append(errs, field.Required(path, "exactly one value must be specified"))
-	case values > 1:
+	if values != 1 {
 		errs = append(errs, field.Invalid(path, a, "exactly one value must be specified"))
 	}
 	for name, text := range map[string]*string{"string": a.StringValue, "version": a.VersionValue} {
 		if text != nil && len(*text) > resourcev1.DeviceAttributeMaxValueLength {
 			errs = append(errs, field.TooLong(path.Child(name), "", resourcev1.DeviceAttributeMaxValueLength))
+		}
+	}
+	if v := a.VersionValue; v != nil {
+		if _, err := semver.Parse(*v); err != nil {
+			errs = append(errs, field.Invalid(path.Child("version"), *v, "must be a string compatible with semver.org spec 2.0.0"))
 		}
 	}
 	return errs

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/sets"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -74,7 +75,8 @@ func validateParameters(parameters map[string]string, path *field.Path) field.Er
 
 func validateTopologies(terms []corev1.TopologySelectorTerm, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	var known []map[string]sets.Set[string]
+	// Clients have always been told of a term without requirements as if it were there twice.
+	known := make([]map[string]sets.Set[string], len(terms))
 	for i, term := range terms {
 		parsed := map[string]sets.Set[string]{}
 		at := path.Index(i).Child("matchLabelExpressions")
@@ -87,7 +89,7 @@ func validateTopologies(terms []corev1.TopologySelectorTerm, path *field.Path) f
 			parsed[requirement.Key] = values
 		}
 		for _, other := range known {
-			if reflect.DeepEqual(parsed, other) {
+			if equality.Semantic.DeepEqual(parsed, other) {
 				errs = append(errs, field.Duplicate(at, ""))
 			}
 		}
