@@ -81,6 +81,8 @@ type Cache struct {
 
 	mu   sync.RWMutex
 	core *core
+	// listed is the revision that core was last filled at. The feed may still be behind it, and bring what is in core already.
+	listed int64
 	// listing is set while changes are queued in pending instead of being applied: core is behind the feed.
 	listing bool
 	pending []store.Event

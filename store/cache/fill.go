@@ -46,6 +46,7 @@ func (c *Cache) install(entries []*Entry, revision int64, generation int) error 
 		return errors.New("changes were lost meanwhile")
 	}
 	dead := c.core.replace(entries, revision)
+	c.listed = revision
 	now := time.Now()
 	var touched []*scope
 	for _, ev := range c.pending {
@@ -84,7 +85,9 @@ func (c *Cache) apply(events []store.Event, now time.Time) {
 	}
 	var touched []*scope
 	for i, ev := range events {
-		touched = c.core.apply(ev, fresh[i], now, touched)
+		if ev.ModRevision > c.listed {
+			touched = c.core.apply(ev, fresh[i], now, touched)
+		}
 	}
 	dead := c.core.trim(now)
 	for _, s := range touched {

@@ -24,6 +24,8 @@ type faulty struct {
 	mu sync.Mutex
 	// cut ends the running watch with an error.
 	cut func(error)
+	// held, while it is open, holds up what the watch delivers.
+	held chan struct{}
 	// listErr is what List returns, while it is set.
 	listErr error
 }
@@ -34,7 +36,15 @@ func (f *faulty) Watch(ctx context.Context, prefix string, after int64, fn func(
 	f.mu.Lock()
 	f.cut = cancel
 	f.mu.Unlock()
-	err := f.Store.Watch(ctx, prefix, after, fn)
+	err := f.Store.Watch(ctx, prefix, after, func(b store.Batch) error {
+		f.mu.Lock()
+		held := f.held
+		f.mu.Unlock()
+		if held != nil {
+			<-held
+		}
+		return fn(b)
+	})
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
@@ -140,5 +150,42 @@ func TestWritesWhileListing(t *testing.T) {
 		f.fail(nil, nil)
 		r.fresh()
 		checkTexts(t, "list", keys(r.list(cache.ListOptions{}).Entries), fmt.Sprintf("a#%d", two), fmt.Sprintf("b#%d", b))
+	})
+}
+
+func TestFeedBehindTheList(t *testing.T) {
+	inFaultyBubble(t, func(t *testing.T, r *rig, f *faulty) {
+		f.held = make(chan struct{})
+		key := "/registry/jobs/ns/a"
+		one, err := r.store.Create(t.Context(), key, value(pods+"ns/a", "", "v=1"), store.WriteOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := r.store.Update(t.Context(), key, value(pods+"ns/a", "", "v=2"), one, store.WriteOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs := r.cache("/registry/jobs/") // It lists what the feed has not seen.
+		w, err := jobs.Watch(cache.WatchOptions{SendInitialEvents: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		f.held <- struct{}{} // The creation.
+		synctest.Wait()
+		if e, _, err := jobs.Get(key); err != nil || e.Revision != two {
+			t.Errorf("Get = %+v, %v: the cache went back from revision %d", e, err, two)
+		}
+		close(f.held)
+		if _, err := jobs.Fresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		three, err := r.store.Delete(t.Context(), key, two)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkTexts(t, "events", r.read(w, 2),
+			fmt.Sprintf("ADDED a(v=2)#%d at %d", two, two),
+			fmt.Sprintf("DELETED a(v=2)#%d at %d was a(v=2)#%d", three, three, two))
 	})
 }
