@@ -161,6 +161,7 @@ func TestFeedBehindTheList(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // The creation comes alone.
 		two, err := r.store.Update(t.Context(), key, value(pods+"ns/a", "", "v=2"), one, store.WriteOptions{})
 		if err != nil {
 			t.Fatal(err)
