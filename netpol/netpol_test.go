@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,9 +36,39 @@ func policy(name string, spec networkingv1.NetworkPolicySpec) *networkingv1.Netw
 }
 
 // fakeKernel is an nft.Fake as the enforcer sees it.
-type fakeKernel struct{ *nft.Fake }
+type fakeKernel struct {
+	mu *sync.Mutex
+	*nft.Fake
+}
+
+func newFake() fakeKernel { return fakeKernel{&sync.Mutex{}, nft.NewFake()} }
+
+func (k fakeKernel) Apply(tx *nft.Transaction) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.Fake.Apply(tx)
+}
+
+// text renders our table, "" if there is none.
+func (k fakeKernel) text() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if t := k.Tables[rules.TableName]; t != nil {
+		return t.String()
+	}
+	return ""
+}
+
+// remove is what "nft flush ruleset" does.
+func (k fakeKernel) remove() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.Tables, rules.TableName)
+}
 
 func (k fakeKernel) Exists(_ nft.Family, table string) (bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	return k.Tables[table] != nil, nil
 }
 
@@ -52,7 +83,7 @@ func newEnforcer(t *testing.T, k ruleWriter) *Enforcer {
 
 func TestTableComesAndGoesWithPolicies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fake := fakeKernel{nft.NewFake()}
+		fake := newFake()
 		if err := fake.Apply(&nft.Transaction{Family: nft.INet, Table: rules.TableName, Steps: []nft.Step{nft.AddTable{}}}); err != nil {
 			t.Fatal(err)
 		}
@@ -62,40 +93,46 @@ func TestTableComesAndGoesWithPolicies(t *testing.T) {
 		go func() { done <- e.Run(ctx) }()
 		e.Upsert(pod("a", "10.244.0.5"))
 		synctest.Wait()
-		if fake.Tables[rules.TableName] == nil {
+		if fake.text() == "" {
 			t.Error("an earlier process's table was touched before all objects were known")
 		}
 		e.Synced()
 		time.Sleep(time.Second)
-		if fake.Tables[rules.TableName] != nil {
+		synctest.Wait()
+		if fake.text() != "" {
 			t.Error("an earlier process's table is still there without policies")
 		}
 		deny := policy("deny", networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}})
 		e.Upsert(deny)
 		time.Sleep(time.Second)
-		if fake.Tables[rules.TableName] == nil {
+		synctest.Wait()
+		if fake.text() == "" {
 			t.Error("no table for a policy")
 		}
 		applied := fake.Applied
 		e.Upsert(pod("a", "10.244.0.5"))
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if fake.Applied != applied {
 			t.Error("an unchanged pod led to a transaction")
 		}
 		fake.Fail = errors.New("no memory")
 		e.Upsert(pod("b", "10.244.0.6"))
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if n := len(fake.Tables[rules.TableName].Sets["in4"].Elements); n != 2 {
 			t.Errorf("%d pods isolated after a failure, want 2", n)
 		}
-		delete(fake.Tables, rules.TableName)
+		fake.remove()
 		time.Sleep(lookEvery + time.Second)
-		if fake.Tables[rules.TableName] == nil {
+		synctest.Wait()
+		if fake.text() == "" {
 			t.Error("the table did not come back after somebody removed it")
 		}
 		e.Delete(deny)
 		time.Sleep(time.Second)
-		if fake.Tables[rules.TableName] != nil {
+		synctest.Wait()
+		if fake.text() != "" {
 			t.Error("table outlives the last policy")
 		}
 		cancel()

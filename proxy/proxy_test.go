@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,10 +27,38 @@ import (
 
 // fakeKernel is an nft.Fake as the driver sees it.
 type fakeKernel struct {
+	mu *sync.Mutex
 	*nft.Fake
 }
 
+func newFake() fakeKernel { return fakeKernel{&sync.Mutex{}, nft.NewFake()} }
+
+func (k fakeKernel) Apply(tx *nft.Transaction) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.Fake.Apply(tx)
+}
+
+// text renders our table, "" if there is none.
+func (k fakeKernel) text() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if t := k.Tables[rules.TableName]; t != nil {
+		return t.String()
+	}
+	return ""
+}
+
+// remove is what "nft flush ruleset" does.
+func (k fakeKernel) remove() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.Tables, rules.TableName)
+}
+
 func (k fakeKernel) Elements(_ nft.Family, table string, shape *nft.Set) ([]nft.Element, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	t := k.Tables[table]
 	if t == nil || t.Sets[shape.Name] == nil {
 		return nil, nft.ErrNotFound
@@ -42,6 +71,8 @@ func (k fakeKernel) Elements(_ nft.Family, table string, shape *nft.Set) ([]nft.
 }
 
 func (k fakeKernel) Exists(_ nft.Family, table string) (bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	return k.Tables[table] != nil, nil
 }
 
@@ -82,7 +113,7 @@ func newProxy(t testing.TB, config Config) *Proxy {
 
 func TestBurstsBecomeOneTransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fake := fakeKernel{nft.NewFake()}
+		fake := newFake()
 		p := newProxy(t, Config{Kernel: fake})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -99,6 +130,7 @@ func TestBurstsBecomeOneTransaction(t *testing.T) {
 			t.Fatalf("%d transactions at first, want 1", fake.Applied)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		began := time.Now()
 		p.Upsert(service("b", "10.96.0.2", corev1.ProtocolTCP))
 		synctest.Wait()
@@ -110,10 +142,11 @@ func TestBurstsBecomeOneTransaction(t *testing.T) {
 			synctest.Wait()
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if fake.Applied != 3 {
 			t.Errorf("%d transactions after a burst, want 3", fake.Applied)
 		}
-		if s := fake.Tables[rules.TableName].String(); !strings.Contains(s, "10.244.0.101 . 8080") {
+		if s := fake.text(); !strings.Contains(s, "10.244.0.101 . 8080") {
 			t.Errorf("the burst's last state is not in the table:\n%s", s)
 		}
 		cancel()
@@ -125,7 +158,7 @@ func TestBurstsBecomeOneTransaction(t *testing.T) {
 
 func TestFailedSyncIsRepairedByReplacingTheTable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fake := fakeKernel{nft.NewFake()}
+		fake := newFake()
 		p := newProxy(t, Config{Kernel: fake})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -133,29 +166,32 @@ func TestFailedSyncIsRepairedByReplacingTheTable(t *testing.T) {
 		p.Synced()
 		synctest.Wait()
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if code := get(t, p.health.healthz); code != http.StatusOK {
 			t.Errorf("healthz = %d after a good sync", code)
 		}
 		fake.Fail = errors.New("no memory")
 		p.Upsert(service("a", "10.96.0.1", corev1.ProtocolTCP))
 		synctest.Wait()
-		if strings.Contains(fake.Tables[rules.TableName].String(), "10.96.0.1") {
+		if strings.Contains(fake.text(), "10.96.0.1") {
 			t.Fatal("the failed transaction took effect")
 		}
 		time.Sleep(200 * time.Millisecond)
-		if !strings.Contains(fake.Tables[rules.TableName].String(), "10.96.0.1") {
+		synctest.Wait()
+		if !strings.Contains(fake.text(), "10.96.0.1") {
 			t.Error("the failed transaction was not repaired")
 		}
-		delete(fake.Tables, rules.TableName) // somebody flushed the ruleset
+		fake.remove()
 		time.Sleep(lookEvery)
 		synctest.Wait()
-		if fake.Tables[rules.TableName] == nil {
+		if fake.text() == "" {
 			t.Fatal("the flushed table did not come back by itself")
 		}
-		delete(fake.Tables, rules.TableName)
+		fake.remove()
 		p.Upsert(service("b", "10.96.0.2", corev1.ProtocolTCP))
 		time.Sleep(time.Second)
-		if s := fake.Tables[rules.TableName].String(); !strings.Contains(s, "10.96.0.1") || !strings.Contains(s, "10.96.0.2") {
+		synctest.Wait()
+		if s := fake.text(); !strings.Contains(s, "10.96.0.1") || !strings.Contains(s, "10.96.0.2") {
 			t.Errorf("the flushed table did not come back:\n%s", s)
 		}
 		cancel()
@@ -171,7 +207,7 @@ func get(t *testing.T, f http.HandlerFunc) int {
 }
 
 func TestHealthOfALeavingNode(t *testing.T) {
-	p := newProxy(t, Config{Kernel: fakeKernel{nft.NewFake()}})
+	p := newProxy(t, Config{Kernel: newFake()})
 	if code := get(t, p.health.livez); code != http.StatusServiceUnavailable {
 		t.Errorf("livez = %d before the first sync", code)
 	}
@@ -187,7 +223,7 @@ func TestHealthOfALeavingNode(t *testing.T) {
 }
 
 func TestHealthCheckNodePort(t *testing.T) {
-	p := newProxy(t, Config{Kernel: fakeKernel{nft.NewFake()}})
+	p := newProxy(t, Config{Kernel: newFake()})
 	defer p.health.closeAll()
 	port := freePort(t)
 	svc := service("lb", "10.96.0.1", corev1.ProtocolTCP, func(s *corev1.Service) {
