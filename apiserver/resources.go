@@ -25,6 +25,7 @@ import (
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/codec"
+	"kogge.dev/kogge/kinds/catalog"
 	"kogge.dev/kogge/patch"
 )
 
@@ -41,25 +42,18 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	t := s.engine.Lookup(p.gvr())
-	if t == nil || !routable(t, p, r.Method) {
+	if t == nil && !s.registry.Serves(p.gvr().GroupVersion()) {
 		http.NotFound(w, r)
 		return
 	}
-	if p.Subresource != "" {
-		sub := t.Kind.Subresource(p.Subresource)
-		if sub == nil {
-			http.NotFound(w, r)
-			return
-		}
-		if sub.Connect && s.connect(w, r, t, sub) {
-			return
-		}
-	}
-	verb := client.Verb(p.Verb)
-	if !allows(t, p) {
-		s.fail(w, r, methodNotAllowed(t, p))
+	if err := routable(t, p, r.Method); err != nil {
+		s.fail(w, r, err)
 		return
 	}
+	if sub := t.Kind.Subresource(p.Subresource); sub != nil && sub.Connect && s.connect(w, r, t, sub) {
+		return
+	}
+	verb := client.Verb(p.Verb)
 	a, err := negotiate(r, t)
 	if err != nil {
 		s.fail(w, r, err)
@@ -82,20 +76,45 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 	s.result(w, r, a, res)
 }
 
-// routable tells whether the shape of the URL fits the resource's scope.
-func routable(t *rest.Target, p *parsed, method string) bool {
+// routable checks that the shape of the URL and the method fit what is served; the errors are those of upstream's router.
+func routable(t *rest.Target, p *parsed, method string) error {
+	if t == nil || !shaped(t, p) || p.Subresource != "" && t.Kind.Subresource(p.Subresource) == nil {
+		return errNoResource
+	}
+	acrossNamespaces := t.Kind.Namespaced && p.Namespace == ""
+	collection := p.Name == "" || p.Verb == "list" || p.Verb == "watch"
+	switch {
+	case acrossNamespaces && method != http.MethodGet && method != http.MethodHead,
+		collection && (method == http.MethodPut || method == http.MethodPatch),
+		!collection && p.Subresource == "" && method == http.MethodPost, !allows(t, p):
+		return errNoMethod
+	}
+	return nil
+}
+
+// shaped tells whether the URL has a namespace where the resource has one, and none where it has none.
+func shaped(t *rest.Target, p *parsed) bool {
 	if isNamespaces(t) {
 		return true
 	}
 	if !t.Kind.Namespaced {
 		return p.Namespace == ""
 	}
-	if p.Namespace != "" {
-		return true
-	}
-	// Across namespaces one can only list and watch.
-	return !strings.Contains(strings.Trim(p.Path, "/"), "/"+p.Resource+"/") && (method == http.MethodGet || method == http.MethodHead || p.viaPath)
+	// Across namespaces one can list and watch, but not name an object.
+	return p.Namespace != "" || p.viaPath || !strings.Contains(p.Path, "/"+p.Resource+"/")
 }
+
+// errNoResource and errNoMethod are the answers to URLs that lead nowhere.
+var (
+	errNoResource = &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound, Details: &metav1.StatusDetails{},
+		Message: "the server could not find the requested resource",
+	}}
+	errNoMethod = &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusMethodNotAllowed, Reason: metav1.StatusReasonMethodNotAllowed, Details: &metav1.StatusDetails{},
+		Message: "the server does not allow this method on the requested resource",
+	}}
+)
 
 func isNamespaces(t *rest.Target) bool { return t.GVR.Resource == "namespaces" && t.GVR.Group == "" }
 
@@ -189,6 +208,12 @@ func (s *Server) readPatch(r *http.Request, q url.Values, c *rest.Call) error {
 		accepted = patch.CustomTypes
 	}
 	if !slices.Contains(accepted, kind) {
+		if c.Target.Custom == nil {
+			return &apierrors.StatusError{ErrStatus: metav1.Status{
+				Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
+				Details: &metav1.StatusDetails{}, Message: "415: Unsupported Media Type",
+			}}
+		}
 		return unsupportedMedia(accepted)
 	}
 	var err error
@@ -222,7 +247,7 @@ func (s *Server) readDelete(r *http.Request, q url.Values, c *rest.Call) error {
 		return apierrors.NewBadRequest(err.Error())
 	}
 	if gvk.Kind != "DeleteOptions" {
-		return apierrors.NewBadRequest("decoded object cannot be converted to DeleteOptions")
+		return apierrors.NewBadRequest(unknownConversion(gvk, metav1.SchemeGroupVersion.WithKind("DeleteOptions")).Error())
 	}
 	return nil
 }
@@ -297,13 +322,8 @@ func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) er
 	if err != nil {
 		return decodeError(err, want, gvk, body)
 	}
-	if gvk.Kind != want.Kind && gvk.GroupVersion() == want.GroupVersion() {
-		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: converting (%s) to (%s): unknown conversion",
-			gvk.Kind, gvk.Version, want.Kind, gvk, want))
-	}
-	if gvk.GroupVersion() != want.GroupVersion() && !olderEviction(gvk, want) {
-		return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
-			gvk.GroupVersion(), want.GroupVersion()))
+	if gvk != want && !olderEviction(gvk, want) {
+		return decodeError(unknownConversion(gvk, want), want, gvk, body)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(want)
 	if found, err = schemaErrors(c, obj, found, mode); err != nil {
@@ -338,6 +358,14 @@ func schemaErrors(c *rest.Call, obj runtime.Object, found []error, mode codec.St
 		}
 	}
 	return found, nil
+}
+
+// unknownConversion says why a body of one type is not one of another.
+func unknownConversion(gvk, want schema.GroupVersionKind) error {
+	if !catalog.Scheme().Recognizes(gvk) {
+		return fmt.Errorf("no kind %q is registered for version %q in scheme \"pkg/runtime/scheme.go:111\"", gvk.Kind, gvk.GroupVersion())
+	}
+	return fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", gvk.Version, gvk.Kind, packageOf(want.Group), want.Kind)
 }
 
 // olderEviction lets clients send the eviction that v1beta1 had.

@@ -150,35 +150,59 @@ func negotiate(r *http.Request, t *rest.Target) (*answer, error) {
 		ok = ok && accepted.As != "" && accepted.As != codec.AsTable
 	}
 	if !ok || accepted.As == codec.AsTable && accepted.Format == codec.Protobuf {
-		return nil, notAcceptable(formats)
+		// Where only the projection is unknown, it is not the router that refuses.
+		_, known := codec.Accept(r.Header.Get("Accept"), formats, func(string, schema.GroupVersion) bool { return true })
+		return nil, notAcceptable(formats, t.Custom != nil || known)
 	}
 	a := &answer{Accepted: accepted, target: t, pretty: pretty(r, accepted)}
 	if accepted.As == codec.AsTable {
 		a.table = codec.TableOptions{Include: metav1.IncludeObjectPolicy(r.URL.Query().Get("includeObject")), GroupVersion: accepted.GroupVersion, Now: time.Now()}
 		opts := metav1.TableOptions{IncludeObject: a.table.Include}
 		if errs := metavalidation.ValidateTableOptions(&opts); len(errs) > 0 {
-			return nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "TableOptions"}, "", errs)
+			return nil, apierrors.NewBadRequest("Unable to convert to Table as requested: " + errs[0].Error())
 		}
 	}
 	return a, nil
 }
 
-func notAcceptable(formats []codec.Format) error {
-	names := make([]string, len(formats))
-	for i, f := range formats {
-		names[i] = string(f)
+func notAcceptable(formats []codec.Format, custom bool) error {
+	names := strings.Join(formatNames(formats), ", ")
+	status := metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
+		Message: "only the following media types are accepted: " + names,
+	}
+	if !custom {
+		status.Details = &metav1.StatusDetails{}
+		status.Message = "406: Not Acceptable\n\nAvailable representations: " + names
+	}
+	return &apierrors.StatusError{ErrStatus: status}
+}
+
+// notProjectable refuses the projection of a list from an object, and the other way round.
+func (a *answer) notProjectable(list bool) error {
+	text := fmt.Sprintf("you requested %s, but the requested object is not a list (*%s.%s)", a.As, packageOf(a.target.GVR.Group), a.target.Served.Kind)
+	if list {
+		text = fmt.Sprintf("you requested %s, but the requested object is a list (*%s.%s)", a.As, packageOf(a.target.GVR.Group), a.target.ListKind().Kind)
 	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: fmt.Sprintf("only the following media types are accepted: %v", strings.Join(names, ", ")),
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable, Message: text,
 	}}
+}
+
+// packageOf is what messages call the types of a group.
+func packageOf(group string) string {
+	name, _, _ := strings.Cut(group, ".")
+	if name == "" {
+		return "core"
+	}
+	return name
 }
 
 // result writes a Result.
 func (s *Server) result(w http.ResponseWriter, r *http.Request, a *answer, res *rest.Result) {
 	parts, err := a.encode(res)
 	if err != nil {
-		s.fail(w, r, apierrors.NewInternalError(err))
+		s.fail(w, r, err)
 		return
 	}
 	s.send(w, r, res.Code, a.Format, a.pretty, parts...)
@@ -230,7 +254,7 @@ func (a *answer) project(obj runtime.Object) (runtime.Object, error) {
 	case codec.AsPartial:
 		return codec.Partial(m, a.GroupVersion), nil
 	default:
-		return nil, fmt.Errorf("%s is not a projection of one object", a.As)
+		return nil, a.notProjectable(false)
 	}
 }
 
@@ -315,6 +339,9 @@ func (a *answer) encodeProtobufList(l *rest.List) ([][]byte, error) {
 }
 
 func (a *answer) encodeProjectedList(l *rest.List) ([][]byte, error) {
+	if a.As == codec.AsPartial {
+		return nil, a.notProjectable(true)
+	}
 	objects := make([]runtime.Object, 0, len(l.Entries))
 	for _, entry := range l.Entries {
 		obj, err := a.target.Object(entry)
@@ -327,7 +354,7 @@ func (a *answer) encodeProjectedList(l *rest.List) ([][]byte, error) {
 	switch a.As {
 	case codec.AsTable:
 		out = codec.Table(a.target.Table(), a.table, objects, l.Meta())
-	case codec.AsPartialList, codec.AsPartial:
+	case codec.AsPartialList:
 		list := &metav1.PartialObjectMetadataList{ListMeta: l.Meta(), Items: make([]metav1.PartialObjectMetadata, 0, len(objects))}
 		for _, obj := range objects {
 			list.Items = append(list.Items, *codec.Partial(obj.(metav1.Object), a.GroupVersion))

@@ -65,7 +65,7 @@ func Resource(k *kinds.Kind, served *kinds.Served) apidiscoveryv2.APIResourceDis
 	}
 	out := apidiscoveryv2.APIResourceDiscovery{
 		Resource: k.Resource, SingularResource: k.Singular, ShortNames: k.ShortNames, Categories: k.Categories, Verbs: verbs,
-		ResponseKind: kindOf(served.GroupVersionKind), Scope: apidiscoveryv2.ScopeCluster,
+		ResponseKind: kindOf(served.GroupVersionKind, served), Scope: apidiscoveryv2.ScopeCluster,
 	}
 	if k.Namespaced {
 		out.Scope = apidiscoveryv2.ScopeNamespace
@@ -80,12 +80,16 @@ func Resource(k *kinds.Kind, served *kinds.Served) apidiscoveryv2.APIResourceDis
 			}
 		}
 		out.Subresources = append(out.Subresources, apidiscoveryv2.APISubresourceDiscovery{
-			Subresource: sub.Name, ResponseKind: kindOf(gvk), Verbs: sub.Verbs,
+			Subresource: sub.Name, ResponseKind: kindOf(gvk, served), Verbs: sub.Verbs,
 		})
 	}
 	return out
 }
 
-func kindOf(gvk schema.GroupVersionKind) *metav1.GroupVersionKind {
+// kindOf names a kind; group and version are left out where they are those of the document.
+func kindOf(gvk schema.GroupVersionKind, served *kinds.Served) *metav1.GroupVersionKind {
+	if gvk.GroupVersion() == served.GroupVersion() {
+		return &metav1.GroupVersionKind{Kind: gvk.Kind}
+	}
 	return &metav1.GroupVersionKind{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind}
 }

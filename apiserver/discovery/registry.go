@@ -9,6 +9,7 @@ import (
 	"crypto/sha512"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	kversion "k8s.io/apimachinery/pkg/version"
 )
 
@@ -150,6 +152,12 @@ func (s *snapshot) aggregated(core bool, apiVersion string) apidiscoveryv2.APIGr
 	return list
 }
 
+// Serves tells whether a group-version has any resources.
+func (r *Registry) Serves(gv schema.GroupVersion) bool {
+	g := r.current.Load().group(gv.Group)
+	return g != nil && slices.ContainsFunc(g.Versions, func(v apidiscoveryv2.APIVersionDiscovery) bool { return v.Version == gv.Version })
+}
+
 // group returns a group by name, or nil.
 func (s *snapshot) group(name string) *apidiscoveryv2.APIGroupDiscovery {
 	groups := s.groups
@@ -188,6 +196,9 @@ func legacyResources(group string, v *apidiscoveryv2.APIVersionDiscovery) metav1
 	}
 	out := metav1.APIResourceList{GroupVersion: gv, APIResources: []metav1.APIResource{}}
 	out.APIVersion, out.Kind = "v1", "APIResourceList"
+	if group == "" {
+		out.APIVersion = "" // As upstream's document of /api/v1.
+	}
 	for _, r := range v.Resources {
 		namespaced := r.Scope == apidiscoveryv2.ScopeNamespace
 		main := metav1.APIResource{
@@ -223,6 +234,6 @@ func differing(kind *metav1.GroupVersionKind, group, version string) (string, st
 func Version() kversion.Info {
 	return kversion.Info{
 		Major: "1", Minor: "36", EmulationMajor: "1", EmulationMinor: "36", MinCompatibilityMajor: "1", MinCompatibilityMinor: "35",
-		GitVersion: "v1.36.3+kogge", GitTreeState: "clean", Compiler: "gc",
+		GitVersion: "v1.36.3+kogge", GitTreeState: "clean", Compiler: "gc", GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
 }

@@ -30,8 +30,7 @@ type LogRequest struct {
 // Logs streams a container's log from its kubelet to the client, as plain text or as WebSocket messages.
 func (k *Kubelets) Logs(w http.ResponseWriter, r *http.Request, req LogRequest, fail Responder) {
 	if req.Location == nil {
-		w.Header().Set("Content-Type", "text/plain")
-		w.WriteHeader(http.StatusOK)
+		w.WriteHeader(http.StatusNoContent)
 		return
 	}
 	body, err := k.open(r.Context(), req)

@@ -155,7 +155,7 @@ func (e *Engine) prepareNew(ctx context.Context, c *Call, obj kinds.Object) (*ou
 	if err := e.reserve(ctx, c, obj, nil, out); err != nil {
 		return out, err
 	}
-	errs := validateMeta(k, obj)
+	errs := validateMeta(c.Target.Resource, obj)
 	if k.Validate != nil {
 		errs = append(errs, k.Validate(req, obj)...)
 	}

@@ -6,6 +6,7 @@ package rest
 import (
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -123,7 +124,8 @@ func ownersWarning(dropped []string, admitted bool) []string {
 }
 
 // validateMeta judges metadata on create.
-func validateMeta(k *kinds.Kind, obj kinds.Object) field.ErrorList {
+func validateMeta(r *Resource, obj kinds.Object) field.ErrorList {
+	k := r.Kind
 	check := apivalidation.ValidateNameFunc(apivalidation.NameIsDNSSubdomain)
 	if k.ValidateName != nil {
 		check = k.ValidateName
@@ -132,13 +134,36 @@ func validateMeta(k *kinds.Kind, obj kinds.Object) field.ErrorList {
 	if len(errs) == 0 {
 		errs = apivalidation.ValidateObjectMetaAccessor(obj, k.Namespaced, pathSegment, field.NewPath("metadata"))
 	}
+	if r.Custom != nil {
+		return errs
+	}
+	return append(errs, validateFinalizers(obj, nil)...)
+}
+
+// standardFinalizers may go without a domain.
+var standardFinalizers = []string{"kubernetes", metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents}
+
+// validateFinalizers judges the form of finalizers that old does not have.
+func validateFinalizers(obj, old metav1.Object) field.ErrorList {
+	var errs field.ErrorList
+	for i, f := range obj.GetFinalizers() {
+		if strings.Contains(f, "/") || slices.Contains(standardFinalizers, f) || old != nil && slices.Contains(old.GetFinalizers(), f) {
+			continue
+		}
+		errs = append(errs, field.Invalid(field.NewPath("metadata", "finalizers").Index(i), f, "name is neither a standard finalizer name nor is it fully qualified"))
+	}
 	return errs
 }
 
 // validateMetaUpdate judges metadata on update.
-func validateMetaUpdate(k *kinds.Kind, obj, old kinds.Object) field.ErrorList {
+func validateMetaUpdate(r *Resource, obj, old kinds.Object) field.ErrorList {
+	k := r.Kind
 	errs := apivalidation.ValidateObjectMetaAccessor(obj, k.Namespaced, pathSegment, field.NewPath("metadata"))
-	return append(errs, apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, field.NewPath("metadata"))...)
+	errs = append(errs, apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, field.NewPath("metadata"))...)
+	if r.Custom != nil {
+		return errs
+	}
+	return append(errs, validateFinalizers(obj, old)...)
 }
 
 func pathSegment(name string, prefix bool) []string {

@@ -39,7 +39,7 @@ func (e *Engine) get(ctx context.Context, c *Call) (*Result, error) {
 func (e *Engine) read(ctx context.Context, b *bound, key, version string) (*cache.Entry, error) {
 	revision, set, err := parseVersion(version)
 	if err != nil {
-		return nil, err
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
 	}
 	if !set {
 		record, _, err := e.store.Get(ctx, key)
@@ -98,14 +98,14 @@ func (e *Engine) page(ctx context.Context, c *Call, sel *selection, opts *metav1
 	read := cache.ListOptions{Prefix: sel.prefix, Limit: int(opts.Limit), Filter: sel.filter()}
 	switch revision, set, err := parseVersion(opts.ResourceVersion); {
 	case opts.Continue != "":
-		if set && revision != 0 {
-			return nil, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
-		}
 		if err := e.resume(ctx, b, opts.Continue, &read); err != nil {
 			return nil, err
 		}
+		if set && revision != 0 {
+			return nil, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
+		}
 	case err != nil:
-		return nil, err
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
 	case !set:
 		if _, err := b.cache.Fresh(ctx); err != nil {
 			return nil, err
@@ -180,7 +180,7 @@ func (e *Engine) resume(ctx context.Context, b *bound, text string, read *cache.
 // expired is the answer when the revision of a list is gone. A continued list may go on inconsistently.
 func (e *Engine) expired(opts *metav1.ListOptions, read cache.ListOptions, sel *selection) error {
 	if opts.Continue == "" {
-		return apierrors.NewResourceExpired(fmt.Sprintf("The resourceVersion for the provided list is too old."))
+		return apierrors.NewResourceExpired("The resourceVersion for the provided list is too old.")
 	}
 	err := apierrors.NewResourceExpired("The provided continue parameter is too old to display a consistent list result. " +
 		"You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. " +

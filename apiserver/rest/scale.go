@@ -13,9 +13,13 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/request"
@@ -86,6 +90,10 @@ func (e *Engine) scale(ctx context.Context, c *Call) (*Result, error) {
 
 // rescale changes the replicas of an object through its Scale.
 func (e *Engine) rescale(ctx context.Context, c *Call, s *kinds.Scale) (*Result, error) {
+	m, err := e.scaleManager()
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
 	w, err := e.transact(ctx, c, c.Target.key(c.namespace(), c.Name), func(ctx context.Context, old kinds.Object) (*outcome, error) {
 		if old == nil {
 			return nil, apierrors.NewNotFound(c.Target.GVR.GroupResource(), c.Name)
@@ -94,14 +102,23 @@ func (e *Engine) rescale(ctx context.Context, c *Call, s *kinds.Scale) (*Result,
 		if err != nil {
 			return nil, err
 		}
-		after, err := c.newScale(ctx, before)
+		// Who manages the replicas of the object manages those of its Scale, and the other way round.
+		fields := managedfields.NewScaleHandler(old.GetManagedFields(), c.Target.GVR.GroupVersion(), c.Target.replicasPaths())
+		if before.ManagedFields, err = fields.ToSubresource(); err != nil {
+			return nil, err
+		}
+		after, err := c.newScale(ctx, m, before)
 		if err != nil {
 			return nil, err
 		}
 		if err := e.admitScale(ctx, c, after, before); err != nil {
 			return nil, err
 		}
-		return e.rescaled(ctx, c, s, after, old)
+		entries, err := fields.ToParent(after.ManagedFields)
+		if err != nil {
+			return nil, err
+		}
+		return e.rescaled(ctx, c, s, after, entries, old)
 	})
 	if err != nil {
 		return nil, err
@@ -110,42 +127,100 @@ func (e *Engine) rescale(ctx context.Context, c *Call, s *kinds.Scale) (*Result,
 	return &Result{Code: http.StatusOK, Object: out}, err
 }
 
-// newScale is the Scale that the call asks for.
-func (c *Call) newScale(ctx context.Context, before *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
-	if c.Verb == client.Update {
-		after, ok := c.Object.(*autoscalingv1.Scale)
+// replicasPaths say where each version of the kind keeps its replicas.
+func (t *Target) replicasPaths() managedfields.ResourcePathMappings {
+	out := managedfields.ResourcePathMappings{}
+	for i := range t.Kind.Served {
+		out[t.Kind.Served[i].GroupVersion().String()] = fieldpath.MakePathOrDie("spec", "replicas")
+	}
+	return out
+}
+
+// scaleManager is the field manager of Scale objects, whatever they scale.
+func (e *Engine) scaleManager() (*patch.Manager, error) {
+	types, err := e.types()
+	if err != nil {
+		return nil, err
+	}
+	return patch.NewManager(patch.ManagerConfig{
+		Types: types, Kind: scaleGVK, Hub: scaleGVK.GroupVersion(), Subresource: "scale",
+		Convert: func(obj runtime.Object, _ schema.GroupVersion) (runtime.Object, error) {
+			tree, ok := obj.(*unstructured.Unstructured)
+			if !ok {
+				return obj, nil
+			}
+			typed := &autoscalingv1.Scale{}
+			return typed, runtime.DefaultUnstructuredConverter.FromUnstructured(tree.Object, typed)
+		},
+		New: func(schema.GroupVersionKind) (runtime.Object, error) {
+			empty := &autoscalingv1.Scale{}
+			empty.SetGroupVersionKind(scaleGVK)
+			return empty, nil
+		},
+		Default: func(runtime.Object) {},
+	})
+}
+
+// newScale is the Scale that the call asks for, with its record of managers.
+func (c *Call) newScale(ctx context.Context, m *patch.Manager, before *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
+	agent := ""
+	if st := request.From(ctx); st != nil {
+		agent = st.UserAgent
+	}
+	var after *autoscalingv1.Scale
+	switch {
+	case c.Verb == client.Update:
+		given, ok := c.Object.(*autoscalingv1.Scale)
 		if !ok {
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("wrong object passed to Scale update: %T", c.Object))
 		}
-		return after.DeepCopy(), checkName(after, c.Name, c.Namespace)
+		after = given.DeepCopy()
+	case c.PatchType == applyPatch:
+		return c.appliedScale(m, before)
+	default:
+		var err error
+		if after, err = c.patchedScale(ctx, before); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkName(after, c.Name, c.Namespace); err != nil {
+		return nil, err
+	}
+	after.SetGroupVersionKind(scaleGVK)
+	m.Update(before, after, patch.ManagerName(c.manager(), agent))
+	return after, nil
+}
+
+func (c *Call) appliedScale(m *patch.Manager, before *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
+	if err := c.checkPatch(); err != nil {
+		return nil, err
+	}
+	applied, err := patch.Applied(c.Patch)
+	if err != nil {
+		return nil, err
+	}
+	merged, err := m.Apply(before, applied, c.Change.FieldManager, c.Change.Force != nil && *c.Change.Force)
+	if err != nil {
+		return nil, err
+	}
+	after, ok := merged.(*autoscalingv1.Scale)
+	if !ok {
+		return nil, apierrors.NewInternalError(fmt.Errorf("apply made a %T", merged))
+	}
+	return after, checkName(after, c.Name, c.Namespace)
+}
+
+func (c *Call) patchedScale(ctx context.Context, before *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
+	if err := c.checkPatch(); err != nil {
+		return nil, err
 	}
 	after := &autoscalingv1.Scale{}
 	strict := c.strict()
-	switch c.PatchType {
-	case types.StrategicMergePatchType:
+	if c.PatchType == types.StrategicMergePatchType {
 		if err := patch.Strategic(before, c.Patch, after, strict); err != nil {
 			return nil, err
 		}
-	case applyPatch:
-		applied, err := patch.Applied(c.Patch)
-		if err != nil {
-			return nil, err
-		}
-		data, err := json.Marshal(applied.Object)
-		if err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
-		}
-		doc, err := json.Marshal(before)
-		if err != nil {
-			return nil, err
-		}
-		if data, err = patch.Document(types.MergePatchType, doc, data, nil); err != nil {
-			return nil, err
-		}
-		if _, _, err := codec.Decode(data, codec.JSON, after, codec.Lenient, scaleGVK); err != nil {
-			return nil, patch.Invalid(string(data), err)
-		}
-	default:
+	} else {
 		doc, err := json.Marshal(before)
 		if err != nil {
 			return nil, err
@@ -153,8 +228,16 @@ func (c *Call) newScale(ctx context.Context, before *autoscalingv1.Scale) (*auto
 		if doc, err = patch.Document(c.PatchType, doc, c.Patch, strict); err != nil {
 			return nil, err
 		}
-		if _, _, err := codec.Decode(doc, codec.JSON, after, codec.Lenient, scaleGVK); err != nil {
+		mode := codec.Lenient
+		if strict != nil {
+			mode = codec.Strict
+		}
+		_, found, err := codec.Decode(doc, codec.JSON, after, mode, scaleGVK)
+		if err != nil {
 			return nil, patch.Invalid(string(doc), err)
+		}
+		if strict != nil {
+			strict.Errors = append(strict.Errors, found...)
 		}
 	}
 	return after, c.report(ctx, strict, func() string { return string(c.Patch) })
@@ -174,7 +257,9 @@ func (e *Engine) admitScale(ctx context.Context, c *Call, after, before *autosca
 }
 
 // rescaled is the object with the Scale's replicas.
-func (e *Engine) rescaled(ctx context.Context, c *Call, s *kinds.Scale, after *autoscalingv1.Scale, old kinds.Object) (*outcome, error) {
+func (e *Engine) rescaled(
+	ctx context.Context, c *Call, s *kinds.Scale, after *autoscalingv1.Scale, managers []metav1.ManagedFieldsEntry, old kinds.Object,
+) (*outcome, error) {
 	if v := after.ResourceVersion; v != "" && v != old.GetResourceVersion() {
 		return nil, apierrors.NewConflict(c.Target.GVR.GroupResource(), c.Name, errors.New(optimisticLock))
 	}
@@ -186,15 +271,7 @@ func (e *Engine) rescaled(ctx context.Context, c *Call, s *kinds.Scale, after *a
 	if err != nil {
 		return nil, err
 	}
-	agent := ""
-	if st := request.From(ctx); st != nil {
-		agent = st.UserAgent
-	}
-	if m, err := e.manager(c.Target, "scale"); err == nil {
-		if tracked, ok := m.Update(old, next, patch.ManagerName(c.manager(), agent)).(kinds.Object); ok {
-			next = tracked
-		}
-	}
+	next.SetManagedFields(managers)
 	k := c.Target.Kind
 	req := c.strategyRequest(ctx, metav1.Now().Rfc3339Copy())
 	if k.PrepareUpdate != nil {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"kogge.dev/kogge/store/cache"
 )
@@ -143,7 +144,7 @@ func parseVersion(text string) (revision int64, set bool, err error) {
 	}
 	v, err := strconv.ParseUint(text, 10, 63)
 	if err != nil {
-		return 0, false, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
+		return 0, false, field.Invalid(field.NewPath("resourceVersion"), text, err.Error())
 	}
 	return int64(v), true, nil
 }

@@ -87,7 +87,7 @@ func (s *services) takeNamed(ctx context.Context, svc *corev1.Service, ranges []
 	}
 	i := slices.IndexFunc(ranges, func(r netip.Prefix) bool { return r.Contains(addr) })
 	if i < 0 {
-		return refuse(fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %v", ip, ranges[0]))
+		return refuse(errors.New("the provided network does not match the current range"))
 	}
 	if addr == ranges[i].Addr() || addr == lastAddr(ranges[i]) && addr.Is4() {
 		return refuse(fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %v", ip, ranges[i]))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -120,10 +121,8 @@ func (r *rewrite) step(ctx context.Context, old kinds.Object) (*outcome, error) 
 		}
 		obj.SetResourceVersion(old.GetResourceVersion())
 	case version != old.GetResourceVersion():
-		if _, _, err := parseVersion(version); err != nil {
-			return nil, apierrors.NewInvalid(gr2gk(c), c.Name, field.ErrorList{
-				field.Invalid(field.NewPath("metadata", "resourceVersion"), version, err.Error()),
-			})
+		if _, err := strconv.ParseUint(version, 10, 64); err != nil {
+			return nil, err // An internal error, as upstream's.
 		}
 		return nil, apierrors.NewConflict(gr, c.Name, errors.New(optimisticLock))
 	}
@@ -206,7 +205,7 @@ func (r *rewrite) finish(ctx context.Context, obj, old kinds.Object) (*outcome, 
 			return out, err
 		}
 	}
-	errs := validateMetaUpdate(k, obj, old)
+	errs := validateMetaUpdate(c.Target.Resource, obj, old)
 	if judge != nil {
 		errs = append(errs, judge(req, obj, old)...)
 	}
