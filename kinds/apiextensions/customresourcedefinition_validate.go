@@ -137,7 +137,7 @@ func validateSpec(spec *apiextensionsv1.CustomResourceDefinitionSpec, r rules, p
 		seen[v.Name] = true
 		if msgs := utilvalidation.IsDNS1035Label(v.Name); len(msgs) > 0 {
 			errs = append(errs, field.Invalid(at.Child("name"), v.Name, strings.Join(msgs, ",")))
-			if i == 0 {
+			if i == 0 && v.Name != "" {
 				errs = append(errs, field.Invalid(path.Child("version"), v.Name, strings.Join(msgs, ",")))
 			}
 		}

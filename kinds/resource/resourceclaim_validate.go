@@ -19,7 +19,14 @@ import (
 const unknownRequest = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
 
 func validateResourceClaim(_ kinds.Request, c *resourcev1.ResourceClaim) field.ErrorList {
-	return claimSpec(&c.Spec, field.NewPath("spec"))
+	path := field.NewPath("spec")
+	var errs field.ErrorList
+	for i := range c.Spec.Devices.Requests {
+		if c.Spec.Devices.Requests[i].Name == "" {
+			errs = append(errs, field.Required(path.Child("devices", "requests").Index(i).Child("name"), ""))
+		}
+	}
+	return append(errs, claimSpec(&c.Spec, path)...)
 }
 
 func validateResourceClaimUpdate(_ kinds.Request, new, old *resourcev1.ResourceClaim) field.ErrorList {
@@ -92,7 +99,7 @@ func claimSpec(spec *resourcev1.ResourceClaimSpec, path *field.Path) field.Error
 }
 
 func request(r resourcev1.DeviceRequest, path *field.Path) field.ErrorList {
-	errs := requireLabel(r.Name, path.Child("name"))
+	errs := check.Label(r.Name, path.Child("name"))
 	const either = "exactly one of `exactly` or `firstAvailable` is required"
 	switch first, exactly := len(r.FirstAvailable) > 0, r.Exactly != nil; {
 	case first && exactly:
@@ -111,7 +118,7 @@ func request(r resourcev1.DeviceRequest, path *field.Path) field.ErrorList {
 }
 
 func subRequest(r resourcev1.DeviceSubRequest, path *field.Path) field.ErrorList {
-	errs := requireLabel(r.Name, path.Child("name"))
+	errs := check.Label(r.Name, path.Child("name"))
 	errs = append(errs, requireSubdomain(r.DeviceClassName, path.Child("deviceClassName"))...)
 	errs = append(errs, selectors(r.Selectors, path.Child("selectors"))...)
 	errs = append(errs, allocationMode(r.AllocationMode, r.Count, path)...)

@@ -116,23 +116,6 @@ func set[T any, K comparable](list []T, bound int, path *field.Path, key func(T)
 
 func same(s string) string { return s }
 
-// selectors judges device selectors but for the expressions themselves.
-func selectors(list []resourcev1.DeviceSelector, path *field.Path) field.ErrorList {
-	if len(list) > resourcev1.DeviceSelectorsMaxSize {
-		return field.ErrorList{field.TooMany(path, len(list), resourcev1.DeviceSelectorsMaxSize)}
-	}
-	var errs field.ErrorList
-	for i, s := range list {
-		at := path.Index(i).Child("cel")
-		if s.CEL == nil {
-			errs = append(errs, field.Required(at, ""))
-		} else if len(s.CEL.Expression) > resourcev1.CELSelectorExpressionMaxLength {
-			errs = append(errs, field.TooLong(at.Child("expression"), "", resourcev1.CELSelectorExpressionMaxLength))
-		}
-	}
-	return errs
-}
-
 func configuration(c resourcev1.DeviceConfiguration, path *field.Path) field.ErrorList {
 	if c.Opaque == nil {
 		return field.ErrorList{field.Required(path.Child("opaque"), "")}
