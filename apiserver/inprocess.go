@@ -57,6 +57,9 @@ func (l *local) begin(ctx context.Context, req *client.Request) (context.Context
 	}
 	if req.ListOptions != nil {
 		state.Info.FieldSelector, state.Info.LabelSelector = req.ListOptions.FieldSelector, req.ListOptions.LabelSelector
+		if (req.Verb == client.List || req.Verb == client.Watch) && req.Name == "" {
+			state.Info.Name = selectedName(req.ListOptions.FieldSelector) // As a request's URL is read.
+		}
 	}
 	ctx = request.With(ctx, state)
 	t := l.server.engine.Lookup(req.Resource)

@@ -92,11 +92,7 @@ func (p *parsed) refine(query url.Values) {
 		if watch, set := query["watch"]; set && truthy(watch[0]) {
 			p.Verb = "watch"
 		}
-		if sel, err := fields.ParseSelector(query.Get("fieldSelector")); err == nil {
-			if name, ok := sel.RequiresExactMatch("metadata.name"); ok && len(content.IsPathSegmentName(name)) == 0 {
-				p.Name = name
-			}
-		}
+		p.Name = selectedName(query.Get("fieldSelector"))
 	}
 	if p.Name == "" && p.Verb == "delete" {
 		p.Verb = "deletecollection"
@@ -104,6 +100,18 @@ func (p *parsed) refine(query url.Values) {
 	if !p.viaPath && slices.Contains([]string{"list", "watch", "deletecollection"}, p.Verb) {
 		p.FieldSelector, p.LabelSelector = query.Get("fieldSelector"), query.Get("labelSelector")
 	}
+}
+
+// selectedName returns the one object that a list's field selector leaves, or nothing: who may read it may list it so.
+func selectedName(selector string) string {
+	sel, err := fields.ParseSelector(selector)
+	if err != nil {
+		return ""
+	}
+	if name, ok := sel.RequiresExactMatch("metadata.name"); ok && len(content.IsPathSegmentName(name)) == 0 {
+		return name
+	}
+	return ""
 }
 
 func truthy(v string) bool { return !slices.Contains([]string{"false", "0"}, strings.ToLower(v)) }
