@@ -52,7 +52,9 @@ func New(t testing.TB) *Lab {
 	}
 	l := &Lab{t: t, Node: NewSpace(t, NodeAddr), Client: NewSpace(t, ClientAddr)}
 	l.Node.Do(func() {
-		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
+		// A fixed hardware address: else the bridge takes on another with each port, and pods' first packets go astray.
+		mac := net.HardwareAddr{0x02, 0, 0, 0, 0, 1}
+		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0", HardwareAddr: mac}}
 		must(t, "add bridge", netlink.LinkAdd(bridge))
 		assign(t, bridge, BridgeAddr, 24)
 		write(t, "/proc/sys/net/ipv4/ip_forward", "1")
