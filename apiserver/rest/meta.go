@@ -141,7 +141,7 @@ func validateMeta(r *Resource, obj kinds.Object) field.ErrorList {
 }
 
 // standardFinalizers may go without a domain.
-var standardFinalizers = []string{"kubernetes", metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents}
+var standardFinalizers = []string{"kubernetes", metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents, "customresourcecleanup.apiextensions.k8s.io"}
 
 // validateFinalizers judges the form of finalizers that old does not have.
 func validateFinalizers(obj, old metav1.Object) field.ErrorList {
