@@ -265,7 +265,7 @@ func authenticationTrust(ctx context.Context, cfg *Config) error {
 	}
 	r := client.Of[*corev1.ConfigMap](cfg.Client)
 	want := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "extension-apiserver-authentication"}, Data: data}
-	return ensure(ctx, r, nil, want, false, func(old, want *corev1.ConfigMap) (*corev1.ConfigMap, bool) {
+	return ensureOne(ctx, r, want, func(old, want *corev1.ConfigMap) (*corev1.ConfigMap, bool) {
 		if equality.Semantic.DeepEqual(old.Data, want.Data) {
 			return nil, false
 		}

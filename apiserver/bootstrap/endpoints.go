@@ -45,7 +45,7 @@ func kubernetesService(ctx context.Context, cfg *Config) error {
 			Type:            corev1.ServiceTypeClusterIP,
 		},
 	}
-	if err := ensure(ctx, client.Of[*corev1.Service](cfg.Client), nil, want, false, nil); err != nil {
+	if err := ensureOne(ctx, client.Of[*corev1.Service](cfg.Client), want, nil); err != nil {
 		return err
 	}
 	return syncEndpoints(ctx, cfg)
@@ -217,7 +217,7 @@ func writeEndpoints(ctx context.Context, cfg *Config, addresses []string) error 
 		},
 		Subsets: []corev1.EndpointSubset{subset},
 	}
-	err := ensure(ctx, client.Of[*corev1.Endpoints](cfg.Client), nil, endpoints, false, func(old, want *corev1.Endpoints) (*corev1.Endpoints, bool) {
+	err := ensureOne(ctx, client.Of[*corev1.Endpoints](cfg.Client), endpoints, func(old, want *corev1.Endpoints) (*corev1.Endpoints, bool) {
 		if equality.Semantic.DeepEqual(old.Subsets, want.Subsets) && old.Labels[discoveryv1.LabelSkipMirror] == "true" {
 			return nil, false
 		}
@@ -237,7 +237,7 @@ func writeEndpoints(ctx context.Context, cfg *Config, addresses []string) error 
 			return err
 		}
 	}
-	return ensure(ctx, r, nil, slice, false, func(old, want *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bool) {
+	return ensureOne(ctx, r, slice, func(old, want *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bool) {
 		if equality.Semantic.DeepEqual(old.Endpoints, want.Endpoints) && equality.Semantic.DeepEqual(old.Ports, want.Ports) {
 			return nil, false
 		}

@@ -61,6 +61,16 @@ func ensure[T kinds.Object](ctx context.Context, r client.Resource[T], existing,
 	}
 }
 
+// ensureOne looks first: an update that finds what it wants costs one read, and creating what is there may be refused for other
+// reasons than its existence.
+func ensureOne[T kinds.Object](ctx context.Context, r client.Resource[T], obj T, merge func(existing, want T) (T, bool)) error {
+	existing, err := r.Get(ctx, obj.GetNamespace(), obj.GetName())
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("get %s %s: %w", r.GVR().Resource, obj.GetName(), err)
+	}
+	return ensure(ctx, r, existing, obj, err == nil, merge)
+}
+
 // ensureAll lists once and then ensures every object.
 func ensureAll[T kinds.Object](ctx context.Context, c *client.Client, want []T, merge func(existing, want T) (T, bool)) error {
 	if len(want) == 0 {
