@@ -177,15 +177,30 @@ func (w writerTo) Write(b []byte) (int, error) { return w.conn.WriteTo(b, w.to) 
 
 // Ask connects to an address and returns the answer, or "refused", "unreachable" or "timeout".
 func (s *Space) Ask(network, addr string) string {
-	return s.AskFrom(network, 0, addr)
+	s.t.Helper()
+	return s.ask(network, 0, addr, patience)
+}
+
+// AskBriefly is Ask where nobody is expected to answer.
+func (s *Space) AskBriefly(network, addr string) string {
+	s.t.Helper()
+	return s.ask(network, 0, addr, 300*time.Millisecond)
 }
 
 // AskFrom is Ask from a given source port.
 func (s *Space) AskFrom(network string, port uint16, addr string) string {
 	s.t.Helper()
+	return s.ask(network, port, addr, patience)
+}
+
+// patience is how long an answer may take on a busy machine.
+const patience = 5 * time.Second
+
+func (s *Space) ask(network string, port uint16, addr string, timeout time.Duration) string {
+	s.t.Helper()
 	answer := ""
 	s.Do(func() {
-		d := net.Dialer{Timeout: 400 * time.Millisecond}
+		d := net.Dialer{Timeout: timeout}
 		if port != 0 {
 			d.LocalAddr = &net.UDPAddr{Port: int(port)}
 		}
@@ -195,7 +210,7 @@ func (s *Space) AskFrom(network string, port uint16, addr string) string {
 			return
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(400 * time.Millisecond))
+		c.SetDeadline(time.Now().Add(timeout))
 		if network == "udp" {
 			if _, err := c.Write([]byte("?")); err != nil {
 				answer = reason(err)
