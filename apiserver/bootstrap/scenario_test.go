@@ -480,4 +480,3 @@ func TestTokensProveAccounts(t *testing.T) {
 	_, err = client.Of[*corev1.ServiceAccount](admin).Post(t.Context(), "default", "default", "token", &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: new(int64(60))}})
 	wantError(t, err, "may not specify a duration less than 10 minutes")
 }
-

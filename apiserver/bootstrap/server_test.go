@@ -141,7 +141,7 @@ func (p *plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 			{Group: "authorization.k8s.io", Resource: "selfsubjectaccessreviews"}: may.SelfSubjectAccessReview,
 		},
 		Runners: []apiserver.Runner{{Name: "crd", Run: definitions.Run}},
-		Hooks: []apiserver.Hook{{Name: "bootstrap", Run: func(ctx context.Context) error { return bootstrap.Once(ctx, p.bootstrapConfig()) }}},
+		Hooks:   []apiserver.Hook{{Name: "bootstrap", Run: func(ctx context.Context) error { return bootstrap.Once(ctx, p.bootstrapConfig()) }}},
 	}, nil
 }
 
