@@ -99,7 +99,7 @@ func NewEngine(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	for _, k := range cfg.Kinds {
-		if err := e.bind(&Resource{Kind: k}); err != nil {
+		if err := e.bind(&Resource{Kind: k}, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -109,8 +109,8 @@ func NewEngine(cfg Config) (*Engine, error) {
 // Configure sets the parts that depend on the engine. It is called once, before the first request.
 func (e *Engine) Configure(p Parts) { e.parts.Store(&p) }
 
-// bind makes the cache of a resource and publishes its targets.
-func (e *Engine) bind(r *Resource) error {
+// bind makes the cache of a resource and publishes its targets, in place of those of the resource that it replaces, if any.
+func (e *Engine) bind(r *Resource, replaced *bound) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	b := &bound{Resource: r, log: e.log.With("resource", r.GroupResource().String())}
@@ -133,6 +133,7 @@ func (e *Engine) bind(r *Resource) error {
 		b.cache = c
 	}
 	next := maps.Clone(*e.targets.Load())
+	maps.DeleteFunc(next, func(_ schema.GroupVersionResource, t *Target) bool { return replaced != nil && t.bound == replaced })
 	for i := range r.Kind.Served {
 		served := &r.Kind.Served[i]
 		gvr := served.GroupVersion().WithResource(r.Kind.Resource)
@@ -159,7 +160,7 @@ func (e *Engine) startLocked(ctx context.Context, c *cache.Cache) {
 }
 
 // Add serves a custom resource, or replaces its description; it returns when the resource can be read. Versions that a replaced
-// description had and the new one has not are no longer served.
+// description had and the new one has not are no longer served. Between the two, lists and watches are told to come again.
 func (e *Engine) Add(ctx context.Context, r *Resource) error {
 	e.mu.Lock()
 	old := e.bound[r.GroupResource()]
@@ -169,7 +170,7 @@ func (e *Engine) Add(ctx context.Context, r *Resource) error {
 	}
 	if old != nil {
 		// The cache decodes with the description that it was made with: a new description needs a new cache.
-		e.dropLocked(old)
+		e.retireLocked(old)
 	}
 	e.mu.Unlock()
 	if old != nil && old.cache != nil {
@@ -177,7 +178,7 @@ func (e *Engine) Add(ctx context.Context, r *Resource) error {
 			return err
 		}
 	}
-	if err := e.bind(r); err != nil {
+	if err := e.bind(r, old); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -189,11 +190,15 @@ func (e *Engine) Add(ctx context.Context, r *Resource) error {
 	return b.cache.WaitReady(ctx)
 }
 
-// waitEnded waits until a cancelled cache has left the feed, so that its prefix is free again.
+// waitEnded waits until a retired cache has left the feed, so that its prefix is free again.
 func (e *Engine) waitEnded(ctx context.Context, c *cache.Cache) error {
 	for c.Ready() {
-		if _, err := c.Watch(cache.WatchOptions{}); errors.Is(err, cache.ErrEnded) {
+		w, err := c.Watch(cache.WatchOptions{})
+		if errors.Is(err, cache.ErrEnded) {
 			return nil
+		}
+		if err == nil {
+			w.Close()
 		}
 		if err := pause(ctx); err != nil {
 			return err
@@ -207,18 +212,15 @@ func (e *Engine) Remove(gr schema.GroupResource) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if b := e.bound[gr]; b != nil && b.Custom != nil {
-		e.dropLocked(b)
+		next := maps.Clone(*e.targets.Load())
+		maps.DeleteFunc(next, func(_ schema.GroupVersionResource, t *Target) bool { return t.bound == b })
+		e.targets.Store(&next)
+		e.retireLocked(b)
 	}
 }
 
-func (e *Engine) dropLocked(b *bound) {
-	next := maps.Clone(*e.targets.Load())
-	for gvr, t := range next {
-		if t.bound == b {
-			delete(next, gvr)
-		}
-	}
-	e.targets.Store(&next)
+// retireLocked ends the cache of a resource and frees its names; its targets are the caller's to take away.
+func (e *Engine) retireLocked(b *bound) {
 	delete(e.bound, b.GroupResource())
 	delete(e.caches, b.prefix())
 	if b.cancel != nil {

@@ -1,0 +1,231 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"kogge.dev/kogge/apiserver"
+	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/codec"
+	"kogge.dev/kogge/kinds/catalog"
+)
+
+// ask sends one request and returns the response.
+func ask(t testing.TB, s *apiserver.Server, method, target string, body io.Reader, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	req := httptest.NewRequest(method, target, body)
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	rec := httptest.NewRecorder()
+	s.Handler().ServeHTTP(rec, req)
+	return rec
+}
+
+func seed(t testing.TB, s *apiserver.Server, n int, size int) {
+	t.Helper()
+	maps := client.Of[*corev1.ConfigMap](client.New(s.Client(request.User{Name: "seed"}), catalog.New()))
+	for i := range n {
+		obj := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("m%03d", i)}, Data: map[string]string{"x": strings.Repeat("y", size)}}
+		if _, err := maps.Create(context.Background(), obj); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const maps = "/api/v1/namespaces/default/configmaps"
+
+func TestAcceptDecidesTheForm(t *testing.T) {
+	s := start(t)
+	seed(t, s, 1, 10)
+	tests := []struct{ accept, path, contentType, contains string }{
+		{"", maps + "/m000", "application/json", `"kind":"ConfigMap"`},
+		{"*/*", maps + "/m000", "application/json", `"kind":"ConfigMap"`},
+		{"application/yaml", maps + "/m000", "application/yaml", "kind: ConfigMap\n"},
+		{"application/vnd.kubernetes.protobuf", maps + "/m000", "application/vnd.kubernetes.protobuf", "k8s\x00"},
+		{"application/json;as=Table;v=v1;g=meta.k8s.io,application/json", maps, "application/json", `"kind":"Table"`},
+		{"application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", maps, "application/json", `"kind":"PartialObjectMetadataList"`},
+		{"application/json;as=Unknown;v=v1;g=meta.k8s.io,application/json", maps + "/m000", "application/json", `"kind":"ConfigMap"`},
+		{"text/html;q=0.9,application/json;q=0.1", maps + "/m000", "application/json", `"kind":"ConfigMap"`},
+	}
+	for _, tt := range tests {
+		rec := ask(t, s, "GET", tt.path, nil, "Accept", tt.accept)
+		if rec.Code != 200 || rec.Header().Get("Content-Type") != tt.contentType || !strings.Contains(rec.Body.String(), tt.contains) {
+			t.Errorf("GET %s with Accept %q = %d %s %.200q, want %s with %q", tt.path, tt.accept, rec.Code, rec.Header().Get("Content-Type"), rec.Body, tt.contentType, tt.contains)
+		}
+	}
+	if rec := ask(t, s, "GET", maps+"/m000", nil, "Accept", "text/html"); rec.Code != http.StatusNotAcceptable {
+		t.Errorf("GET with Accept text/html = %d, want 406", rec.Code)
+	}
+}
+
+func TestListsAreOneDocumentInEveryForm(t *testing.T) {
+	s := start(t)
+	seed(t, s, 3, 10)
+	var fromJSON, fromProtobuf corev1.ConfigMapList
+	if err := json.Unmarshal(ask(t, s, "GET", maps, nil).Body.Bytes(), &fromJSON); err != nil {
+		t.Fatal(err)
+	}
+	data := ask(t, s, "GET", maps, nil, "Accept", "application/vnd.kubernetes.protobuf").Body.Bytes()
+	if err := codec.DecodeStored(data, &fromProtobuf); err != nil {
+		t.Fatal(err)
+	}
+	if len(fromJSON.Items) != 3 || len(fromProtobuf.Items) != 3 || fromJSON.Kind != "ConfigMapList" || fromProtobuf.Kind != "ConfigMapList" {
+		t.Fatalf("lists have %d and %d items of kinds %s and %s", len(fromJSON.Items), len(fromProtobuf.Items), fromJSON.Kind, fromProtobuf.Kind)
+	}
+	for i := range fromJSON.Items {
+		a, b := &fromJSON.Items[i], &fromProtobuf.Items[i]
+		if a.Kind != "" || a.UID != b.UID || a.ResourceVersion != b.ResourceVersion || a.Data["x"] != b.Data["x"] {
+			t.Errorf("item %d: %+v and %+v", i, a, b)
+		}
+	}
+}
+
+func TestBigAnswersAreCompressed(t *testing.T) {
+	s := start(t)
+	seed(t, s, 20, 10_000)
+	rec := ask(t, s, "GET", maps, nil, "Accept-Encoding", "gzip")
+	if rec.Header().Get("Content-Encoding") != "gzip" {
+		t.Fatalf("Content-Encoding = %q, want gzip", rec.Header().Get("Content-Encoding"))
+	}
+	zip, err := gzip.NewReader(rec.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list corev1.ConfigMapList
+	if err := json.NewDecoder(zip).Decode(&list); err != nil || len(list.Items) != 20 {
+		t.Errorf("%d items, %v; want 20", len(list.Items), err)
+	}
+	if rec := ask(t, s, "GET", maps+"/m000", nil, "Accept-Encoding", "gzip"); rec.Header().Get("Content-Encoding") != "" {
+		t.Error("a small answer is compressed")
+	}
+}
+
+func TestBodiesAreRefused(t *testing.T) {
+	s := start(t)
+	tests := []struct {
+		name, contentType, body string
+		code                    int
+	}{
+		{"unknown media type", "text/plain", "x", http.StatusUnsupportedMediaType},
+		{"too large", "application/json", strings.Repeat("x", 3<<20+1), http.StatusRequestEntityTooLarge},
+		{"broken JSON", "application/json", "{", http.StatusBadRequest},
+		{"broken protobuf", "application/vnd.kubernetes.protobuf", "k8s\x00\xff\xff", http.StatusBadRequest},
+		{"other kind", "application/json", `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"x"}}`, http.StatusBadRequest},
+		{"other version", "application/json", `{"apiVersion":"v9","kind":"ConfigMap","metadata":{"name":"x"}}`, http.StatusBadRequest},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			rec := ask(t, s, "POST", maps, strings.NewReader(tt.body), "Content-Type", tt.contentType)
+			status := metav1.Status{}
+			if err := json.Unmarshal(rec.Body.Bytes(), &status); err != nil || rec.Code != tt.code || int(status.Code) != tt.code {
+				t.Errorf("POST = %d %.200q (%v), want a status with code %d", rec.Code, rec.Body, err, tt.code)
+			}
+		})
+	}
+}
+
+func TestUnknownFieldsWarn(t *testing.T) {
+	s := start(t)
+	body := `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"bogus":1}`
+	rec := ask(t, s, "POST", maps+"?fieldValidation=Strict", strings.NewReader(body), "Content-Type", "application/json")
+	if rec.Code != 400 || !strings.Contains(rec.Body.String(), `strict decoding error: unknown field \"bogus\"`) {
+		t.Errorf("Strict: %d %s", rec.Code, rec.Body)
+	}
+	rec = ask(t, s, "POST", maps, strings.NewReader(body), "Content-Type", "application/json")
+	if got := rec.Header().Get("Warning"); rec.Code != 201 || got != `299 - "unknown field \"bogus\""` {
+		t.Errorf("Warn: %d, Warning = %q", rec.Code, got)
+	}
+}
+
+func TestTableWatchSendsColumnsOnce(t *testing.T) {
+	s := start(t)
+	seed(t, s, 2, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	reader, writer := io.Pipe()
+	w := &pipeWriter{PipeWriter: writer, header: http.Header{}, code: make(chan int, 1)}
+	req := httptest.NewRequest("GET", maps+"?watch=1", nil).WithContext(ctx)
+	req.Header.Set("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+	go func() {
+		s.Handler().ServeHTTP(w, req)
+		_ = writer.Close()
+	}()
+	dec := json.NewDecoder(reader)
+	for i := range 2 {
+		var ev struct{ Object metav1.Table }
+		if err := dec.Decode(&ev); err != nil {
+			t.Fatal(err)
+		}
+		if columns := len(ev.Object.ColumnDefinitions); (columns > 0) != (i == 0) || len(ev.Object.Rows) != 1 {
+			t.Errorf("event %d has %d columns and %d rows", i, columns, len(ev.Object.Rows))
+		}
+	}
+	cancel()
+	_, _ = io.Copy(io.Discard, reader)
+}
+
+func TestHealth(t *testing.T) {
+	s := start(t)
+	for path, want := range map[string]string{"/healthz": "ok", "/readyz?verbose": "[+]etcd ok", "/livez/ping": "ok"} {
+		if rec := ask(t, s, "GET", path, nil); rec.Code != 200 || !strings.Contains(rec.Body.String(), want) {
+			t.Errorf("GET %s = %d %q, want %q", path, rec.Code, rec.Body, want)
+		}
+	}
+	if rec := ask(t, s, "GET", "/livez/absent", nil); rec.Code != 404 {
+		t.Errorf("GET /livez/absent = %d, want 404", rec.Code)
+	}
+}
+
+func TestDocumentsAreServed(t *testing.T) {
+	s := start(t)
+	var index struct {
+		Paths map[string]struct{ ServerRelativeURL string }
+	}
+	if err := json.Unmarshal(ask(t, s, "GET", "/openapi/v3", nil).Body.Bytes(), &index); err != nil {
+		t.Fatal(err)
+	}
+	rec := ask(t, s, "GET", index.Paths["apis/apps/v1"].ServerRelativeURL, nil)
+	var doc struct {
+		Paths      map[string]any
+		Components struct{ Schemas map[string]any }
+	}
+	if err := json.Unmarshal(rec.Body.Bytes(), &doc); err != nil || rec.Header().Get("Cache-Control") != "public, immutable" {
+		t.Fatalf("%v, Cache-Control %q", err, rec.Header().Get("Cache-Control"))
+	}
+	if doc.Paths["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"] == nil || doc.Components.Schemas["io.k8s.api.core.v1.PodSpec"] == nil {
+		t.Error("the document of apps/v1 lacks deployments or pod specs")
+	}
+	rec = ask(t, s, "GET", "/openapi/v2", nil, "Accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+	if rec.Code != 200 || rec.Header().Get("Content-Type") != "application/com.github.proto-openapi.spec.v2@v1.0+protobuf" || rec.Body.Len() < 100_000 {
+		t.Errorf("GET /openapi/v2 = %d %s, %d bytes", rec.Code, rec.Header().Get("Content-Type"), rec.Body.Len())
+	}
+	rec = ask(t, s, "GET", "/apis", nil, "Accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+	again := ask(t, s, "GET", "/apis", nil, "Accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", "If-None-Match", rec.Header().Get("ETag"))
+	if rec.Code != 200 || again.Code != http.StatusNotModified {
+		t.Errorf("GET /apis = %d, and again with its tag %d; want 200 and 304", rec.Code, again.Code)
+	}
+}
+
+func TestNobodyIsRefused(t *testing.T) {
+	s := start(t)
+	rec := ask(t, s, "GET", "/api/v1/namespaces/default/secrets/x", bytes.NewReader(nil), "Impersonate-User", "nobody")
+	if rec.Code != http.StatusForbidden || !strings.Contains(rec.Body.String(), `User \"nobody\" cannot get resource \"secrets\" in API group \"\" in the namespace \"default\"`) {
+		t.Errorf("GET as nobody = %d %s", rec.Code, rec.Body)
+	}
+}
