@@ -13,17 +13,14 @@ import (
 	"kogge.dev/kogge/kinds"
 )
 
-// Selections that leave other proxies' and headless objects at the API server.
-const (
-	ownServices = "!service.kubernetes.io/service-proxy-name"
-	ownSlices   = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"
-)
+// own selects what is ours: not other proxies' objects, and no headless ones.
+const own = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"
 
 // Follow feeds the proxy from informers and returns when it has seen all that exists, or ctx ends; the informers are run by the
 // caller. Call it beside Run.
 func (p *Proxy) Follow(ctx context.Context, informers *client.Informers) error {
-	services := client.InformerFor[*corev1.Service](informers, client.Selection{LabelSelector: ownServices})
-	slices := client.InformerFor[*discoveryv1.EndpointSlice](informers, client.Selection{LabelSelector: ownSlices})
+	services := client.InformerFor[*corev1.Service](informers, client.Selection{LabelSelector: own})
+	slices := client.InformerFor[*discoveryv1.EndpointSlice](informers, client.Selection{LabelSelector: own})
 	node := client.InformerFor[*corev1.Node](informers, client.Selection{FieldSelector: "metadata.name=" + p.config.Rules.Node})
 	follow(p, services)
 	follow(p, slices)

@@ -13,7 +13,7 @@ import (
 	"kogge.dev/kogge/nft"
 )
 
-// Labels that hand a Service to another proxy.
+// Labels that hand a Service or EndpointSlice to another proxy, or to none.
 const (
 	labelProxyName = "service.kubernetes.io/service-proxy-name"
 	labelHeadless  = "service.kubernetes.io/headless"
@@ -64,10 +64,11 @@ func protocolNumber(p corev1.Protocol) uint8 {
 	return 0
 }
 
-// skipped reports whether a Service has no cluster address of its own or belongs to another proxy.
+// skipped reports whether a Service has no cluster address of its own, belongs to another proxy, or is to be treated as headless.
 func skipped(s *corev1.Service) bool {
 	_, foreign := s.Labels[labelProxyName]
-	return foreign || s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == "" || s.Spec.ClusterIP == corev1.ClusterIPNone
+	_, headless := s.Labels[labelHeadless]
+	return foreign || headless || s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == "" || s.Spec.ClusterIP == corev1.ClusterIPNone
 }
 
 // parseService lists a Service's ports per family with the fronts of each.
