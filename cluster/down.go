@@ -63,7 +63,7 @@ func stopPods(ctx context.Context, config containerd.Config) error {
 		return err
 	}
 	defer runtime.Close()
-	list, err := runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{
+	list, err := runtime.Containers.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{
 		Filter: &runtimeapi.PodSandboxFilter{State: &runtimeapi.PodSandboxStateValue{State: runtimeapi.PodSandboxState_SANDBOX_READY}},
 	})
 	if err != nil {
@@ -73,7 +73,7 @@ func stopPods(ctx context.Context, config containerd.Config) error {
 	errs := make(chan error, len(list.Items))
 	for _, sandbox := range list.Items {
 		wg.Go(func() {
-			if _, err := runtime.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: sandbox.Id}); err != nil {
+			if _, err := runtime.Containers.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: sandbox.Id}); err != nil {
 				errs <- fmt.Errorf("stop pod %s/%s: %w", sandbox.Metadata.GetNamespace(), sandbox.Metadata.GetName(), err)
 			}
 		})

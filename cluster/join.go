@@ -34,6 +34,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/internal/pki"
 	"kogge.dev/kogge/internal/version"
 	"kogge.dev/kogge/kinds/catalog"
@@ -148,7 +149,7 @@ func (m *machine) join(ctx context.Context) error {
 	if err := m.request(ctx, byNode, servingName, certificatesv1.KubeletServingSignerName, identity, []string{m.Node.Name}, []netip.Addr{m.ip}); err != nil {
 		return err
 	}
-	proxy := pkix.Name{CommonName: "system:kube-proxy"}
+	proxy := pkix.Name{CommonName: control.NodeNetworkUser}
 	if err := m.request(ctx, byNode, proxyName, certificatesv1.KubeAPIServerClientSignerName, proxy, nil, nil); err != nil {
 		return err
 	}

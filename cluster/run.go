@@ -173,7 +173,7 @@ func (m *machine) localNode(ctx context.Context, plane *control.Plane, keys cont
 		return err
 	}
 	config.Kubelet = plane.Client("system:node:"+m.Node.Name, "system:nodes")
-	config.Proxy = plane.Client("system:kube-proxy")
+	config.Proxy = plane.Client(control.NodeNetworkUser)
 	config.ClientCA = keys.CA.Pool()
 	return m.runNode(ctx, config)
 }
@@ -187,7 +187,7 @@ func (m *machine) nodeConfig(serving tls.Certificate) (node.Config, error) {
 	return node.Config{
 		Name: m.Node.Name, IPs: []netip.Addr{m.ip}, Labels: m.Node.Labels, Taints: taints, MaxPods: m.Node.MaxPods, Paths: m.paths,
 		CRISocket: m.Node.CRISocket, Serving: serving, PodCIDRs: m.pods, ServiceCIDRs: m.services, Domain: m.Network.Domain,
-		DNS: dnsAddress(m.services[0]), Ledger: m.ledger, Log: m.console.Log, Stage: m.stages.done,
+		DNS: control.DNSAddress(m.services[0]), Ledger: m.ledger, Log: m.console.Log, Stage: m.stages.done,
 	}, nil
 }
 
@@ -269,15 +269,6 @@ func (m *machine) pkiDir() string { return filepath.Join(m.DataDir, "pki") }
 
 // identity names this process for leader election, the same after a restart.
 func (m *machine) identity() string { return m.Node.Name + "_" + m.DataDir }
-
-// dnsAddress is the tenth address of the Service range, as everybody expects.
-func dnsAddress(services netip.Prefix) netip.Addr {
-	address := services.Masked().Addr()
-	for range 10 {
-		address = address.Next()
-	}
-	return address
-}
 
 func sans(texts []string) (names []string, addresses []netip.Addr) {
 	for _, text := range texts {

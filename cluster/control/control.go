@@ -256,16 +256,21 @@ func document(kind string, content []byte) http.Handler {
 }
 
 func (p *Plane) bootstrap(ctx context.Context) error {
+	self := p.asServer(p.server)
 	err := bootstrap.Once(ctx, bootstrap.Config{
-		Client: p.asServer(p.server), Logger: p.config.Log.With("component", "bootstrap"),
+		Client: self, Logger: p.config.Log.With("component", "bootstrap"),
 		ServiceCIDRs: p.config.ServiceCIDRs, AdvertiseAddress: p.config.Advertise, SecurePort: int32(p.config.Port),
 		ClientCA: p.config.Keys.CA.CertPEM(), ProxyCA: p.config.Keys.ProxyCA.CertPEM(), ProxyNames: []string{frontProxyName},
-		Extra: kubeletClientPolicy(),
+		Extra: nodeNetworkPolicy(),
 	})
-	if err == nil {
-		close(p.booted)
+	if err != nil {
+		return err
 	}
-	return err
+	if err := dnsService(ctx, self, DNSAddress(p.config.ServiceCIDRs[0])); err != nil {
+		return err
+	}
+	close(p.booted)
+	return nil
 }
 
 // Client returns a client of this process's API server under a fixed identity.
@@ -292,6 +297,8 @@ func (p *Plane) Booted() <-chan struct{} { return p.booted }
 // ends or one of them can't go on.
 func (p *Plane) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	compaction := store.Compaction{Store: p.config.Store, Logger: p.config.Log.With("component", "store")}
+	g.Go(func() error { return named("store", compaction.Run(ctx)) })
 	g.Go(func() error { return named("apiserver", p.server.Run(ctx)) })
 	g.Go(func() error {
 		select {

@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/controllers/clusterrole"
+	"kogge.dev/kogge/controllers/daemonset"
 	"kogge.dev/kogge/controllers/deployment"
 	"kogge.dev/kogge/controllers/endpoints"
 	"kogge.dev/kogge/controllers/endpointslice"
@@ -19,6 +21,7 @@ import (
 	"kogge.dev/kogge/controllers/nodeipam"
 	"kogge.dev/kogge/controllers/podgc"
 	"kogge.dev/kogge/controllers/replicaset"
+	"kogge.dev/kogge/controllers/resourcequota"
 	"kogge.dev/kogge/controllers/rootca"
 	"kogge.dev/kogge/controllers/serviceaccount"
 	"kogge.dev/kogge/reconcile"
@@ -82,6 +85,7 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		deployment.New(scope("deployment-controller")),
 		replicaset.New(scope("replicaset-controller")),
 		replicaset.NewReplication(scope("replication-controller")),
+		daemonset.New(scope("daemon-set-controller")),
 
 		// Services.
 		endpoints.New(scope("endpoint-controller")),
@@ -95,6 +99,8 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		namespace.New(scope("namespace-controller")),
 		serviceaccount.New(scope("service-account-controller")),
 		rootca.New(scope("root-ca-cert-publisher"), config.RootCA),
+		resourcequota.New(scope("resourcequota-controller")),
+		clusterrole.New(scope("clusterrole-aggregation-controller")),
 		garbage.New(scope("generic-garbage-collector")),
 	}
 }

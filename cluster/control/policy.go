@@ -4,17 +4,71 @@
 package control
 
 import (
+	"context"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"kogge.dev/kogge/apiserver/bootstrap"
+	"kogge.dev/kogge/client"
 )
 
-// kubeletClientPolicy lets the API server's own client certificate use the kubelets' API.
-func kubeletClientPolicy() bootstrap.Policy {
-	return bootstrap.Policy{ClusterRoleBindings: []*rbacv1.ClusterRoleBinding{{
-		ObjectMeta: metav1.ObjectMeta{Name: "kogge:apiserver-kubelet-client"},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "system:kubelet-api-admin"},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: kubeletClientUser}},
-	}}}
+// NodeNetworkUser is the identity under which a node's Service proxy, DNS, NetworkPolicy and pod routes read the cluster.
+// They share one set of informers, so that a node follows each kind once.
+const NodeNetworkUser = "system:kube-proxy"
+
+// nodeNetworkPolicy adds to upstream's role of the Service proxy what DNS and NetworkPolicy read.
+func nodeNetworkPolicy() bootstrap.Policy {
+	const name = "kogge:node-network"
+	read := []string{"get", "list", "watch"}
+	return bootstrap.Policy{
+		ClusterRoles: []*rbacv1.ClusterRole{{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Rules: []rbacv1.PolicyRule{
+				{Verbs: read, APIGroups: []string{""}, Resources: []string{"services", "nodes", "pods", "namespaces", "endpoints"}},
+				{Verbs: read, APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}},
+				{Verbs: read, APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}},
+			},
+		}},
+		ClusterRoleBindings: []*rbacv1.ClusterRoleBinding{{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: NodeNetworkUser}},
+		}},
+	}
+}
+
+// dnsService reserves the cluster's DNS address. It has no endpoints: every node answers the address itself.
+func dnsService(ctx context.Context, c *client.Client, address netip.Addr) error {
+	single := corev1.IPFamilyPolicySingleStack
+	_, err := client.Of[*corev1.Service](c).Create(ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: metav1.NamespaceSystem, Name: "kube-dns",
+			Labels: map[string]string{"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"},
+		},
+		Spec: corev1.ServiceSpec{
+			ClusterIP: address.String(), IPFamilyPolicy: &single,
+			Ports: []corev1.ServicePort{
+				{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP, TargetPort: intstr.FromInt32(53)},
+				{Name: "dns-tcp", Port: 53, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromInt32(53)},
+			},
+		},
+	})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
+// DNSAddress is the tenth address of the Service range, as everybody expects.
+func DNSAddress(services netip.Prefix) netip.Addr {
+	address := services.Masked().Addr()
+	for range 10 {
+		address = address.Next()
+	}
+	return address
 }

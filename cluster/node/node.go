@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -27,11 +28,13 @@ import (
 	"kogge.dev/kogge/cni/routes"
 	"kogge.dev/kogge/cri"
 	"kogge.dev/kogge/cri/containerd"
+	"kogge.dev/kogge/dns"
 	"kogge.dev/kogge/hostnet"
 	"kogge.dev/kogge/internal/version"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kubelet"
 	"kogge.dev/kogge/ledger"
+	"kogge.dev/kogge/netpol"
 	"kogge.dev/kogge/nft/kernel"
 	"kogge.dev/kogge/proxy"
 	"kogge.dev/kogge/proxy/rules"
@@ -78,7 +81,9 @@ type Node struct {
 	network *cni.Server
 	router  *routes.Router
 	proxy   *proxy.Proxy
-	// informers of the proxy, the pod network and DNS.
+	dns     *dns.Server
+	policy  *netpol.Enforcer
+	// informers of the proxy, the pod network, NetworkPolicy and DNS: one set, so that a node follows each kind once.
 	informers *client.Informers
 }
 
@@ -126,6 +131,19 @@ func New(config Config) (*Node, error) {
 		Kernel: kernel.New(kernel.Config{}), Flows: proxy.Flows, HealthAddress: ":10256", MetricsAddress: "127.0.0.1:10249",
 		Log: config.Log.With("component", "proxy"),
 	})
+	if err != nil {
+		return nil, err
+	}
+	n.dns, err = dns.New(dns.Config{
+		Addresses: []string{netip.AddrPortFrom(config.DNS, 53).String()}, ClusterDomain: config.Domain,
+		Reverse: append(slices.Clone(config.ServiceCIDRs), config.PodCIDRs...), Log: config.Log.With("component", "dns"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.policy, err = netpol.New(netpol.Config{
+		Node: config.Name, Kernel: kernel.New(kernel.Config{}), Log: config.Log.With("component", "netpol"),
+	})
 	return n, err
 }
 
@@ -141,6 +159,9 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return named("informers", n.informers.Run(ctx)) })
 	g.Go(func() error { return named("proxy", n.proxy.Follow(ctx, n.informers)) })
 	g.Go(func() error { return named("proxy", n.proxy.Run(ctx)) })
+	g.Go(func() error { return named("dns", n.runDNS(ctx)) })
+	g.Go(func() error { return named("netpol", n.policy.Follow(ctx, n.informers)) })
+	g.Go(func() error { return named("netpol", n.policy.Run(ctx)) })
 	g.Go(func() error {
 		defer n.router.Close()
 		return named("cni", follow.Run(ctx, follow.Config{
@@ -149,6 +170,17 @@ func (n *Node) Run(ctx context.Context) error {
 		}))
 	})
 	g.Go(func() error { return named("kubelet", n.runKubelet(ctx, socket)) })
+	return g.Wait()
+}
+
+// runDNS gives this node the cluster's DNS address and answers there.
+func (n *Node) runDNS(ctx context.Context) error {
+	if err := EnsureAddress(n.config.Ledger, n.config.DNS); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.dns.Follow(ctx, n.informers) })
+	g.Go(func() error { return n.dns.Run(ctx) })
 	return g.Wait()
 }
 
