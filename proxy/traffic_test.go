@@ -124,6 +124,26 @@ func TestRealTraffic(t *testing.T) {
 	}
 }
 
+func TestRealHostEndpoint(t *testing.T) {
+	n := newNode(t)
+	pod := n.Pod("10.244.0.5")
+	n.Node.Serve(6443, "api")
+	n.Node.Do(func() { // as with a default route: cluster addresses leave by the link to the outside
+		_, dst, _ := net.ParseCIDR("10.96.0.0/12")
+		if err := netlink.RouteReplace(&netlink.Route{Gw: net.ParseIP("172.20.0.9"), Dst: dst}); err != nil {
+			t.Errorf("route service addresses: %v", err)
+		}
+	})
+	port := int32(6443)
+	slice := endpoints("api", corev1.ProtocolTCP, nfttest.NodeAddr.String())
+	slice.Ports[0].Port = &port
+	n.proxy.Upsert(service("api", "10.96.0.1", corev1.ProtocolTCP))
+	n.proxy.Upsert(slice)
+	n.sync()
+	expect(t, "host to itself", n.Node.Ask("tcp", "10.96.0.1:80"), "api 172.20.0.1")
+	expect(t, "pod to its node", pod.Ask("tcp", "10.96.0.1:80"), "api 10.244.0.5")
+}
+
 func TestRealAffinitySurvivesRestart(t *testing.T) {
 	n := newNode(t)
 	var addrs []string

@@ -253,7 +253,10 @@ func (c *Core) localRules(l layout, node bool) []nft.Rule {
 }
 
 func (c *Core) masqueradeRules() []nft.Rule {
-	out := []nft.Rule{rule("marked", nft.HasBits(nft.Mark, MasqueradeMark), nft.ClearMark(MasqueradeMark), nft.Do(nft.Masquerade{}))}
+	out := []nft.Rule{
+		rule("to this host, from where answers come back anyway", nft.IsLocal(nft.DstType), nft.DoAccept()),
+		rule("marked", nft.HasBits(nft.Mark, MasqueradeMark), nft.ClearMark(MasqueradeMark), nft.Do(nft.Masquerade{})),
+	}
 	for _, l := range layouts() {
 		out = append(out, rule("endpoints that reached themselves", nft.IsFamily(l.family), nft.HasBits(nft.CTStatus, nft.StatusDNAT),
 			nft.LoadKey(0, l.src, l.dst), nft.Do(nft.Member{Set: setHairpin + l.suffix, Key: 0}, nft.Masquerade{})))
