@@ -1,0 +1,237 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package bootstrap_test
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"kogge.dev/kogge/client"
+)
+
+// hookServer answers admission reviews over TLS on loopback.
+func hookServer(t *testing.T, answer func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse) (url string, ca []byte) {
+	t.Helper()
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var review admissionv1.AdmissionReview
+		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		review.Response = answer(review.Request)
+		review.Response.UID = review.Request.UID
+		review.Request = nil
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(review); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.URL, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+}
+
+func configMapRules() []admissionregistrationv1.RuleWithOperations {
+	return []admissionregistrationv1.RuleWithOperations{{
+		Operations: []admissionregistrationv1.OperationType{"CREATE"},
+		Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"configmaps"}},
+	}}
+}
+
+func TestWebhooks(t *testing.T) {
+	p := newPlane(t)
+	admin := p.admin()
+	none := admissionregistrationv1.SideEffectClassNone
+	var calls atomic.Int32
+	jsonPatch := admissionv1.PatchTypeJSONPatch
+	mutate, ca := hookServer(t, func(r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		calls.Add(1)
+		if !strings.Contains(string(r.Object.Raw), `"apiVersion":"v1"`) {
+			return &admissionv1.AdmissionResponse{Result: &metav1.Status{Message: "object without version: " + string(r.Object.Raw)}}
+		}
+		return &admissionv1.AdmissionResponse{Allowed: true, PatchType: &jsonPatch, Patch: []byte(`[{"op":"add","path":"/data","value":{"by":"hook"}}]`)}
+	})
+	validate, ca2 := hookServer(t, func(r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		if !strings.Contains(string(r.Object.Raw), `"by":"hook"`) {
+			return &admissionv1.AdmissionResponse{Result: &metav1.Status{Message: "not mutated before"}}
+		}
+		if strings.HasPrefix(r.Name, "bad") {
+			return &admissionv1.AdmissionResponse{Result: &metav1.Status{Message: "bad name", Code: 403}}
+		}
+		return &admissionv1.AdmissionResponse{Allowed: true}
+	})
+	condition := []admissionregistrationv1.MatchCondition{{Name: "not-skipped", Expression: "!object.metadata.name.startsWith('skip')"}}
+	create(t, admin, &admissionregistrationv1.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "m"},
+		Webhooks: []admissionregistrationv1.MutatingWebhook{{
+			Name: "m.example.com", ClientConfig: admissionregistrationv1.WebhookClientConfig{URL: &mutate, CABundle: ca}, Rules: configMapRules(),
+			SideEffects: &none, AdmissionReviewVersions: []string{"v1"}, MatchConditions: condition,
+		}},
+	})
+	create(t, admin, &admissionregistrationv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "v"},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+			Name: "v.example.com", ClientConfig: admissionregistrationv1.WebhookClientConfig{URL: &validate, CABundle: ca2}, Rules: configMapRules(),
+			SideEffects: &none, AdmissionReviewVersions: []string{"v1"}, MatchConditions: condition,
+		}},
+	})
+	maps := client.Of[*corev1.ConfigMap](admin)
+	made := func(name string) (*corev1.ConfigMap, error) {
+		return maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}})
+	}
+	eventually(t, func() string {
+		_, err := made("bad-one")
+		if err == nil || !strings.Contains(err.Error(), `admission webhook "v.example.com" denied the request: bad name`) {
+			_ = maps.Delete(t.Context(), "default", "bad-one", metav1.DeleteOptions{})
+			return errText(err)
+		}
+		return ""
+	})
+	got, err := made("good")
+	if err != nil || got.Data["by"] != "hook" {
+		t.Errorf("created = %v, %v", got, err)
+	}
+	before := calls.Load()
+	if got, err := made("skip-me"); err != nil || len(got.Data) != 0 || calls.Load() != before {
+		t.Errorf("skipped object = %v, %v after %d calls", got, err, calls.Load()-before)
+	}
+	gone := "https://127.0.0.1:1/"
+	fail := admissionregistrationv1.Fail
+	create(t, admin, &admissionregistrationv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "w"},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+			Name: "gone.example.com", ClientConfig: admissionregistrationv1.WebhookClientConfig{URL: &gone, CABundle: ca}, Rules: configMapRules(),
+			SideEffects: &none, AdmissionReviewVersions: []string{"v1"}, FailurePolicy: &fail,
+		}},
+	})
+	eventually(t, func() string {
+		_, err := made("refused")
+		if err == nil || !strings.Contains(err.Error(), `Internal error occurred: failed calling webhook "gone.example.com": failed to call webhook: Post "https://127.0.0.1:1/?timeout=10s"`) {
+			_ = maps.Delete(t.Context(), "default", "refused", metav1.DeleteOptions{})
+			return errText(err)
+		}
+		return ""
+	})
+}
+
+func TestServicesAreResolvedByEndpoints(t *testing.T) {
+	p := newPlane(t)
+	admin := p.admin()
+	create(t, admin, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "hook"},
+		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "https", Port: 443}}},
+	})
+	eventually(t, func() string {
+		_, err := p.routes.Resolve(t.Context(), "default", "hook", 443)
+		if err == nil || !strings.Contains(err.Error(), `no endpoints available for service "hook"`) {
+			return errText(err)
+		}
+		return ""
+	})
+	create(t, admin, &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "hook-1", Labels: map[string]string{discoveryv1.LabelServiceName: "hook"}},
+		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Name: new("https"), Port: new(int32(8443))}},
+		Endpoints: []discoveryv1.Endpoint{
+			{Addresses: []string{"10.0.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}},
+			{Addresses: []string{"10.0.0.2"}, Conditions: discoveryv1.EndpointConditions{Ready: new(false)}},
+		},
+	})
+	eventually(t, func() string {
+		got, err := p.routes.Resolve(t.Context(), "default", "hook", 443)
+		if err != nil || len(got) != 2 || got[0] != "10.0.0.1:8443" {
+			return strings.Join(got, " ") + errText(err)
+		}
+		return ""
+	})
+}
+
+func TestConversionByWebhook(t *testing.T) {
+	p := newPlane(t)
+	admin := p.admin()
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var review apiextensionsv1.ConversionReview
+		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		response := &apiextensionsv1.ConversionResponse{UID: review.Request.UID, Result: metav1.Status{Status: metav1.StatusSuccess}}
+		for _, raw := range review.Request.Objects {
+			var u unstructured.Unstructured
+			if err := u.UnmarshalJSON(raw.Raw); err != nil {
+				t.Error(err)
+			}
+			u.SetAPIVersion(review.Request.DesiredAPIVersion)
+			from, to := "hostPort", "host"
+			if strings.HasSuffix(review.Request.DesiredAPIVersion, "/v1") {
+				from, to = "host", "hostPort"
+			}
+			u.Object[to] = u.Object[from]
+			delete(u.Object, from)
+			response.ConvertedObjects = append(response.ConvertedObjects, runtime.RawExtension{Object: &u})
+		}
+		review.Request, review.Response = nil, response
+		if err := json.NewEncoder(w).Encode(review); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(s.Close)
+	text := func(field string) *apiextensionsv1.CustomResourceValidation {
+		return &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{
+			Type: "object", Properties: map[string]apiextensionsv1.JSONSchemaProps{field: {Type: "string"}},
+		}}
+	}
+	create(t, admin, &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: "hosts.example.com"},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: "example.com", Scope: apiextensionsv1.ClusterScoped,
+			Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: "hosts", Singular: "host", Kind: "Host", ListKind: "HostList"},
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{
+				{Name: "v1", Served: true, Storage: true, Schema: text("hostPort")},
+				{Name: "v2", Served: true, Schema: text("host")},
+			},
+			Conversion: &apiextensionsv1.CustomResourceConversion{Strategy: apiextensionsv1.WebhookConverter, Webhook: &apiextensionsv1.WebhookConversion{
+				ClientConfig:             &apiextensionsv1.WebhookClientConfig{URL: &s.URL, CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})},
+				ConversionReviewVersions: []string{"v1"},
+			}},
+		},
+	})
+	at := func(version string) client.Resource[*unstructured.Unstructured] {
+		return client.At(admin, schema.GroupVersionResource{Group: "example.com", Version: version, Resource: "hosts"}, func() *unstructured.Unstructured { return &unstructured.Unstructured{} })
+	}
+	eventually(t, func() string {
+		_, err := at("v1").Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "example.com/v1", "kind": "Host", "metadata": map[string]any{"name": "a"}, "hostPort": "x:1",
+		}})
+		if err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	got, err := at("v2").Get(t.Context(), "", "a")
+	if err != nil || got.Object["host"] != "x:1" || got.GetAPIVersion() != "example.com/v2" {
+		t.Errorf("at v2 = %v, %v", got, err)
+	}
+	if _, err := at("v2").Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "example.com/v2", "kind": "Host", "metadata": map[string]any{"name": "b"}, "host": "y:2",
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = at("v1").Get(t.Context(), "", "b"); err != nil || got.Object["hostPort"] != "y:2" {
+		t.Errorf("at v1 = %v, %v", got, err)
+	}
+}
