@@ -72,7 +72,7 @@ func (s *nodeStatus) poke() {
 }
 
 func (s *nodeStatus) run(ctx context.Context) {
-	const fast, slow = 200 * time.Millisecond, 30 * time.Second
+	const fast, slow = 100 * time.Millisecond, 30 * time.Second
 	for !s.register(ctx) {
 		select {
 		case <-ctx.Done():
@@ -102,10 +102,14 @@ func (s *nodeStatus) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-timer.C:
 		case <-s.wake:
-			// Bursts of changes make one report.
+			// Bursts of changes make one report. What stands between the node and being ready is looked at sooner.
+			calm := time.Second
+			if !ready {
+				calm = 50 * time.Millisecond
+			}
 			select {
 			case <-ctx.Done():
-			case <-time.After(max(100*time.Millisecond, time.Second-time.Since(last))):
+			case <-time.After(max(20*time.Millisecond, calm-time.Since(last))):
 			}
 		}
 		timer.Stop()

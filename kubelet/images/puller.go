@@ -145,9 +145,12 @@ func explain(image string, err error) (reason, message string) {
 
 func (p *Puller) present(i *runtimeapi.Image) Image {
 	out := Image{Ref: i.GetId(), ID: i.GetId(), User: i.GetUsername()}
-	if i.GetUid() != nil {
+	switch {
+	case i.GetUid() != nil:
 		uid := i.GetUid().GetValue()
 		out.UID = &uid
+	case out.User == "":
+		out.UID = new(int64) // an image that names no user runs as root
 	}
 	p.mu.Lock()
 	p.used[i.GetId()] = p.now()

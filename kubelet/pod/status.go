@@ -201,6 +201,9 @@ func (m *Machine) containerStatus(c *corev1.Container, old *corev1.ContainerStat
 		}
 		s.Resources = m.resourceStatus(c, instances[0])
 		s.AllocatedResources = c.Resources.Requests
+		if c.Lifecycle == nil || c.Lifecycle.StopSignal == nil {
+			s.StopSignal = nil // the image's own is not reported
+		}
 	}
 	m.inferInit(&s, c, kind, len(instances))
 	m.showWaiting(&s, c, kind, instances)
