@@ -142,6 +142,51 @@ func TestTableComesAndGoesWithPolicies(t *testing.T) {
 	})
 }
 
+func TestRealIPv6(t *testing.T) {
+	lab := nfttest.New(t)
+	w := kernel.New(kernel.Config{NetNS: int(lab.Node.NS)})
+	t.Cleanup(func() { w.Close() })
+	e := newEnforcer(t, w)
+	spaces := map[string]*nfttest.Space{}
+	for name, last := range map[string]string{"a": "5", "b": "6", "c": "7"} {
+		spaces[name] = lab.Pod("10.244.0." + last)
+		p := pod(name, "10.244.0."+last)
+		p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: "fd00:10::" + last})
+		p.Spec.Containers = []corev1.Container{{Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: 8080, Protocol: corev1.ProtocolTCP}}}}
+		e.Upsert(p)
+	}
+	spaces["b"].Serve(8080, "b")
+	spaces["b"].Serve(9090, "b")
+	e.Upsert(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
+	named := intstr.FromString("web")
+	e.Upsert(policy("only-a", networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "b"}},
+		Ingress: []networkingv1.NetworkPolicyIngressRule{{
+			From: []networkingv1.NetworkPolicyPeer{
+				{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}}, {IPBlock: &networkingv1.IPBlock{CIDR: "fd00:20::/64"}},
+			},
+			Ports: []networkingv1.NetworkPolicyPort{{Port: &named}},
+		}},
+	}))
+	e.Synced()
+	if e.sync(); e.broken {
+		t.Fatal("sync failed")
+	}
+	for _, c := range []struct {
+		what, got, want string
+	}{
+		{"allowed pod", spaces["a"].Ask("tcp", "[fd00:10::6]:8080"), "b fd00:10::5"},
+		{"allowed pod, IPv4", spaces["a"].Ask("tcp", "10.244.0.6:8080"), "b 10.244.0.5"},
+		{"other port", spaces["a"].AskBriefly("tcp", "[fd00:10::6]:9090"), "timeout"},
+		{"other pod", spaces["c"].AskBriefly("tcp", "[fd00:10::6]:8080"), "timeout"},
+		{"the node itself", lab.Node.Ask("tcp", "[fd00:10::6]:9090"), "b fd00:10::1"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %q, want %q", c.what, c.got, c.want)
+		}
+	}
+}
+
 func TestRealTraffic(t *testing.T) {
 	lab := nfttest.New(t)
 	a, b, c := lab.Pod("10.244.0.5"), lab.Pod("10.244.0.6"), lab.Pod("10.244.0.7")

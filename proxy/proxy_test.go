@@ -102,7 +102,7 @@ func endpoints(name string, proto corev1.Protocol, addrs ...string) *discoveryv1
 func newProxy(t testing.TB, config Config) *Proxy {
 	t.Helper()
 	config.Rules.Node = "n1"
-	config.Rules.PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}
+	config.Rules.PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10::/48")}
 	config.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	p, err := New(config)
 	if err != nil {

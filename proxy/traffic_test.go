@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/vishvananda/netlink"
 
@@ -121,6 +122,54 @@ func TestRealTraffic(t *testing.T) {
 			n.proxy.Delete(endpoints("web"+network, proto))
 			n.sync()
 		})
+	}
+}
+
+func TestRealIPv6(t *testing.T) {
+	n := newNode(t)
+	a, b := n.Pod("10.244.0.5"), n.Pod("10.244.0.6")
+	a.Serve(8080, "a")
+	b.Serve(8080, "b")
+	for _, proto := range []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP} {
+		network := strings.ToLower(string(proto))
+		svc := service("web"+network, "fd00:96::1", proto, func(s *corev1.Service) {
+			s.Spec.Type, s.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, 30080
+		})
+		n.proxy.Upsert(svc)
+		n.sync()
+		expect(t, "no endpoints", a.Ask(network, "[fd00:96::1]:80"), "refused")
+		slice := endpoints("web"+network, proto, "fd00:10::5", "fd00:10::6")
+		slice.AddressType = discoveryv1.AddressTypeIPv6
+		n.proxy.Upsert(slice)
+		n.sync()
+		seen := map[string]int{}
+		for range 30 {
+			seen[b.Ask(network, "[fd00:96::1]:80")]++
+		}
+		if len(seen) != 2 || seen["a fd00:10::6"] == 0 || seen["b fd00:10::1"] == 0 {
+			t.Errorf("30 connections from an endpoint to both: %v", seen)
+		}
+		svc = svc.DeepCopy()
+		svc.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+		n.proxy.Upsert(svc)
+		n.sync()
+		first := b.Ask(network, "[fd00:96::1]:80")
+		for range 12 {
+			expect(t, "affinity", b.Ask(network, "[fd00:96::1]:80"), first)
+		}
+		if got := a.Ask(network, "[fd00:10::1]:30080"); !strings.HasSuffix(got, " fd00:10::1") {
+			t.Errorf("node port: %q", got)
+		}
+		svc = svc.DeepCopy()
+		svc.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		n.proxy.Upsert(svc)
+		n.sync()
+		if got := a.Ask(network, "[fd00:10::1]:30080"); !strings.HasPrefix(got, "a") && !strings.HasPrefix(got, "b") {
+			t.Errorf("node port with local policy: %q", got)
+		}
+		n.proxy.Delete(svc)
+		n.proxy.Delete(slice)
+		n.sync()
 	}
 }
 

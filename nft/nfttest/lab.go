@@ -19,6 +19,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // Addresses of the lab. Pods and clients have the node as their router.
@@ -27,6 +28,9 @@ var (
 	ClientAddr = netip.MustParseAddr("172.20.0.9")
 	BridgeAddr = netip.MustParseAddr("10.244.0.1")
 	PodCIDR    = netip.MustParsePrefix("10.244.0.0/16")
+	// Pods have IPv6 too: fd00:10::N.
+	BridgeAddr6 = netip.MustParseAddr("fd00:10::1")
+	PodCIDR6    = netip.MustParsePrefix("fd00:10::/48")
 )
 
 // Lab is the network. Its methods fail the test on errors.
@@ -57,6 +61,7 @@ func New(t testing.TB) *Lab {
 		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0", HardwareAddr: mac}}
 		must(t, "add bridge", netlink.LinkAdd(bridge))
 		assign(t, bridge, BridgeAddr, 24)
+		assign(t, bridge, BridgeAddr6, 64)
 		write(t, "/proc/sys/net/ipv4/ip_forward", "1")
 		write(t, "/proc/sys/net/ipv6/conf/all/forwarding", "1")
 	})
@@ -68,7 +73,14 @@ func New(t testing.TB) *Lab {
 func (l *Lab) Pod(addr string) *Space {
 	l.t.Helper()
 	p := NewSpace(l.t, netip.MustParseAddr(addr))
-	l.join(p, "veth"+strings.ReplaceAll(addr[len("10.244.0."):], ".", ""), BridgeAddr, "br0")
+	last := addr[len("10.244.0."):]
+	l.join(p, "veth"+last, BridgeAddr, "br0")
+	p.Do(func() {
+		eth, err := netlink.LinkByName("eth0")
+		must(l.t, "find eth0", err)
+		assign(l.t, eth, netip.MustParseAddr("fd00:10::"+last), 64)
+		must(l.t, "add default route", netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: net.IP(BridgeAddr6.AsSlice())}))
+	})
 	return p
 }
 
@@ -245,7 +257,11 @@ func assign(t testing.TB, link netlink.Link, addr netip.Addr, bits int) {
 	t.Helper()
 	must(t, "set up", netlink.LinkSetUp(link))
 	ipnet := &net.IPNet{IP: net.IP(addr.AsSlice()), Mask: net.CIDRMask(bits, addr.BitLen())}
-	must(t, "assign address", netlink.AddrAdd(link, &netlink.Addr{IPNet: ipnet}))
+	a := &netlink.Addr{IPNet: ipnet}
+	if addr.Is6() {
+		a.Flags = unix.IFA_F_NODAD // usable at once
+	}
+	must(t, "assign address", netlink.AddrAdd(link, a))
 }
 
 func write(t testing.TB, path, value string) {
