@@ -204,13 +204,10 @@ func (s *Server) follow(ctx context.Context) {
 		s.queue = map[queueKey]queued{}
 		s.mu.Unlock()
 		for _, q := range changes {
-			switch obj := q.object.(type) {
-			case *corev1.Service:
-				b.setService(obj, q.deleted)
-			case *discoveryv1.EndpointSlice:
-				b.setSlice(obj, q.deleted)
-			case *corev1.Namespace:
-				b.setNamespace(obj.Name, q.deleted)
+			if q.deleted {
+				b.drop(q.object)
+			} else {
+				b.set(q.object)
 			}
 		}
 		if synced {

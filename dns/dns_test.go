@@ -80,21 +80,14 @@ func testServer(t testing.TB, config Config, objs ...kinds.Object) *Server {
 		t.Fatal(err)
 	}
 	b := newBuilder()
-	feed(b, false, objs...)
+	feed(b, (*builder).set, objs...)
 	s.snapshot.Store(b.build())
 	return s
 }
 
-func feed(b *builder, deleted bool, objs ...kinds.Object) {
+func feed(b *builder, f func(*builder, kinds.Object), objs ...kinds.Object) {
 	for _, o := range objs {
-		switch o := o.(type) {
-		case *corev1.Service:
-			b.setService(o, deleted)
-		case *discoveryv1.EndpointSlice:
-			b.setSlice(o, deleted)
-		case *corev1.Namespace:
-			b.setNamespace(o.Name, deleted)
-		}
+		f(b, o)
 	}
 }
 
@@ -187,12 +180,12 @@ func TestAnswers(t *testing.T) {
 
 func TestChangesReachTheNextSnapshot(t *testing.T) {
 	b := newBuilder()
-	feed(b, false, objects()...)
+	feed(b, (*builder).set, objects()...)
 	first := b.build()
 	if b.build() != first {
 		t.Error("a snapshot was built without a change")
 	}
-	feed(b, true, objects()[4], objects()[5], objects()[6])
+	feed(b, (*builder).drop, objects()[4], objects()[5], objects()[6])
 	second := b.build()
 	if first.service("default", "db") == nil || len(first.names(netip.MustParseAddr("10.244.0.5"))) != 1 {
 		t.Error("the earlier snapshot changed")
@@ -203,7 +196,7 @@ func TestChangesReachTheNextSnapshot(t *testing.T) {
 	if second.service("default", "web") != first.service("default", "web") {
 		t.Error("a service that did not change was made again")
 	}
-	feed(b, true, objects()...)
+	feed(b, (*builder).drop, objects()...)
 	if last := b.build(); len(last.namespaces) != 0 {
 		t.Errorf("namespaces remain: %v", last.namespaces)
 	}
@@ -463,7 +456,7 @@ func FuzzMessages(f *testing.F) {
 			return
 		}
 		resp, _ := s.respond(t.Context(), req)
-		fit(req, resp, true)
+		fit(req, resp, &net.UDPAddr{})
 		out, err := resp.Pack()
 		if err != nil {
 			t.Fatalf("answer to %v can't be packed: %v", req, err)
@@ -484,7 +477,7 @@ func BenchmarkRespond(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		resp, _ := s.respond(b.Context(), req)
-		fit(req, resp, true)
+		fit(req, resp, &net.UDPAddr{})
 		if _, err := resp.Pack(); err != nil {
 			b.Fatal(err)
 		}

@@ -23,9 +23,8 @@ var _ dns.Handler = (*Server)(nil)
 // ServeDNS implements dns.Handler.
 func (s *Server) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	began := time.Now()
-	_, udp := w.RemoteAddr().(*net.UDPAddr)
 	resp, where := s.respond(context.Background(), req)
-	fit(req, resp, udp)
+	fit(req, resp, w.RemoteAddr())
 	// A client that went away is no concern of ours.
 	_ = w.WriteMsg(resp)
 	s.metrics.answered(where, req, resp, time.Since(began))
@@ -118,13 +117,13 @@ func (s *Server) finish(resp *dns.Msg, r *reply) {
 }
 
 // fit adds the EDNS record that answers the client's and cuts the message to what the client can take.
-func fit(req, resp *dns.Msg, udp bool) {
+func fit(req, resp *dns.Msg, client net.Addr) {
 	size := dns.MaxMsgSize
 	opt := req.IsEdns0()
 	if opt != nil {
 		resp.SetEdns0(maxUDP, opt.Do())
 	}
-	if udp {
+	if _, udp := client.(*net.UDPAddr); udp {
 		size = dns.MinMsgSize
 		if opt != nil {
 			size = min(max(int(opt.UDPSize()), dns.MinMsgSize), maxUDP)

@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"kogge.dev/kogge/kinds"
 )
 
 // snapshot is everything that the cluster's zone answers from at one moment. It is immutable; the next one shares what did not change.
@@ -92,45 +94,49 @@ func newBuilder() *builder {
 	}
 }
 
-func (b *builder) setService(s *corev1.Service, deleted bool) {
-	name := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
-	b.dirty[name] = struct{}{}
-	if deleted {
-		delete(b.services, name)
-		return
-	}
-	b.services[name] = s
-}
-
-func (b *builder) setSlice(s *discoveryv1.EndpointSlice, deleted bool) {
-	owner := s.Labels[discoveryv1.LabelServiceName]
-	if owner == "" {
-		return
-	}
-	name := types.NamespacedName{Namespace: s.Namespace, Name: owner}
-	b.dirty[name] = struct{}{}
-	known := b.slices[name]
-	if known == nil {
-		known = map[string]*discoveryv1.EndpointSlice{}
-		b.slices[name] = known
-	}
-	if !deleted {
-		known[s.Name] = s
-		return
-	}
-	delete(known, s.Name)
-	if len(known) == 0 {
-		delete(b.slices, name)
+// set adds or replaces an object.
+func (b *builder) set(obj kinds.Object) {
+	switch o := obj.(type) {
+	case *corev1.Service:
+		b.services[b.touch(o.Namespace, o.Name)] = o
+	case *discoveryv1.EndpointSlice:
+		if owner := o.Labels[discoveryv1.LabelServiceName]; owner != "" {
+			name := b.touch(o.Namespace, owner)
+			if b.slices[name] == nil {
+				b.slices[name] = map[string]*discoveryv1.EndpointSlice{}
+			}
+			b.slices[name][o.Name] = o
+		}
+	case *corev1.Namespace:
+		b.dirtySpace[o.Name] = struct{}{}
+		b.namespaces[o.Name] = struct{}{}
 	}
 }
 
-func (b *builder) setNamespace(name string, deleted bool) {
-	b.dirtySpace[name] = struct{}{}
-	if deleted {
-		delete(b.namespaces, name)
-		return
+// drop removes an object.
+func (b *builder) drop(obj kinds.Object) {
+	switch o := obj.(type) {
+	case *corev1.Service:
+		delete(b.services, b.touch(o.Namespace, o.Name))
+	case *discoveryv1.EndpointSlice:
+		if owner := o.Labels[discoveryv1.LabelServiceName]; owner != "" {
+			name := b.touch(o.Namespace, owner)
+			delete(b.slices[name], o.Name)
+			if len(b.slices[name]) == 0 {
+				delete(b.slices, name)
+			}
+		}
+	case *corev1.Namespace:
+		b.dirtySpace[o.Name] = struct{}{}
+		delete(b.namespaces, o.Name)
 	}
-	b.namespaces[name] = struct{}{}
+}
+
+// touch marks a Service as changed.
+func (b *builder) touch(namespace, service string) types.NamespacedName {
+	name := types.NamespacedName{Namespace: namespace, Name: service}
+	b.dirty[name] = struct{}{}
+	return name
 }
 
 // build returns the snapshot of the present state.

@@ -117,9 +117,9 @@ func (w *compiler) front(p *servicePort, f servedFront, n lists, any bool) {
 		refuse(nft.Goto(chainReject))
 		return
 	}
-	node := !f.addr.IsValid()
+	of := f.scope()
 	pick := func(how way, count int) nft.Verdict {
-		ch := chain{way: how, family: p.family, node: node, count: count, affinity: p.affinity}
+		ch := chain{way: how, family: p.family, of: of, count: count, affinity: p.affinity}
 		w.out.chains[ch] = struct{}{}
 		return nft.Goto(ch.String())
 	}
@@ -137,7 +137,7 @@ func (w *compiler) front(p *servicePort, f servedFront, n lists, any bool) {
 	case !p.externalLocal:
 		w.put(setFronts, p.family, nft.Element{Key: key, Verdict: pick(wayExternal, n.cluster)})
 	default:
-		w.put(setFronts, p.family, nft.Element{Key: key, Verdict: nft.Goto(localChain(p.family, node))})
+		w.put(setFronts, p.family, nft.Element{Key: key, Verdict: nft.Goto(localChain(p.family, of))})
 		if n.cluster > 0 {
 			w.put(setInside, p.family, nft.Element{Key: key, Verdict: pick(wayPlain, n.cluster)})
 		}
@@ -148,6 +148,13 @@ func (w *compiler) front(p *servicePort, f servedFront, n lists, any bool) {
 		}
 	}
 	w.put(setIDs, p.family, nft.Element{Key: key, Data: nft.NumberValue(id)})
+}
+
+func (f front) scope() scope {
+	if f.addr.IsValid() {
+		return ofAddress
+	}
+	return ofNode
 }
 
 // key encodes a front.

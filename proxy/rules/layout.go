@@ -150,8 +150,8 @@ func (c *Core) skeleton() *nft.Table {
 	t.AddChain(nft.Chain{Name: chainClusterOnly, Rules: clusterOnlyRules()})
 	t.AddChain(nft.Chain{Name: chainOutsiders, Rules: c.outsiderRules()})
 	for _, l := range layouts() {
-		for _, node := range []bool{false, true} {
-			t.AddChain(nft.Chain{Name: localChain(l.family, node), Rules: c.localRules(l, node)})
+		for _, of := range []scope{ofAddress, ofNode} {
+			t.AddChain(nft.Chain{Name: localChain(l.family, of), Rules: c.localRules(l, of)})
 		}
 	}
 	return t
@@ -170,9 +170,17 @@ func rule(comment string, parts ...[]nft.Op) nft.Rule {
 	return nft.Rule{Ops: nft.Program(parts...), Comment: comment}
 }
 
+// scope is which fronts a packet is looked up among.
+type scope uint8
+
+const (
+	ofAddress scope = iota // those of its destination
+	ofNode                 // node ports
+)
+
 // key loads the front that a packet is for: its destination or, for node ports, the zero address in place of it.
-func (l layout) key(node bool) []nft.Op {
-	if !node {
+func (l layout) key(of scope) []nft.Op {
+	if of == ofAddress {
 		return nft.LoadKey(0, l.dst, nft.L4Proto, nft.DstPort)
 	}
 	return nft.Program(nft.Do(nft.Const{Reg: 0, Value: nft.AddrValue(l.zero)}), nft.LoadKey(l.width, nft.L4Proto, nft.DstPort))
@@ -197,10 +205,10 @@ func (c *Core) toNode(l layout) []nft.Op {
 func (c *Core) serviceRules() []nft.Rule {
 	var out []nft.Rule
 	for _, l := range layouts() {
-		out = append(out, rule("service addresses", nft.IsFamily(l.family), l.key(false), nft.Do(nft.Dispatch{Map: setFronts + l.suffix, Key: 0})))
+		out = append(out, rule("service addresses", nft.IsFamily(l.family), l.key(ofAddress), nft.Do(nft.Dispatch{Map: setFronts + l.suffix, Key: 0})))
 	}
 	for _, l := range layouts() {
-		out = append(out, rule("node ports", c.toNode(l), l.key(true), nft.Do(nft.Dispatch{Map: setFronts + l.suffix, Key: 0})))
+		out = append(out, rule("node ports", c.toNode(l), l.key(ofNode), nft.Do(nft.Dispatch{Map: setFronts + l.suffix, Key: 0})))
 	}
 	return out
 }
@@ -209,10 +217,10 @@ func (c *Core) firewallRules() []nft.Rule {
 	var out []nft.Rule
 	for _, l := range layouts() {
 		out = append(out,
-			rule("load balancer source ranges", nft.IsFamily(l.family), l.key(false), nft.Do(nft.Member{Set: setGuarded + l.suffix, Key: 0}),
+			rule("load balancer source ranges", nft.IsFamily(l.family), l.key(ofAddress), nft.Do(nft.Member{Set: setGuarded + l.suffix, Key: 0}),
 				nft.LoadKey(l.width+2, l.src), nft.Do(nft.Member{Set: setSources + l.suffix, Key: 0, Not: true}), nft.DoDrop()),
-			rule("services without endpoints", nft.IsFamily(l.family), l.key(false), nft.Do(nft.Dispatch{Map: setBlocked + l.suffix, Key: 0})),
-			rule("node ports without endpoints", c.toNode(l), l.key(true), nft.Do(nft.Dispatch{Map: setBlocked + l.suffix, Key: 0})),
+			rule("services without endpoints", nft.IsFamily(l.family), l.key(ofAddress), nft.Do(nft.Dispatch{Map: setBlocked + l.suffix, Key: 0})),
+			rule("node ports without endpoints", c.toNode(l), l.key(ofNode), nft.Do(nft.Dispatch{Map: setBlocked + l.suffix, Key: 0})),
 		)
 	}
 	return out
@@ -243,12 +251,12 @@ func (l layout) fromPod() []nft.Op {
 
 // localRules treat a front with local policy: packets of this cluster go to any endpoint, others to those of this node only and keep
 // their source.
-func (c *Core) localRules(l layout, node bool) []nft.Rule {
-	inside := nft.Program(l.key(node), nft.Do(nft.Dispatch{Map: setInside + l.suffix, Key: 0}))
+func (c *Core) localRules(l layout, of scope) []nft.Rule {
+	inside := nft.Program(l.key(of), nft.Do(nft.Dispatch{Map: setInside + l.suffix, Key: 0}))
 	return []nft.Rule{
 		rule("pods", l.fromPod(), inside),
 		rule("this host", nft.IsLocal(nft.SrcType), nft.AddMark(MasqueradeMark), inside),
-		rule("others", l.key(node), nft.Do(nft.Dispatch{Map: setOutside + l.suffix, Key: 0})),
+		rule("others", l.key(of), nft.Do(nft.Dispatch{Map: setOutside + l.suffix, Key: 0})),
 	}
 }
 
@@ -264,9 +272,9 @@ func (c *Core) masqueradeRules() []nft.Rule {
 	return out
 }
 
-func localChain(f nft.Family, node bool) string {
+func localChain(f nft.Family, of scope) string {
 	name := chainLocal + layoutOf(f).suffix
-	if node {
+	if of == ofNode {
 		name += "n"
 	}
 	return name
@@ -286,8 +294,7 @@ const (
 type chain struct {
 	way    way
 	family nft.Family
-	// node is set for node ports.
-	node bool
+	of     scope
 	// count of endpoints to pick from, at least 1.
 	count int
 	// affinity is a timeout in seconds; 0 means none.
@@ -296,7 +303,7 @@ type chain struct {
 
 func (ch chain) String() string {
 	s := string(ch.way) + layoutOf(ch.family).suffix
-	if ch.node {
+	if ch.of == ofNode {
 		s += "n"
 	}
 	s += fmt.Sprintf("-%d", ch.count)
@@ -354,7 +361,7 @@ func (c *Core) chainRules(ch chain) []nft.Rule {
 
 // identify loads the identifier of the front's endpoints.
 func (l layout) identify(ch chain, into nft.Reg) []nft.Op {
-	ops := nft.Program(l.key(ch.node), nft.Do(nft.Get{Map: setIDs + l.suffix, Key: 0, Into: into}))
+	ops := nft.Program(l.key(ch.of), nft.Do(nft.Get{Map: setIDs + l.suffix, Key: 0, Into: into}))
 	if ch.way == wayLocal {
 		ops = append(ops, nft.Bits{From: into, To: into, Mask: nft.NumberValue(^uint32(1)), Xor: nft.NumberValue(1)})
 	}
