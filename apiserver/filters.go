@@ -53,6 +53,7 @@ func (s *Server) withState(next http.Handler) http.Handler {
 		if state.AuditID == "" {
 			state.AuditID = uuid.NewString()
 		}
+		info.served = s.serves(&info.Info)
 		rec := &recorder{ResponseWriter: w}
 		rec.Header().Set("Audit-Id", state.AuditID)
 		rec.Header().Set("Cache-Control", "no-cache, private")
@@ -78,6 +79,12 @@ func (s *Server) withState(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(rec, r)
 	})
+}
+
+// serves tells whether a request's resource and subresource exist here.
+func (s *Server) serves(i *request.Info) bool {
+	t := s.engine.Lookup(i.GroupVersionResource)
+	return i.IsResource && t != nil && (i.Subresource == "" || t.Kind.Subresource(i.Subresource) != nil)
 }
 
 type parsedKey struct{}

@@ -103,7 +103,7 @@ func needsName(req *client.Request) bool {
 // Do implements client.Backend.
 func (l *local) Do(ctx context.Context, req *client.Request) (*client.Result, error) {
 	ctx, state, call, err := l.begin(ctx, req)
-	info := &parsed{Info: state.Info}
+	info := &parsed{Info: state.Info, served: l.server.serves(&state.Info)}
 	done := l.server.metrics.begin(info)
 	code := http.StatusOK
 	var out *client.Result
@@ -240,7 +240,7 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 	}
 	stop := context.AfterFunc(l.server.stopping, cancel)
 	out := &localStream{events: make(chan apiwatch.Event), cancel: cancel}
-	done := l.server.metrics.begin(&parsed{Info: state.Info})
+	done := l.server.metrics.begin(&parsed{Info: state.Info, served: true})
 	go func() {
 		defer close(out.events)
 		defer cancel()

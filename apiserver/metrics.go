@@ -88,6 +88,12 @@ func labelsOf(p *parsed) prometheus.Labels {
 	default:
 		verb = "other"
 	}
+	if !p.served {
+		// Paths come from clients: names that mean nothing must not make series.
+		return prometheus.Labels{
+			"verb": verb, "group": "", "version": "", "resource": "", "subresource": "", "scope": scope, "component": "apiserver",
+		}
+	}
 	return prometheus.Labels{
 		"verb": verb, "group": p.Group, "version": p.Version, "resource": p.Resource, "subresource": p.Subresource, "scope": scope, "component": "apiserver",
 	}
@@ -96,9 +102,6 @@ func labelsOf(p *parsed) prometheus.Labels {
 // begin counts a request; the function returned ends it.
 func (m *metrics) begin(p *parsed) func(code int) {
 	labels := labelsOf(p)
-	if !p.IsResource {
-		labels["resource"], labels["subresource"] = "", "" // Paths come from clients: they must not make series.
-	}
 	started := time.Now()
 	gauge := m.inflight.WithLabelValues("readOnly")
 	if labels["verb"] != "GET" && labels["verb"] != "LIST" {
@@ -111,9 +114,6 @@ func (m *metrics) begin(p *parsed) func(code int) {
 	gauge.Inc()
 	return func(code int) {
 		gauge.Dec()
-		if code == http.StatusNotFound && p.IsResource {
-			labels["resource"] = "" // Resources that do not exist come from clients, too.
-		}
 		counted := prometheus.Labels{"code": strconv.Itoa(code), "dry_run": ""}
 		for k, v := range labels {
 			counted[k] = v
@@ -130,7 +130,7 @@ func (m *metrics) begin(p *parsed) func(code int) {
 }
 
 func (m *metrics) size(p *parsed, n int) {
-	if p != nil && p.IsResource {
+	if p != nil && p.served {
 		m.sizes.With(labelsOf(p)).Observe(float64(n))
 	}
 }

@@ -23,6 +23,8 @@ type parsed struct {
 	rest string
 	// viaPath is set for the old /watch/ paths.
 	viaPath bool
+	// served is set when this server knows the resource: only then may its names become labels of metrics.
+	served bool
 }
 
 // parseRequest reads method, path and query as upstream does. ok is false for paths below an API version that mean nothing.
