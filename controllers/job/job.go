@@ -1,0 +1,285 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package job runs pods until enough of them have succeeded.
+//
+// Pods carry a finalizer, so that none vanishes before it is counted. Counting is a protocol of two writes: a finished pod's
+// UID goes into status.uncountedTerminatedPods; then its finalizer is removed; then the UID leaves the list and the count
+// goes up. A restart at any point counts every pod exactly once.
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/reconcile"
+)
+
+var kind = batchv1.SchemeGroupVersion.WithKind("Job")
+
+// burst bounds how many pods one reconcile creates or deletes.
+const burst = 500
+
+type controller struct {
+	reconcile.Scope
+	loop     *reconcile.Loop
+	jobs     *client.Informer[*batchv1.Job]
+	pods     *client.Informer[*corev1.Pod]
+	api      client.Resource[*batchv1.Job]
+	podAPI   client.Resource[*corev1.Pod]
+	expected reconcile.Expectations
+
+	mu sync.Mutex
+	// released holds the UIDs of pods whose finalizer is removed but still shown by the view.
+	released map[types.UID]struct{}
+}
+
+// New makes the loop.
+func New(scope reconcile.Scope) *reconcile.Loop {
+	c := &controller{
+		Scope: scope, released: map[types.UID]struct{}{},
+		jobs: client.InformerFor[*batchv1.Job](scope.Informers), pods: client.InformerFor[*corev1.Pod](scope.Informers),
+		api: client.Of[*batchv1.Job](scope.Client), podAPI: client.Of[*corev1.Pod](scope.Client),
+	}
+	c.loop = reconcile.New(reconcile.Config{
+		Name: "job-controller", Log: scope.Log, Workers: 5, Informers: scope.Informers, Reconcile: c.reconcile,
+	})
+	reconcile.IndexControllers(c.pods)
+	reconcile.Self(c.loop, c.jobs)
+	c.pods.Handle(client.Handler[*corev1.Pod]{
+		Add: func(pod *corev1.Pod) { c.podSeen(nil, pod) }, Update: c.podSeen, Delete: c.podGone,
+	})
+	return c.loop
+}
+
+func ownerKey(pod *corev1.Pod) (reconcile.Key, bool) {
+	ref := metav1.GetControllerOf(pod)
+	if ref == nil || ref.Kind != kind.Kind {
+		return reconcile.Key{}, false
+	}
+	return reconcile.Key{Namespace: pod.Namespace, Name: ref.Name}, true
+}
+
+func (c *controller) podSeen(old, pod *corev1.Pod) {
+	if !tracked(pod) {
+		c.forget(pod.UID)
+	}
+	key, owned := ownerKey(pod)
+	if !owned {
+		if tracked(pod) {
+			c.orphan(pod)
+		}
+		if old != nil {
+			if oldKey, had := ownerKey(old); had {
+				c.loop.Enqueue(oldKey)
+			}
+		}
+		return
+	}
+	switch {
+	case old == nil && pod.DeletionTimestamp == nil:
+		c.expected.Created(key)
+	case pod.DeletionTimestamp != nil && (old == nil || old.DeletionTimestamp == nil):
+		c.expected.Deleted(key, pod.UID)
+	}
+	if _, ok := c.jobs.Get(key.Namespace, key.Name); !ok && tracked(pod) {
+		c.orphan(pod)
+		return
+	}
+	c.loop.Enqueue(key)
+}
+
+func (c *controller) podGone(pod *corev1.Pod) {
+	c.forget(pod.UID)
+	if key, owned := ownerKey(pod); owned {
+		c.expected.Deleted(key, pod.UID)
+		c.loop.Enqueue(key)
+	}
+}
+
+// orphan asks for the release of a pod whose Job is gone; the key names the pod by a prefix that no Job can have.
+func (c *controller) orphan(pod *corev1.Pod) {
+	c.loop.Enqueue(reconcile.Key{Namespace: orphanPrefix + pod.Namespace, Name: pod.Name})
+}
+
+const orphanPrefix = "orphan of "
+
+func (c *controller) forget(uid types.UID) {
+	c.mu.Lock()
+	delete(c.released, uid)
+	c.mu.Unlock()
+}
+
+// tracked reports whether a pod still carries the finalizer.
+func tracked(pod *corev1.Pod) bool {
+	return slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer)
+}
+
+func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
+	if namespace, orphaned := cutPrefix(key.Namespace); orphaned {
+		return c.freeOrphan(ctx, namespace, key.Name)
+	}
+	known, ok := c.jobs.Get(key.Namespace, key.Name)
+	if !ok {
+		c.expected.Forget(key)
+		return c.freeLeft(ctx, key)
+	}
+	if known.Spec.ManagedBy != nil && *known.Spec.ManagedBy != batchv1.JobControllerName {
+		return nil
+	}
+	if finished(known) && !hasUncounted(known) {
+		return c.releaseAll(ctx, known)
+	}
+	selector, err := metav1.LabelSelectorAsSelector(known.Spec.Selector)
+	if err != nil {
+		return reconcile.Terminal(fmt.Errorf("selector of %s: %w", key, err))
+	}
+	claim := reconcile.Claim[*corev1.Pod]{
+		Owner: known, Kind: kind, Selector: selector, Objects: c.podAPI,
+		Fresh: func(ctx context.Context) (kinds.Object, error) { return c.api.Get(ctx, key.Namespace, key.Name) },
+	}
+	owned, err := claim.All(ctx, reconcile.OwnedBy(c.pods, known))
+	if err != nil {
+		return err
+	}
+	s := newRound(c, known.DeepCopy(), key, owned)
+	return s.run(ctx)
+}
+
+func cutPrefix(namespace string) (string, bool) {
+	if len(namespace) > len(orphanPrefix) && namespace[:len(orphanPrefix)] == orphanPrefix {
+		return namespace[len(orphanPrefix):], true
+	}
+	return namespace, false
+}
+
+func hasUncounted(job *batchv1.Job) bool {
+	u := job.Status.UncountedTerminatedPods
+	return u != nil && (len(u.Failed) > 0 || len(u.Succeeded) > 0)
+}
+
+// freeOrphan removes the finalizer from a pod that no Job will count.
+func (c *controller) freeOrphan(ctx context.Context, namespace, name string) error {
+	pod, ok := c.pods.Get(namespace, name)
+	if !ok || !tracked(pod) {
+		return nil
+	}
+	if key, owned := ownerKey(pod); owned {
+		job, err := c.api.Get(ctx, key.Namespace, key.Name)
+		if err == nil && job.UID == metav1.GetControllerOf(pod).UID {
+			return nil
+		}
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return c.free(ctx, pod)
+}
+
+// freeLeft frees the pods of a Job that is gone.
+func (c *controller) freeLeft(ctx context.Context, key reconcile.Key) error {
+	var errs []error
+	for _, pod := range c.pods.List(key.Namespace) {
+		if owner, owned := ownerKey(pod); owned && owner == key && tracked(pod) && !c.isReleased(pod.UID) {
+			errs = append(errs, c.freeOrphan(ctx, pod.Namespace, pod.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// releaseAll frees the pods of a finished Job.
+func (c *controller) releaseAll(ctx context.Context, job *batchv1.Job) error {
+	var errs []error
+	for _, pod := range reconcile.Controlled(c.pods, job) {
+		if tracked(pod) && !c.isReleased(pod.UID) {
+			errs = append(errs, c.free(ctx, pod))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *controller) isReleased(uid types.UID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.released[uid]
+	return ok
+}
+
+// free removes the finalizer.
+func (c *controller) free(ctx context.Context, pod *corev1.Pod) error {
+	patch := fmt.Sprintf(`{"metadata":{"uid":%q,"$deleteFromPrimitiveList/finalizers":[%q]}}`, pod.UID, batchv1.JobTrackingFinalizer)
+	_, err := c.podAPI.Patch(ctx, pod.Namespace, pod.Name, types.StrategicMergePatchType, []byte(patch))
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("release pod %s: %w", pod.Name, err)
+	}
+	c.mu.Lock()
+	c.released[pod.UID] = struct{}{}
+	c.mu.Unlock()
+	return nil
+}
+
+// finished reports whether the Job has a final condition.
+func finished(job *batchv1.Job) bool {
+	return isTrue(job, batchv1.JobComplete) || isTrue(job, batchv1.JobFailed)
+}
+
+func condition(job *batchv1.Job, kind batchv1.JobConditionType) *batchv1.JobCondition {
+	for i := range job.Status.Conditions {
+		if job.Status.Conditions[i].Type == kind {
+			return &job.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+func isTrue(job *batchv1.Job, kind batchv1.JobConditionType) bool {
+	c := condition(job, kind)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+// setCondition adds or changes a condition and reports whether that changed anything.
+func setCondition(job *batchv1.Job, kind batchv1.JobConditionType, status corev1.ConditionStatus, reason, message string) bool {
+	now := metav1.Now()
+	if c := condition(job, kind); c != nil {
+		if c.Status == status && c.Reason == reason && c.Message == message {
+			return false
+		}
+		if c.Status != status {
+			c.LastTransitionTime = now
+		}
+		c.Status, c.Reason, c.Message, c.LastProbeTime = status, reason, message, now
+		return true
+	}
+	job.Status.Conditions = append(job.Status.Conditions, batchv1.JobCondition{
+		Type: kind, Status: status, Reason: reason, Message: message, LastProbeTime: now, LastTransitionTime: now,
+	})
+	return true
+}
+
+// podFailed reports whether a pod counts as failed: its phase says so, or it is being deleted before it finished and its
+// replacement need not wait for its end.
+func podFailed(job *batchv1.Job, pod *corev1.Pod) bool {
+	if pod.Status.Phase == corev1.PodFailed {
+		return true
+	}
+	return !replaceOnlyFailed(job) && pod.DeletionTimestamp != nil && pod.Status.Phase != corev1.PodSucceeded
+}
+
+func replaceOnlyFailed(job *batchv1.Job) bool {
+	return (job.Spec.PodReplacementPolicy != nil && *job.Spec.PodReplacementPolicy == batchv1.Failed) || job.Spec.PodFailurePolicy != nil
+}
+
+func indexed(job *batchv1.Job) bool {
+	return job.Spec.CompletionMode != nil && *job.Spec.CompletionMode == batchv1.IndexedCompletion
+}
