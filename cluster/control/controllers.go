@@ -17,6 +17,7 @@ import (
 	"kogge.dev/kogge/controllers/endpoints"
 	"kogge.dev/kogge/controllers/endpointslice"
 	"kogge.dev/kogge/controllers/garbage"
+	"kogge.dev/kogge/controllers/job"
 	"kogge.dev/kogge/controllers/namespace"
 	"kogge.dev/kogge/controllers/nodeipam"
 	"kogge.dev/kogge/controllers/podgc"
@@ -86,6 +87,7 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		replicaset.New(scope("replicaset-controller")),
 		replicaset.NewReplication(scope("replication-controller")),
 		daemonset.New(scope("daemon-set-controller")),
+		job.New(scope("job-controller")),
 
 		// Services.
 		endpoints.New(scope("endpoint-controller")),
