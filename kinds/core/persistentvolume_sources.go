@@ -38,7 +38,8 @@ func volumeSources(spec *corev1.PersistentVolumeSpec, rules VolumeRules) []podsp
 			return append(podspec.Require(p, "volumeID", spec.Cinder.VolumeID), requireSecret(spec.Cinder.SecretRef, p)...)
 		}},
 		{Name: "fc", Set: spec.FC != nil, Validate: func(p *field.Path) field.ErrorList { return podspec.ValidateFC(spec.FC, p) }},
-		{Name: "flexVolume", Set: spec.FlexVolume != nil, Validate: func(p *field.Path) field.ErrorList {
+		// Nobody has ever refused this one as a second.
+		{Name: "flexVolume", Beside: true, Set: spec.FlexVolume != nil, Validate: func(p *field.Path) field.ErrorList {
 			return podspec.ValidateFlex(spec.FlexVolume.Driver, spec.FlexVolume.Options, p)
 		}},
 		{Name: "azureFile", Set: spec.AzureFile != nil, Validate: func(p *field.Path) field.ErrorList { return validateAzureFile(spec.AzureFile, p) }},

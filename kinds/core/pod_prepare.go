@@ -15,16 +15,17 @@ import (
 )
 
 // createPod gives a pod its first status. The class of service that its requests and limits make is fixed from here on.
-func createPod(_ kinds.Request, p *corev1.Pod) {
+func createPod(req kinds.Request, p *corev1.Pod) {
 	p.Generation = 1
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: qos.Compute(p)}
 	podspec.DropDisabled(&p.Spec, nil)
 	if len(p.Spec.SchedulingGates) > 0 {
 		p.Status.Conditions = []corev1.PodCondition{{
-			Type:    corev1.PodScheduled,
-			Status:  corev1.ConditionFalse,
-			Reason:  corev1.PodReasonSchedulingGated,
-			Message: "Scheduling is blocked due to non-empty scheduling gates",
+			Type:               corev1.PodScheduled,
+			Status:             corev1.ConditionFalse,
+			LastTransitionTime: req.Now,
+			Reason:             corev1.PodReasonSchedulingGated,
+			Message:            "Scheduling is blocked due to non-empty scheduling gates",
 		}}
 	}
 	podspec.MergeMatchLabelKeys(p)
@@ -84,16 +85,15 @@ func prepareEphemeralContainers(_ kinds.Request, new, old *corev1.Pod) {
 	kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
 }
 
-// prepareResize keeps of a change only resources and resize policies. Where containers were added, removed or renamed it
-// keeps all, for validation to refuse.
+// prepareResize keeps of a change only resources and resize policies. A list in which containers were added, removed or
+// renamed it keeps as it is, for validation to refuse.
 func prepareResize(_ kinds.Request, new, old *corev1.Pod) {
-	if sameNames(new.Spec.Containers, old.Spec.Containers) && sameNames(new.Spec.InitContainers, old.Spec.InitContainers) {
-		whole := new.Spec.Resources
-		containers := resized(new.Spec.Containers, old.Spec.Containers)
-		initContainers := resized(new.Spec.InitContainers, old.Spec.InitContainers)
-		new.Spec = *old.Spec.DeepCopy()
-		new.Spec.Resources = whole
-		new.Spec.Containers, new.Spec.InitContainers = containers, initContainers
+	if len(new.Spec.Containers) == len(old.Spec.Containers) && len(new.Spec.InitContainers) == len(old.Spec.InitContainers) {
+		spec := *old.Spec.DeepCopy()
+		spec.Resources = new.Spec.Resources
+		spec.Containers = resized(new.Spec.Containers, spec.Containers)
+		spec.InitContainers = resized(new.Spec.InitContainers, spec.InitContainers)
+		new.Spec = spec
 		new.Status = old.Status
 		metav1.ResetObjectMetaForStatus(&new.ObjectMeta, &old.ObjectMeta)
 	}
@@ -101,19 +101,14 @@ func prepareResize(_ kinds.Request, new, old *corev1.Pod) {
 	kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
 }
 
-func sameNames(a, b []corev1.Container) bool {
-	return slices.EqualFunc(a, b, func(x, y corev1.Container) bool { return x.Name == y.Name })
-}
-
-func resized(new, old []corev1.Container) []corev1.Container {
-	if len(new) == 0 {
+// resized gives copies of the old containers the new ones' resources.
+func resized(new, copies []corev1.Container) []corev1.Container {
+	if !slices.EqualFunc(new, copies, func(a, b corev1.Container) bool { return a.Name == b.Name }) {
 		return new
 	}
-	out := make([]corev1.Container, len(old))
-	for i := range old {
-		old[i].DeepCopyInto(&out[i])
-		out[i].Resources = new[i].Resources
-		out[i].ResizePolicy = new[i].ResizePolicy
+	for i := range copies {
+		copies[i].Resources = new[i].Resources
+		copies[i].ResizePolicy = new[i].ResizePolicy
 	}
-	return out
+	return copies
 }

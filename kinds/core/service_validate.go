@@ -273,7 +273,7 @@ func validateTraffic(spec *corev1.ServiceSpec, path *field.Path) field.ErrorList
 	}
 	internal := path.Child("internalTrafficPolicy")
 	switch {
-	case spec.InternalTrafficPolicy == nil && spec.Type != corev1.ServiceTypeExternalName && spec.Type != "":
+	case spec.InternalTrafficPolicy == nil && (hasNodePorts(spec) || spec.Type == corev1.ServiceTypeClusterIP):
 		errs = append(errs, field.Required(internal, ""))
 	case spec.InternalTrafficPolicy != nil:
 		errs = append(errs, supported(*spec.InternalTrafficPolicy, internal, corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)

@@ -17,7 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/duration"
-	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -74,6 +73,7 @@ func Validate(meta metav1.Object, scope Scope, name NameFunc, path *field.Path) 
 // ValidateUpdate judges the metadata that is to replace old's.
 func ValidateUpdate(meta, old metav1.Object, path *field.Path) field.ErrorList {
 	errs := validation.ValidateObjectMetaAccessorUpdate(meta, old, path)
+	errs = append(errs, validation.ValidateFinalizers(meta.GetFinalizers(), path.Child("finalizers"))...)
 	return append(errs, validateFinalizers(meta, path)...)
 }
 
@@ -81,21 +81,21 @@ func ValidateUpdate(meta, old metav1.Object, path *field.Path) field.ErrorList {
 func validateFinalizers(meta metav1.Object, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i, name := range meta.GetFinalizers() {
-		errs = append(errs, ValidateFinalizer(name, path.Child("finalizers").Index(i))...)
+		errs = append(errs, validateKnown(name, path.Child("finalizers").Index(i))...)
 	}
 	return errs
 }
 
-// ValidateFinalizer judges one finalizer of metadata or of a namespace's spec.
+// ValidateFinalizer judges a finalizer in a namespace's spec.
 func ValidateFinalizer(name string, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for _, msg := range utilvalidation.IsQualifiedName(name) {
-		errs = append(errs, field.Invalid(path, name, msg))
+	return append(validation.ValidateFinalizerName(name, path), validateKnown(name, path)...)
+}
+
+func validateKnown(name string, path *field.Path) field.ErrorList {
+	if strings.Contains(name, "/") || standardFinalizer(name) {
+		return nil
 	}
-	if !strings.Contains(name, "/") && !standardFinalizer(name) {
-		errs = append(errs, field.Invalid(path, name, "name is neither a standard finalizer name nor is it fully qualified"))
-	}
-	return errs
+	return field.ErrorList{field.Invalid(path, name, "name is neither a standard finalizer name nor is it fully qualified")}
 }
 
 func standardFinalizer(name string) bool {

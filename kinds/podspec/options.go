@@ -37,6 +37,8 @@ type Options struct {
 	UserNamespaceDevices bool
 	// TolerationComparison admits the toleration operators Lt and Gt, which v1.36 has switched off.
 	TolerationComparison bool
+	// SELinuxMount admits the SELinux change policy MountOption, which v1.36 has switched off.
+	SELinuxMount bool
 	// UserNamespaceHostNetwork admits a user namespace together with the host's network, which v1.36 has switched off.
 	UserNamespaceHostNetwork bool
 }
@@ -66,6 +68,7 @@ func tolerate(spec *corev1.PodSpec, annotations map[string]string) Options {
 		IndivisibleHugePages:     hasIndivisiblePages(spec),
 		HostSysctls:              hasHostSysctls(spec),
 		NonLocalTokenPath:        hasNonLocalToken(spec),
+		SELinuxMount:             spec.SecurityContext != nil && spec.SecurityContext.SELinuxChangePolicy != nil,
 		UserNamespaceHostNetwork: !sharesUsers(spec) && spec.HostNetwork,
 		UserNamespaceDevices:     !sharesUsers(spec) && anyContainer(spec, func(c *corev1.Container) bool { return len(c.VolumeDevices) > 0 }),
 	}

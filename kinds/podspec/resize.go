@@ -161,11 +161,9 @@ func removed(list, old corev1.ResourceList) bool {
 	return false
 }
 
-// resetCompute gives r the CPU and memory of old.
+// resetCompute gives r the CPU and memory of old, and no claims: a container with claims can't be resized.
 func resetCompute(r, old *corev1.ResourceRequirements) {
-	*r = corev1.ResourceRequirements{
-		Limits: resetList(r.Limits, old.Limits), Requests: resetList(r.Requests, old.Requests), Claims: r.Claims,
-	}
+	*r = corev1.ResourceRequirements{Limits: resetList(r.Limits, old.Limits), Requests: resetList(r.Requests, old.Requests)}
 }
 
 func resetList(list, old corev1.ResourceList) corev1.ResourceList {

@@ -48,7 +48,11 @@ func validatePodSecurity(spec *corev1.PodSpec, opts Options, at *field.Path) fie
 		errs = append(errs, oneOf(*sc.SupplementalGroupsPolicy, at.Child("supplementalGroupsPolicy"), corev1.SupplementalGroupsPolicyMerge, corev1.SupplementalGroupsPolicyStrict)...)
 	}
 	if sc.SELinuxChangePolicy != nil {
-		errs = append(errs, oneOf(*sc.SELinuxChangePolicy, at.Child("seLinuxChangePolicy"), corev1.SELinuxChangePolicyMountOption, corev1.SELinuxChangePolicyRecursive)...)
+		policies := []corev1.PodSELinuxChangePolicy{corev1.SELinuxChangePolicyRecursive}
+		if opts.SELinuxMount {
+			policies = []corev1.PodSELinuxChangePolicy{corev1.SELinuxChangePolicyMountOption, corev1.SELinuxChangePolicyRecursive}
+		}
+		errs = append(errs, oneOf(*sc.SELinuxChangePolicy, at.Child("seLinuxChangePolicy"), policies...)...)
 	}
 	return errs
 }

@@ -40,12 +40,18 @@ func ValidateStatus(pod, old *corev1.Pod) field.ErrorList {
 	}{
 		{"containerStatuses", pod.Status.ContainerStatuses, pod.Spec.Containers},
 		{"initContainerStatuses", pod.Status.InitContainerStatuses, pod.Spec.InitContainers},
-		{"ephemeralContainerStatuses", pod.Status.EphemeralContainerStatuses, nil},
 	} {
 		for i := range l.statuses {
 			path := at.Child(l.name).Index(i)
 			errs = append(errs, validateStatusUser(&l.statuses[i], pod.Spec.OS, path.Child("user", "linux"))...)
 			errs = append(errs, validateHealth(&l.statuses[i], l.containers, path.Child("allocatedResourcesStatus"))...)
+		}
+	}
+	for i := range pod.Status.EphemeralContainerStatuses {
+		s, path := &pod.Status.EphemeralContainerStatuses[i], at.Child("ephemeralContainerStatuses").Index(i)
+		errs = append(errs, validateStatusUser(s, pod.Spec.OS, path.Child("user", "linux"))...)
+		if len(s.AllocatedResourcesStatus) > 0 {
+			errs = append(errs, field.Forbidden(path.Child("allocatedResourcesStatus"), "must not be specified in container status"))
 		}
 	}
 	return errs
@@ -252,15 +258,8 @@ func validateStatusUser(s *corev1.ContainerStatus, os *corev1.PodOS, at *field.P
 	return errs
 }
 
-// validateHealth judges what a node says about the devices of a container; ephemeral containers have none. A container
-// that the spec does not have is overlooked.
+// validateHealth judges what a node says about the devices of a container. One that the spec does not have is overlooked.
 func validateHealth(s *corev1.ContainerStatus, containers []corev1.Container, at *field.Path) field.ErrorList {
-	if len(s.AllocatedResourcesStatus) == 0 {
-		return nil
-	}
-	if containers == nil {
-		return field.ErrorList{field.Forbidden(at, "must not be specified in container status")}
-	}
 	var errs field.ErrorList
 	found := slices.IndexFunc(containers, func(c corev1.Container) bool { return c.Name == s.Name })
 	for i, allocated := range s.AllocatedResourcesStatus {

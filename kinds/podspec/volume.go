@@ -28,6 +28,8 @@ type Source struct {
 	Path string
 	// Set tells whether the volume is of this kind.
 	Set bool
+	// Beside admits the source as a second one.
+	Beside bool
 	// Validate judges the source; only called when it is set.
 	Validate func(path *field.Path) field.ErrorList
 }
@@ -39,7 +41,7 @@ func ValidateSources(sources []Source, at *field.Path) field.ErrorList {
 	for _, s := range sources {
 		switch {
 		case !s.Set:
-		case found:
+		case found && !s.Beside:
 			errs = append(errs, field.Forbidden(at.Child(s.Name), "may not specify more than 1 volume type"))
 		default:
 			found = true
