@@ -20,6 +20,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"kogge.dev/kogge/cluster/node"
+	"kogge.dev/kogge/cni"
 	"kogge.dev/kogge/cri"
 	"kogge.dev/kogge/cri/containerd"
 	"kogge.dev/kogge/ledger"
@@ -104,6 +105,9 @@ func Reset(ctx context.Context, settings Settings, out io.Writer) ([]string, err
 		return nil, err
 	}
 	steps.done("containers removed")
+	if err := cni.Purge(node.Network(paths, nil, nil)); err != nil {
+		return nil, err
+	}
 	owned := []string{paths.Kubelet, paths.PodLogs, paths.ContainerLogs, paths.Run, settings.DataDir}
 	var left []string
 	for _, dir := range owned {

@@ -25,6 +25,7 @@ import (
 	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/cluster/node"
 	"kogge.dev/kogge/internal/pki"
+	"kogge.dev/kogge/internal/residency"
 	"kogge.dev/kogge/ledger"
 	"kogge.dev/kogge/store"
 	"kogge.dev/kogge/store/etcd"
@@ -152,7 +153,7 @@ func (m *machine) server(ctx context.Context) error {
 		m.stages.done("API server")
 		if m.role == RoleServer {
 			m.ready()
-			return nil
+			return m.trim(ctx)
 		}
 		return m.localNode(ctx, plane, keys)
 	})
@@ -204,9 +205,27 @@ func (m *machine) runNode(ctx context.Context, config node.Config) error {
 		}
 		m.stages.done("node Ready")
 		m.ready()
-		return nil
+		return m.trim(ctx)
 	})
 	return g.Wait()
+}
+
+// trims are when, after the start, memory that only the start needed is given back.
+var trims = []time.Duration{2 * time.Second, 20 * time.Second}
+
+// trim gives memory back; a failure costs nothing but memory.
+func (m *machine) trim(ctx context.Context) error {
+	for _, after := range trims {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(after):
+		}
+		if err := residency.Trim(); err != nil {
+			m.console.Log.Debug("memory not trimmed", "err", err)
+		}
+	}
+	return nil
 }
 
 func (m *machine) ready() {

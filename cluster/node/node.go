@@ -95,6 +95,14 @@ func Containerd(paths Paths, name string, log *slog.Logger) containerd.Config {
 	}
 }
 
+// Network returns the settings of the pod network for a node's paths.
+func Network(paths Paths, l *ledger.Ledger, log *slog.Logger) cni.Config {
+	return cni.Config{
+		DataDir: filepath.Join(paths.Data, "network"), Socket: filepath.Join(paths.Run, "cni.sock"),
+		ConfDir: paths.CNIConf, BinDir: paths.CNIBin, Bridge: Bridge, Ledger: l, Logger: log,
+	}
+}
+
 // New composes a node. Nothing runs yet.
 func New(config Config) (*Node, error) {
 	if config.Name == "" || len(config.IPs) == 0 || config.Kubelet == nil || config.Proxy == nil || config.Ledger == nil {
@@ -110,12 +118,9 @@ func New(config Config) (*Node, error) {
 			return nil, err
 		}
 	}
-	n.network, err = cni.New(cni.Config{
-		DataDir: filepath.Join(config.Paths.Data, "network"), Socket: filepath.Join(config.Paths.Run, "cni.sock"),
-		ConfDir: config.Paths.CNIConf, BinDir: config.Paths.CNIBin, Bridge: Bridge, ClusterCIDRs: config.PodCIDRs,
-		Ledger: config.Ledger, Logger: config.Log.With("component", "cni"),
-	})
-	if err != nil {
+	network := Network(config.Paths, config.Ledger, config.Log.With("component", "cni"))
+	network.ClusterCIDRs = config.PodCIDRs
+	if n.network, err = cni.New(network); err != nil {
 		return nil, err
 	}
 	n.router, err = routes.New(routes.Config{
@@ -165,12 +170,34 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error {
 		defer n.router.Close()
 		return named("cni", follow.Run(ctx, follow.Config{
-			NodeName: n.config.Name, Nodes: client.InformerFor[*corev1.Node](n.informers), Configure: n.network.Configure,
+			NodeName: n.config.Name, Nodes: client.InformerFor[*corev1.Node](n.informers), Configure: n.configureNetwork,
 			Router: n.router, Logger: n.config.Log.With("component", "cni"),
 		}))
 	})
 	g.Go(func() error { return named("kubelet", n.runKubelet(ctx, socket)) })
 	return g.Wait()
+}
+
+// configureNetwork gives this node its pod ranges, and leads Service addresses to the bridge: the kernel looks for a route
+// before the node's own packets meet the rules that know where Services are.
+func (n *Node) configureNetwork(ctx context.Context, podCIDRs []netip.Prefix) error {
+	if err := n.network.Configure(ctx, podCIDRs); err != nil {
+		return err
+	}
+	host, err := hostnet.New("")
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	for _, services := range n.config.ServiceCIDRs {
+		if err := n.config.Ledger.Record(ledger.Entry{Kind: ledger.Route, Name: services.String()}); err != nil {
+			return err
+		}
+		if err := host.EnsureRoute(hostnet.Route{Dst: services, Dev: Bridge}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // runDNS gives this node the cluster's DNS address and answers there.
