@@ -16,6 +16,7 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/client-go/util/jsonpath"
 
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
@@ -221,8 +222,10 @@ func validateValidatingPolicyStatus(_ kinds.Request, new, _ *admissionregistrati
 			if w.Warning == "" {
 				errs = append(errs, field.Required(at.Child("warning"), ""))
 			}
-			if strings.TrimSpace(w.FieldRef) == "" {
+			if ref := strings.TrimSpace(w.FieldRef); ref == "" {
 				errs = append(errs, field.Required(at.Child("fieldRef"), ""))
+			} else if err := jsonpath.New("spec").Parse("{" + ref + "}"); err != nil {
+				errs = append(errs, field.Invalid(at.Child("fieldRef"), ref, fmt.Sprintf("invalid JSONPath: %v", err)))
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/apitesting/fuzzer"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -21,7 +22,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/randfill"
 
 	"kogge.dev/kogge/kinds"
@@ -39,14 +39,18 @@ func fillers(serializer.CodecFactory) []any {
 		func(j *apiextensionsv1.JSONSchemaProps, c randfill.Continue) {
 			j.Type, j.Description = "object", c.String(12)
 		},
-		func(q *resource.Quantity, c randfill.Continue) { *q = *resource.NewQuantity(c.Int63n(1000), resource.DecimalExponent) },
+		func(q *resource.Quantity, c randfill.Continue) {
+			*q = *resource.NewQuantity(c.Int63n(1000), resource.DecimalExponent)
+		},
 		func(v *intstr.IntOrString, c randfill.Continue) {
 			*v = intstr.FromInt32(int32(c.Int31n(90)))
 			if c.Bool() {
 				*v = intstr.FromString(fmt.Sprintf("%d%%", c.Int31n(90)))
 			}
 		},
-		func(t *metav1.MicroTime, c randfill.Continue) { *t = metav1.NewMicroTime(metav1.Unix(c.Int63n(1<<30), 0).Time) },
+		func(t *metav1.MicroTime, c randfill.Continue) {
+			*t = metav1.NewMicroTime(metav1.Unix(c.Int63n(1<<30), 0).Time)
+		},
 		func(s *corev1.NodeConfigStatus, _ randfill.Continue) { *s = corev1.NodeConfigStatus{} },
 	}
 }

@@ -33,7 +33,14 @@ func resourceClaim() *kinds.Kind {
 		func() *resourcev1.ResourceClaim { return &resourcev1.ResourceClaim{} },
 		func() runtime.Object { return &resourcev1.ResourceClaimList{} },
 		kinds.Strategy[*resourcev1.ResourceClaim]{
-			Default: func(c *resourcev1.ResourceClaim) { defaultClaimSpec(&c.Spec) },
+			Default: func(c *resourcev1.ResourceClaim) {
+				defaultClaimSpec(&c.Spec)
+				if a := c.Status.Allocation; a != nil {
+					for i := range a.Devices.Results {
+						defaultTolerations(a.Devices.Results[i].Tolerations)
+					}
+				}
+			},
 			PrepareCreate: func(_ kinds.Request, c *resourcev1.ResourceClaim) {
 				c.Status = resourcev1.ResourceClaimStatus{}
 			},
@@ -71,9 +78,11 @@ func defaultClaimSpec(spec *resourcev1.ResourceClaimSpec) {
 		r := &spec.Devices.Requests[i]
 		if r.Exactly != nil {
 			defaultCount(&r.Exactly.AllocationMode, &r.Exactly.Count)
+			defaultTolerations(r.Exactly.Tolerations)
 		}
 		for k := range r.FirstAvailable {
 			defaultCount(&r.FirstAvailable[k].AllocationMode, &r.FirstAvailable[k].Count)
+			defaultTolerations(r.FirstAvailable[k].Tolerations)
 		}
 	}
 }
@@ -84,6 +93,14 @@ func defaultCount(mode *resourcev1.DeviceAllocationMode, count *int64) {
 	}
 	if *mode == resourcev1.DeviceAllocationModeExactCount && *count == 0 {
 		*count = 1
+	}
+}
+
+func defaultTolerations(list []resourcev1.DeviceToleration) {
+	for i := range list {
+		if list[i].Operator == "" {
+			list[i].Operator = resourcev1.DeviceTolerationOpEqual
+		}
 	}
 }
 

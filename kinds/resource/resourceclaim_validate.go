@@ -14,19 +14,13 @@ import (
 
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
+	"kogge.dev/kogge/kinds/podspec"
 )
 
 const unknownRequest = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
 
 func validateResourceClaim(_ kinds.Request, c *resourcev1.ResourceClaim) field.ErrorList {
-	path := field.NewPath("spec")
-	var errs field.ErrorList
-	for i := range c.Spec.Devices.Requests {
-		if c.Spec.Devices.Requests[i].Name == "" {
-			errs = append(errs, field.Required(path.Child("devices", "requests").Index(i).Child("name"), ""))
-		}
-	}
-	return append(errs, claimSpec(&c.Spec, path)...)
+	return claimSpec(&c.Spec, field.NewPath("spec"))
 }
 
 func validateResourceClaimUpdate(_ kinds.Request, new, old *resourcev1.ResourceClaim) field.ErrorList {
@@ -39,8 +33,8 @@ func validateResourceClaimTemplate(_ kinds.Request, t *resourcev1.ResourceClaimT
 	return append(errs, claimSpec(&t.Spec.Spec, path.Child("spec"))...)
 }
 
-func validateResourceClaimTemplateUpdate(_ kinds.Request, new, old *resourcev1.ResourceClaimTemplate) field.ErrorList {
-	return check.Immutable(new.Spec, old.Spec, field.NewPath("spec"))
+func validateResourceClaimTemplateUpdate(req kinds.Request, new, old *resourcev1.ResourceClaimTemplate) field.ErrorList {
+	return append(validateResourceClaimTemplate(req, new), check.Immutable(new.Spec, old.Spec, field.NewPath("spec"))...)
 }
 
 // requests are the names that a claim's other parts may refer to: each request with its alternatives.
@@ -66,7 +60,7 @@ func (r requests) reference(name string, path *field.Path) field.ErrorList {
 	}
 	var errs field.ErrorList
 	for _, s := range segments {
-		errs = append(errs, requireLabel(s, path)...)
+		errs = append(errs, check.Label(s, path)...)
 	}
 	alternatives, found := r[segments[0]]
 	if !found || len(segments) == 2 && !alternatives[segments[1]] {
@@ -142,26 +136,6 @@ func allocationMode(mode resourcev1.DeviceAllocationMode, count int64, path *fie
 	return nil
 }
 
-func tolerations(list []resourcev1.DeviceToleration, path *field.Path) field.ErrorList {
-	operators := []resourcev1.DeviceTolerationOperator{resourcev1.DeviceTolerationOpEqual, resourcev1.DeviceTolerationOpExists}
-	var errs field.ErrorList
-	for i, t := range list {
-		at := path.Index(i)
-		if t.Key != "" {
-			errs = append(errs, check.QualifiedName(t.Key, at.Child("key"))...)
-		}
-		switch {
-		case t.Operator == resourcev1.DeviceTolerationOpExists && t.Value != "":
-			errs = append(errs, field.Invalid(at.Child("value"), t.Value, "must be empty for operator `Exists`"))
-		case t.Operator == "":
-			errs = append(errs, field.Required(at.Child("operator"), ""))
-		case !contains(operators, t.Operator):
-			errs = append(errs, field.NotSupported(at.Child("operator"), t.Operator, operators))
-		}
-	}
-	return errs
-}
-
 func (r requests) constraint(c *resourcev1.DeviceConstraint, path *field.Path) field.ErrorList {
 	errs := set(c.Requests, resourcev1.DeviceRequestsMaxSize, path.Child("requests"), same, r.reference)
 	switch {
@@ -198,6 +172,9 @@ func validateResourceClaimStatus(_ kinds.Request, new, old *resourcev1.ResourceC
 		errs = append(errs, check.Immutable(s.Allocation, old.Status.Allocation, at)...)
 	default:
 		errs = append(errs, requestsOf(&new.Spec.Devices).allocation(s.Allocation, at.Child("devices"))...)
+		if s.Allocation.NodeSelector != nil {
+			errs = append(errs, podspec.ValidateNodeSelector(s.Allocation.NodeSelector, podspec.Options{}, at.Child("nodeSelector"))...)
+		}
 	}
 	return errs
 }
@@ -222,7 +199,9 @@ func (r requests) allocation(a *resourcev1.AllocationResult, path *field.Path) f
 		errs = append(errs, r.reference(result.Request, at.Child("request"))...)
 		errs = append(errs, requireDriver(result.Driver, at.Child("driver"))...)
 		errs = append(errs, requirePool(result.Pool, at.Child("pool"))...)
-		errs = append(errs, requireLabel(result.Device, at.Child("device"))...)
+		errs = append(errs, check.Label(result.Device, at.Child("device"))...)
+		errs = append(errs, bindings(result.BindingConditions, result.BindingFailureConditions, at)...)
+		errs = append(errs, share(result.ShareID, at.Child("shareID"))...)
 	}
 	sources := []resourcev1.AllocationConfigSource{resourcev1.AllocationConfigSourceClaim, resourcev1.AllocationConfigSourceClass}
 	for i := range a.Devices.Config {
@@ -254,12 +233,10 @@ func deviceStatuses(s *resourcev1.ResourceClaimStatus, path *field.Path) field.E
 		return deviceID{d.Driver, d.Pool, d.Device, share}
 	}
 	return set(s.Devices, -1, path, key, func(d resourcev1.AllocatedDeviceStatus, at *field.Path) field.ErrorList {
-		errs := requireDriver(d.Driver, at.Child("driver"))
-		errs = append(errs, requirePool(d.Pool, at.Child("pool"))...)
-		errs = append(errs, requireLabel(d.Device, at.Child("device"))...)
+		errs := deviceStatus(&d, at)
 		if id := key(d); !allocated[id] {
 			errs = append(errs, field.Invalid(at, id.driver+"/"+id.pool+"/"+id.device, "must be an allocated device in the claim"))
 		}
-		return append(errs, metav1validation.ValidateConditions(d.Conditions, at.Child("conditions"))...)
+		return errs
 	})
 }

@@ -8,9 +8,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/blang/semver/v4"
 	resourcev1 "k8s.io/api/resource/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -67,7 +65,7 @@ func validateResourceSlice(_ kinds.Request, s *resourcev1.ResourceSlice) field.E
 	return append(errs, set(spec.SharedCounters, resourcev1.ResourceSliceMaxCounterSets, path.Child("sharedCounters"),
 		func(c resourcev1.CounterSet) string { return c.Name },
 		func(c resourcev1.CounterSet, at *field.Path) field.ErrorList {
-			return append(requireLabel(c.Name, at.Child("name")), counters(c.Counters, at.Child("counters"))...)
+			return append(requireLabel(c.Name, at.Child("name")), counters(c.Counters, resourcev1.ResourceSliceMaxCountersPerCounterSet, at.Child("counters"))...)
 		})...)
 }
 
@@ -131,7 +129,9 @@ func device(d *resourcev1.Device, perDevice bool, path *field.Path) field.ErrorL
 		errs = append(errs, attribute(&a, at.Key(string(name)))...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.Capacity)) {
-		errs = append(errs, qualifiedName(string(name), path.Child("capacity"))...)
+		at := path.Child("capacity")
+		errs = append(errs, qualifiedName(string(name), at)...)
+		errs = append(errs, capacity(d.Capacity[name], d.AllowMultipleAllocations != nil && *d.AllowMultipleAllocations, at.Key(string(name)))...)
 	}
 	if n := len(d.Taints); n > resourcev1.DeviceTaintsMaxLength {
 		errs = append(errs, field.TooMany(path.Child("taints"), n, resourcev1.DeviceTaintsMaxLength))
@@ -142,9 +142,10 @@ func device(d *resourcev1.Device, perDevice bool, path *field.Path) field.ErrorL
 	errs = append(errs, set(d.ConsumesCounters, resourcev1.ResourceSliceMaxDeviceCounterConsumptionsPerDevice, path.Child("consumesCounters"),
 		func(c resourcev1.DeviceCounterConsumption) string { return c.CounterSet },
 		func(c resourcev1.DeviceCounterConsumption, at *field.Path) field.ErrorList {
-			return append(requireLabel(c.CounterSet, at.Child("counterSet")), counters(c.Counters, at.Child("counters"))...)
+			return append(requireLabel(c.CounterSet, at.Child("counterSet")), counters(c.Counters, resourcev1.ResourceSliceMaxCountersPerDeviceCounterConsumption, at.Child("counters"))...)
 		})...)
-	return append(errs, deviceSelection(d, perDevice, path)...)
+	errs = append(errs, deviceSelection(d, perDevice, path)...)
+	return append(errs, bindings(d.BindingConditions, d.BindingFailureConditions, path)...)
 }
 
 func deviceSelection(d *resourcev1.Device, perDevice bool, path *field.Path) field.ErrorList {
@@ -174,58 +175,4 @@ func deviceSelection(d *resourcev1.Device, perDevice bool, path *field.Path) fie
 	}
 	return append(errs, exactlyOne(path, chosen,
 		"exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec")...)
-}
-
-func attribute(a *resourcev1.DeviceAttribute, path *field.Path) field.ErrorList {
-	values := 0
-	for _, set := range []bool{a.IntValue != nil, a.BoolValue != nil, a.StringValue != nil, a.VersionValue != nil,
-		a.IntValues != nil, a.BoolValues != nil, a.StringValues != nil, a.VersionValues != nil} {
-		if set {
-			values++
-		}
-	}
-	var errs field.ErrorList
-	if values != 1 {
-		errs = append(errs, field.Invalid(path, a, "exactly one value must be specified"))
-	}
-	for name, text := range map[string]*string{"string": a.StringValue, "version": a.VersionValue} {
-		if text != nil && len(*text) > resourcev1.DeviceAttributeMaxValueLength {
-			errs = append(errs, field.TooLong(path.Child(name), "", resourcev1.DeviceAttributeMaxValueLength))
-		}
-	}
-	if v := a.VersionValue; v != nil {
-		if _, err := semver.Parse(*v); err != nil {
-			errs = append(errs, field.Invalid(path.Child("version"), *v, "must be a string compatible with semver.org spec 2.0.0"))
-		}
-	}
-	return errs
-}
-
-func taint(t *resourcev1.DeviceTaint, path *field.Path) field.ErrorList {
-	effects := []resourcev1.DeviceTaintEffect{resourcev1.DeviceTaintEffectNoExecute, resourcev1.DeviceTaintEffectNoSchedule, resourcev1.DeviceTaintEffectNone}
-	errs := check.QualifiedName(t.Key, path.Child("key"))
-	if t.Value != "" {
-		errs = append(errs, check.Messages(path.Child("value"), t.Value, utilvalidation.IsValidLabelValue(t.Value))...)
-	}
-	switch {
-	case t.Effect == "":
-		errs = append(errs, field.Required(path.Child("effect"), ""))
-	case !contains(effects, t.Effect):
-		errs = append(errs, field.NotSupported(path.Child("effect"), t.Effect, effects))
-	}
-	return errs
-}
-
-func counters(list map[string]resourcev1.Counter, path *field.Path) field.ErrorList {
-	if len(list) == 0 {
-		return field.ErrorList{field.Required(path, "")}
-	}
-	var errs field.ErrorList
-	for _, name := range slices.Sorted(maps.Keys(list)) {
-		errs = append(errs, check.Label(name, path)...)
-		if value := list[name].Value; value.Cmp(resource.Quantity{}) < 0 {
-			errs = append(errs, field.Invalid(path.Key(name).Child("value"), value.String(), "must be greater than or equal to 0"))
-		}
-	}
-	return errs
 }

@@ -60,11 +60,15 @@ func requirePool(name string, path *field.Path) field.ErrorList {
 	return errs
 }
 
-// qualifiedName judges the name of an attribute or a capacity: an identifier, optionally after a driver's domain.
+// qualifiedName judges the name of an attribute or a capacity: an identifier, optionally after a driver's domain. A name with
+// more than one slash passes unseen, as upstream keeps accepting those that were stored once.
 func qualifiedName(name string, path *field.Path) field.ErrorList {
 	domain, id, found := strings.Cut(name, "/")
 	if !found {
 		return identifier(name, path)
+	}
+	if strings.Contains(id, "/") {
+		return nil
 	}
 	var errs field.ErrorList
 	if domain == "" {
