@@ -44,6 +44,7 @@ func (m *MutationSource) GetExpression() string { return m.Expression }
 // Mutation is a compiled mutation.
 type Mutation struct {
 	source    MutationSource
+	compiler  *plugincel.CompositedCompiler
 	evaluator plugincel.MutatingEvaluator
 }
 
@@ -62,7 +63,7 @@ func (c *Compiler) Mutations(hasParams bool, variables []Named, sources []Mutati
 	opts.HasPatchTypes = true
 	var out []*Mutation
 	for i := range sources {
-		out = append(out, &Mutation{source: sources[i], evaluator: compiler.CompileMutatingEvaluator(&sources[i], opts, environment.StoredExpressions)})
+		out = append(out, &Mutation{source: sources[i], compiler: compiler, evaluator: compiler.CompileMutatingEvaluator(&sources[i], opts, environment.StoredExpressions)})
 	}
 	return out, nil
 }
@@ -81,7 +82,8 @@ func (m *Mutation) Eval(ctx context.Context, in *Input) (Change, error) {
 		return Change{}, errors.Join(errs...)
 	}
 	v := in.versioned()
-	r, _, err := m.evaluator.ForInput(ctx, v, in.request(v), in.bindings(), in.NamespaceObject, celconfig.RuntimeCELCostBudget)
+	// Variables are evaluated anew for each mutation: the object may have changed since the one before.
+	r, _, err := m.evaluator.ForInput(m.compiler.CreateContext(ctx), v, in.request(v), in.bindings(), in.NamespaceObject, celconfig.RuntimeCELCostBudget)
 	if err == nil {
 		err = r.Error
 	}
