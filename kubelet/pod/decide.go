@@ -386,10 +386,12 @@ func (m *Machine) backOff(d *Decision, now time.Time, c *corev1.Container, last 
 			f = &failure{}
 			m.failures[c.Name] = f
 		}
-		name := format(m.pod)
+		name, news := format(m.pod), f.reason != ReasonCrashLoop || !f.until.Equal(until)
 		f.reason, f.until = ReasonCrashLoop, until
 		f.message = fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", m.crashes[c.Name].delay, c.Name, name)
-		d.event(corev1.EventTypeWarning, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Name, name), c.Name)
+		if news {
+			d.event(corev1.EventTypeWarning, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Name, name), c.Name)
+		}
 		d.wake(until)
 		return true
 	}

@@ -171,6 +171,8 @@ type Machine struct {
 	actuated map[string]corev1.ResourceRequirements
 	// resetting is set while all containers are removed to be started anew (restart rule RestartAllContainers).
 	resetting bool
+	// resetDone is set once nothing is left to remove; the next decision starts anew.
+	resetDone bool
 	resizes   []corev1.PodCondition
 }
 

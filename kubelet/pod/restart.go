@@ -82,6 +82,9 @@ func (m *Machine) mayRestart(c *corev1.Container, code int32) bool {
 
 // startReset notices that a container's exit asks for a restart of all, and reports whether such a restart is under way.
 func (m *Machine) startReset(now time.Time) bool {
+	if m.resetDone {
+		m.resetting, m.resetDone = false, false
+	}
 	if m.resetting {
 		return true
 	}
@@ -119,7 +122,7 @@ func (m *Machine) reset(d *Decision, now time.Time) {
 		}
 	}
 	if !remaining {
-		m.resetting = false
+		m.resetDone = true // the status of this decision still shows the restart and counts it
 		d.wake(now)
 		return
 	}
