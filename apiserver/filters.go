@@ -77,8 +77,35 @@ func (s *Server) withState(next http.Handler) http.Handler {
 			s.fail(rec, r, apierrors.NewBadRequest(fmt.Sprintf("unable to determine kind and namespace from url, %v", r.URL)))
 			return
 		}
-		next.ServeHTTP(rec, r)
+		if r, release, err := withDeadline(r, &info); err != nil {
+			s.fail(rec, r, err)
+		} else {
+			defer release()
+			next.ServeHTTP(rec, r)
+		}
 	})
+}
+
+// longest is how long a request may take that is no stream, whatever its timeout parameter says.
+const longest = time.Minute
+
+// withDeadline bounds a request by its timeout parameter.
+func withDeadline(r *http.Request, p *parsed) (*http.Request, context.CancelFunc, error) {
+	limit := longest
+	if text := r.URL.Query().Get("timeout"); text != "" && !longRunning(p) {
+		asked, err := time.ParseDuration(text)
+		if err != nil {
+			return r, nil, apierrors.NewBadRequest(fmt.Sprintf("invalid timeout specified in the request URL - %v", err))
+		}
+		if asked > 0 {
+			limit = min(asked, longest)
+		}
+	}
+	if longRunning(p) {
+		return r, func() {}, nil
+	}
+	ctx, release := context.WithTimeout(r.Context(), limit)
+	return r.WithContext(ctx), release, nil
 }
 
 // serves tells whether a request's resource and subresource exist here.

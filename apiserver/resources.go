@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -295,14 +296,18 @@ func bodyType(c *rest.Call) (schema.GroupVersionKind, runtime.Object) {
 		if sub.New != nil {
 			return gvk, sub.New()
 		}
+		if gvk == autoscalingv1.SchemeGroupVersion.WithKind("Scale") {
+			return gvk, &autoscalingv1.Scale{}
+		}
 	}
 	return gvk, c.Target.Served.New()
 }
 
 // readObject decodes the body of a create or update.
 func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) error {
+	want, obj := bodyType(c)
 	formats := codec.Formats
-	if c.Target.Custom != nil {
+	if _, custom := obj.(*unstructured.Unstructured); custom {
 		formats = customFormats
 	}
 	format, ok := codec.ContentFormat(r.Header.Get("Content-Type"))
@@ -313,7 +318,6 @@ func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) er
 	if err != nil {
 		return err
 	}
-	want, obj := bodyType(c)
 	mode := codec.Strict
 	if validation == metav1.FieldValidationIgnore {
 		mode = codec.Lenient

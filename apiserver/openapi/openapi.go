@@ -47,7 +47,6 @@ type Document struct {
 // Service serves the documents. It is safe for concurrent use.
 type Service struct {
 	kinds []*kinds.Kind
-	load  func() (*definitions, error)
 
 	mu sync.Mutex
 	// dynamic documents by source, then by path ("apis/stable.example.com/v1").
@@ -65,12 +64,16 @@ type encoded struct {
 
 // New makes a service for the built-in kinds.
 func New(all []*kinds.Kind) *Service {
-	return &Service{
-		kinds: all, load: sync.OnceValues(load), dynamic: map[string]map[string]Document{}, cache: map[string]*encoded{},
-	}
+	return &Service{kinds: all, dynamic: map[string]map[string]Document{}, cache: map[string]*encoded{}}
 }
 
-func load() (*definitions, error) {
+// load and converter are what the embedded data says, read once per process: it is the same for every server, and costs 100 ms.
+var (
+	load      = sync.OnceValues(readDefinitions)
+	converter = sync.OnceValues(newConverter)
+)
+
+func readDefinitions() (*definitions, error) {
 	zip, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
 		return nil, err
@@ -87,8 +90,10 @@ func load() (*definitions, error) {
 }
 
 // TypeConverter returns the converter of all built-in types for server-side apply.
-func (s *Service) TypeConverter() (managedfields.TypeConverter, error) {
-	defs, err := s.load()
+func (s *Service) TypeConverter() (managedfields.TypeConverter, error) { return converter() }
+
+func newConverter() (managedfields.TypeConverter, error) {
+	defs, err := load()
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +110,7 @@ func (s *Service) TypeConverter() (managedfields.TypeConverter, error) {
 
 // Schema returns the v3 schema of a built-in kind, for explaining and validating; ok is false when there is none.
 func (s *Service) Schema(gvk schema.GroupVersionKind) (name string, raw json.RawMessage, ok bool) {
-	defs, err := s.load()
+	defs, err := load()
 	if err != nil {
 		return "", nil, false
 	}
@@ -115,7 +120,7 @@ func (s *Service) Schema(gvk schema.GroupVersionKind) (name string, raw json.Raw
 
 // Schemas returns all built-in schemas by model name. The map must not be changed.
 func (s *Service) Schemas() (map[string]json.RawMessage, error) {
-	defs, err := s.load()
+	defs, err := load()
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +197,7 @@ func (s *Service) paths() []string {
 
 // build makes the v3 document of a path.
 func (s *Service) build(path string) (*Document, error) {
-	defs, err := s.load()
+	defs, err := load()
 	if err != nil {
 		return nil, err
 	}
@@ -305,7 +310,7 @@ func (s *Service) v2() (*encoded, error) {
 	return s.cached("v2", func() (any, error) {
 		all := map[string]any{}
 		schemas := map[string]any{}
-		defs, err := s.load()
+		defs, err := load()
 		if err != nil {
 			return nil, err
 		}

@@ -124,6 +124,9 @@ func (s *services) takeAny(ctx context.Context, svc *corev1.Service, r netip.Pre
 				offset = part.from + rand.Uint64N(width) //nolint:gosec // See above.
 			}
 			addr := nth(r, offset+1)
+			if s.seen(addr) {
+				continue
+			}
 			ok, err := s.claim(ctx, svc, addr, dry)
 			if err != nil {
 				return "", apierrors.NewInternalError(err)
@@ -179,17 +182,28 @@ func lastAddr(r netip.Prefix) netip.Addr {
 	return out
 }
 
+// seen tells whether the cache knows an owner of an address. It may lag: it only spares tries.
+func (s *services) seen(addr netip.Addr) bool {
+	t := s.engine.Lookup(addressesGVR)
+	if t == nil {
+		return false
+	}
+	_, _, err := t.cache.Get(t.key("", addr.String()))
+	return err == nil
+}
+
 // claim makes the IPAddress object that owns an address; false means that somebody else has it.
 func (s *services) claim(ctx context.Context, svc *corev1.Service, addr netip.Addr, dry bool) (bool, error) {
 	t := s.engine.Lookup(addressesGVR)
 	if t == nil {
 		return false, errors.New("ipaddresses are not served")
 	}
-	if _, _, err := t.cache.Get(t.key("", addr.String())); err == nil {
-		return false, nil
-	}
 	if dry {
-		return true, nil
+		_, _, err := s.engine.store.Get(ctx, t.key("", addr.String()))
+		if errors.Is(err, store.ErrNotFound) {
+			return true, nil
+		}
+		return false, err
 	}
 	obj := &networkingv1.IPAddress{
 		ObjectMeta: metav1.ObjectMeta{Name: addr.String(), Labels: map[string]string{
