@@ -3,7 +3,7 @@
 
 // Package openapi publishes the schemas of everything that is served, in OpenAPI v2 and v3, and gives server-side apply its types.
 //
-// The schemas of built-in types are data (definitions.json.gz, made by tools/openapi), read on first use. Paths and operations are
+// The schemas of built-in types are data (definitions.json.gz, and types.json.gz without the texts; made by tools/openapi), read on first use. Paths and operations are
 // made from the descriptors of the kinds. Dynamic sources (custom resources, aggregated servers) add whole documents per group-version.
 package openapi
 
@@ -29,6 +29,9 @@ import (
 
 //go:embed definitions.json.gz
 var packed []byte
+
+//go:embed types.json.gz
+var packedTypes []byte
 
 // definitions is the content of the data file.
 type definitions struct {
@@ -67,45 +70,40 @@ func New(all []*kinds.Kind) *Service {
 	return &Service{kinds: all, dynamic: map[string]map[string]Document{}, cache: map[string]*encoded{}}
 }
 
-// load and converter are what the embedded data says, read once per process: it is the same for every server, and costs 100 ms.
+// load and converter are what the embedded data says, read once per process: it is the same for every server.
 var (
 	load      = sync.OnceValues(readDefinitions)
 	converter = sync.OnceValues(newConverter)
 )
 
 func readDefinitions() (*definitions, error) {
+	defs := &definitions{}
+	return defs, unpack(packed, defs)
+}
+
+func unpack(packed []byte, into any) error {
 	zip, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	data, err := io.ReadAll(zip)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defs := &definitions{}
-	if err := json.Unmarshal(data, defs); err != nil {
-		return nil, err
-	}
-	return defs, nil
+	return json.Unmarshal(data, into)
 }
 
 // TypeConverter returns the converter of all built-in types for server-side apply.
 func (s *Service) TypeConverter() (managedfields.TypeConverter, error) { return converter() }
 
 func newConverter() (managedfields.TypeConverter, error) {
-	defs, err := load()
-	if err != nil {
+	var types struct {
+		Schemas map[string]*spec.Schema `json:"schemas"`
+	}
+	if err := unpack(packedTypes, &types); err != nil {
 		return nil, err
 	}
-	schemas := make(map[string]*spec.Schema, len(defs.Schemas))
-	for name, raw := range defs.Schemas {
-		one := &spec.Schema{}
-		if err := json.Unmarshal(raw, one); err != nil {
-			return nil, fmt.Errorf("schema %s: %w", name, err)
-		}
-		schemas[name] = one
-	}
-	return managedfields.NewTypeConverter(schemas, false)
+	return managedfields.NewTypeConverter(types.Schemas, false)
 }
 
 // Schema returns the v3 schema of a built-in kind, for explaining and validating; ok is false when there is none.

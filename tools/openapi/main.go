@@ -9,8 +9,8 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,9 +27,11 @@ var modules = []struct{ path, tree string }{
 	{"k8s.io/metrics", "pkg/apis"},
 }
 
+// The files that are made: all schemas, and the same without descriptions, which is all that server-side apply needs to know.
 const (
 	generated = "generated"
 	output    = "../../apiserver/openapi/definitions.json.gz"
+	types     = "../../apiserver/openapi/types.json.gz"
 )
 
 func main() {
@@ -59,22 +61,53 @@ func run() error {
 	if err != nil {
 		return fmt.Errorf("dump: %w", err)
 	}
+	if err := write(output, data); err != nil {
+		return err
+	}
+	var doc struct {
+		Schemas map[string]any `json:"schemas"`
+	}
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return err
+	}
+	strip(doc.Schemas)
+	if data, err = json.Marshal(doc); err != nil {
+		return err
+	}
+	return write(types, data)
+}
+
+// strip removes descriptions; a property that is called "description" is an object and stays.
+func strip(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		if _, ok := v["description"].(string); ok {
+			delete(v, "description")
+		}
+		for _, child := range v {
+			strip(child)
+		}
+	case []any:
+		for _, child := range v {
+			strip(child)
+		}
+	}
+}
+
+func write(path string, data []byte) error {
 	var packed bytes.Buffer
 	zip, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(zip, bytes.NewReader(data)); err != nil {
+	if _, err := zip.Write(data); err != nil {
 		return err
 	}
 	if err := zip.Close(); err != nil {
 		return err
 	}
-	if err := os.WriteFile(output, packed.Bytes(), 0o644); err != nil {
-		return err
-	}
-	fmt.Printf("%s: %d packages, %d bytes, %d packed\n", output, len(packages), len(data), packed.Len())
-	return nil
+	fmt.Printf("%s: %d bytes, %d packed\n", path, len(data), packed.Len())
+	return os.WriteFile(path, packed.Bytes(), 0o644)
 }
 
 // tagged returns the import paths below a module's tree whose sources carry a +k8s:openapi-gen tag.
