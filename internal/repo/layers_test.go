@@ -43,8 +43,10 @@ var layers = []struct {
 
 // sameLevel lists the imports between packages of one level that are allowed, with the reason.
 var sameLevel = map[[2]string]string{
-	{"ledger", "hostnet"}:    "an undo deletes links, addresses and routes and sets sysctls back",
-	{"ledger", "nft/kernel"}: "an undo deletes nftables tables",
+	{"ledger", "hostnet"}:                   "an undo deletes links, addresses and routes and sets sysctls back",
+	{"ledger", "nft/kernel"}:                "an undo deletes nftables tables",
+	{"scheduler/plugins", "scheduler/core"}: "plugins implement the contract of the cycle",
+	{"scheduler/plugins", "rules"}:          "taints and other shared rules decide placement",
 }
 
 // root finds the top of the checkout.

@@ -1,0 +1,316 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package core
+
+import (
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/sets"
+)
+
+// Decision is the outcome of a cycle: a node, or why there is none.
+type Decision struct {
+	// Node is where the pod goes; empty when it fits nowhere.
+	Node string
+	// Plan is what to write before the pod is bound; nil for nothing.
+	Plan *Plan
+	// Fit says why there is no node; nil when there is one or the cycle failed.
+	Fit *Fit
+	// Preemption is what would make room; nil for nothing.
+	Preemption *Preemption
+	// Clear asks to take back the pod's nomination, which can't help any more.
+	Clear bool
+	// Err is why no judgement was possible; the pod is to be tried again.
+	Err string
+}
+
+// Chooser breaks ties in turn, so that equal nodes get equal shares and the same history gives the same decisions.
+type Chooser struct{ turn uint64 }
+
+func (c *Chooser) among(n int) int {
+	if n == 1 {
+		return 0
+	}
+	c.turn++
+	return int(c.turn % uint64(n))
+}
+
+// Cycle is the search of a node for one pod.
+type Cycle struct {
+	Snapshot *Snapshot
+	Pod      *Pod
+	Profile  *Profile
+	filters  []activeFilter
+}
+
+type activeFilter struct {
+	name string
+	Filter
+}
+
+// Schedule finds the node for a pod.
+func (p *Profile) Schedule(s *Snapshot, pod *Pod, chooser *Chooser) Decision {
+	if len(s.Nodes) == 0 {
+		return Decision{Fit: &Fit{Plugins: []string{unschedulable}, After: noNodes}}
+	}
+	if pod.Invalid != nil {
+		return Decision{Err: pod.Invalid.Error()}
+	}
+	c := &Cycle{Snapshot: s, Pod: pod, Profile: p}
+	nodes, fit, failed := c.feasible()
+	if failed != nil {
+		return Decision{Err: failed.explain()}
+	}
+	if len(nodes) == 0 {
+		return c.preempt(fit)
+	}
+	best, failed := c.choose(nodes, chooser)
+	if failed != nil {
+		return Decision{Err: failed.explain()}
+	}
+	return Decision{Node: best.Name, Plan: c.reserve(best)}
+}
+
+const noNodes = "no nodes available to schedule pods"
+
+// explain says which plugin broke.
+func (s *Status) explain() string {
+	return `running "` + s.Plugin + `" plugin: ` + s.Message()
+}
+
+// begin asks every filter plugin about the pod as such. It returns the nodes that come into question.
+func (c *Cycle) begin(fit *Fit) (nodes []*Node, failed *Status) {
+	var names sets.Set[string]
+	var narrowed []string
+	for _, plugin := range c.Profile.Filters {
+		filter, status := plugin.Filter(c.Snapshot, c.Pod)
+		if status != nil {
+			if status.Code == Failed {
+				return nil, status
+			}
+			fit.All = status
+			fit.refusedBy(status.Plugin)
+			return nil, nil
+		}
+		if filter == nil {
+			continue
+		}
+		c.filters = append(c.filters, activeFilter{name: plugin.Name(), Filter: filter})
+		candidates, ok := filter.(Candidates)
+		if !ok {
+			continue
+		}
+		if some := candidates.Candidates(); some != nil {
+			narrowed = append(narrowed, plugin.Name())
+			if names == nil {
+				names = some
+			} else {
+				names = names.Intersection(some)
+			}
+			if len(names) == 0 {
+				fit.All = RefuseForGood(plugin.Name(), noneLeft(narrowed))
+				for _, name := range narrowed {
+					fit.refusedBy(name)
+				}
+				return nil, nil
+			}
+		}
+	}
+	if names == nil {
+		return c.Snapshot.Nodes, nil
+	}
+	fit.Rest = RefuseForGood("", "node(s) didn't satisfy plugin(s) ["+strings.Join(narrowed, " ")+"]")
+	for _, name := range sets.List(names) {
+		if n := c.Snapshot.Node(name); n != nil {
+			nodes = append(nodes, n)
+		}
+	}
+	for _, name := range narrowed {
+		fit.refusedBy(name)
+	}
+	return nodes, nil
+}
+
+func noneLeft(plugins []string) string {
+	if len(plugins) == 1 {
+		return "node(s) didn't satisfy plugin " + plugins[0]
+	}
+	return "node(s) didn't satisfy plugin(s) [" + strings.Join(plugins, " ") + "] simultaneously"
+}
+
+// feasible returns the nodes that every filter accepts.
+func (c *Cycle) feasible() (nodes []*Node, fit *Fit, failed *Status) {
+	fit = &Fit{Nodes: len(c.Snapshot.Nodes), ByNode: map[string]*Status{}}
+	candidates, failed := c.begin(fit)
+	if failed != nil || fit.All != nil {
+		return nil, fit, failed
+	}
+	if name := c.Nomination(); name != "" {
+		if n := c.Snapshot.Node(name); n != nil && slices.Contains(candidates, n) && c.check(n, fit) == nil {
+			return []*Node{n}, fit, nil
+		}
+		clear(fit.ByNode)
+	}
+	for _, n := range candidates {
+		status := c.check(n, fit)
+		switch {
+		case status == nil:
+			nodes = append(nodes, n)
+		case status.Code == Failed:
+			return nil, fit, status
+		}
+	}
+	return nodes, fit, nil
+}
+
+// Nomination returns the node that the pod waits for room on.
+func (c *Cycle) Nomination() string {
+	if name := c.Snapshot.nominations[c.Pod.UID]; name != "" {
+		return name
+	}
+	return c.Pod.Status.NominatedNodeName
+}
+
+// check judges one node and notes a refusal.
+func (c *Cycle) check(n *Node, fit *Fit) *Status {
+	status := c.CheckWithNominated(c.filters, n)
+	if status != nil && status.Code != Failed {
+		fit.ByNode[n.Name] = status
+		fit.refusedBy(status.Plugin)
+	}
+	return status
+}
+
+// Filters is a set of filters that can be tried on changed nodes.
+type Filters = []activeFilter
+
+// CheckWithNominated judges a node twice when pods of no lower priority wait for room on it: with them, because they will
+// take it, and without, because they may not come and others may need them.
+func (c *Cycle) CheckWithNominated(filters Filters, n *Node) *Status {
+	waiting := c.Snapshot.NominatedTo(n.Name)
+	var with []*Pod
+	for _, pod := range waiting {
+		if pod.UID != c.Pod.UID && pod.Priority >= c.Pod.Priority {
+			with = append(with, pod)
+		}
+	}
+	if len(with) == 0 {
+		return run(filters, n)
+	}
+	tried, full := CloneFilters(filters), n.Clone()
+	for _, pod := range with {
+		full.WithPod(pod)
+		TellAdded(tried, pod, full)
+	}
+	if status := run(tried, full); status != nil {
+		return status
+	}
+	return run(filters, n)
+}
+
+func run(filters Filters, n *Node) *Status {
+	for _, f := range filters {
+		if status := f.Check(n); status != nil {
+			if status.Plugin == "" {
+				status.Plugin = f.name
+			}
+			return status
+		}
+	}
+	return nil
+}
+
+// Filters returns the filters that have something to say about the pod.
+func (c *Cycle) Filters() Filters { return c.filters }
+
+// CloneFilters returns filters that can be told of changes without changing the given ones.
+func CloneFilters(filters Filters) Filters {
+	out := slices.Clone(filters)
+	for i := range out {
+		if t, ok := out[i].Filter.(Tracking); ok {
+			out[i].Filter = t.Clone()
+		}
+	}
+	return out
+}
+
+// TellAdded tells filters that a pod came to a node.
+func TellAdded(filters Filters, pod *Pod, n *Node) {
+	for _, f := range filters {
+		if t, ok := f.Filter.(Tracking); ok {
+			t.Added(pod, n)
+		}
+	}
+}
+
+// TellRemoved tells filters that a pod left a node.
+func TellRemoved(filters Filters, pod *Pod, n *Node) {
+	for _, f := range filters {
+		if t, ok := f.Filter.(Tracking); ok {
+			t.Removed(pod, n)
+		}
+	}
+}
+
+func (c *Cycle) preempt(fit *Fit) Decision {
+	d := Decision{Fit: fit}
+	if c.Profile.Preempter == nil {
+		return d
+	}
+	preemption, status := c.Profile.Preempter.Preempt(c, fit)
+	d.Preemption = preemption
+	if status != nil {
+		fit.After = "preemption: " + status.Message()
+	}
+	// A nomination that no longer leads anywhere would keep room from others.
+	d.Clear = preemption == nil && c.Nomination() != "" && (status == nil || status.Code == Unresolvable)
+	return d
+}
+
+// choose returns the node with the highest sum of weighted scores.
+func (c *Cycle) choose(nodes []*Node, chooser *Chooser) (*Node, *Status) {
+	if len(nodes) == 1 {
+		return nodes[0], nil
+	}
+	total := make([]int64, len(nodes))
+	scores := make([]int64, len(nodes))
+	for _, w := range c.Profile.Scores {
+		scorer, status := w.Score(c.Snapshot, c.Pod, nodes)
+		if status != nil {
+			return nil, status
+		}
+		if scorer == nil {
+			continue
+		}
+		for i, n := range nodes {
+			scores[i] = scorer.Score(n)
+		}
+		if norm, ok := scorer.(Normalizer); ok {
+			norm.Normalize(nodes, scores)
+		}
+		for i := range total {
+			total[i] += w.Weight * scores[i]
+		}
+	}
+	best := slices.Max(total)
+	var ties []*Node
+	for i, n := range nodes {
+		if total[i] == best {
+			ties = append(ties, n)
+		}
+	}
+	return ties[chooser.among(len(ties))], nil
+}
+
+func (c *Cycle) reserve(n *Node) *Plan {
+	for _, f := range c.filters {
+		if r, ok := f.Filter.(Reserving); ok {
+			if plan := r.Reserve(n); plan != nil {
+				return plan
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"kogge.dev/kogge/scheduler/core"
+)
+
+// bindTimeout is how long a pod waits for its claims before it is tried anew.
+const bindTimeout = 10 * time.Minute
+
+// prepare writes what a plan says and waits until its claims are bound.
+func (s *Scheduler) prepare(ctx context.Context, plan *core.Plan) error {
+	if plan == nil {
+		return nil
+	}
+	for _, v := range plan.Volumes {
+		if _, err := s.volumes.Update(ctx, v); err != nil {
+			return fmt.Errorf("bind persistent volume %s: %w", v.Name, err)
+		}
+	}
+	for _, c := range plan.Claims {
+		if _, err := s.claims.Update(ctx, c); err != nil {
+			return fmt.Errorf("select node of claim %s: %w", c.Name, err)
+		}
+	}
+	if len(plan.Await) == 0 {
+		return nil
+	}
+	// Provisioning may take minutes: give the permit to others meanwhile.
+	<-s.permits
+	err := s.await(ctx, plan)
+	s.permits <- struct{}{}
+	return err
+}
+
+// await waits until the plan's claims are bound to volumes that exist. It asks the API because a claim's progress shows
+// in several objects; a second between is short against provisioning.
+func (s *Scheduler) await(ctx context.Context, plan *core.Plan) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, bindTimeout, errors.New("timed out waiting for the condition"))
+	defer cancel()
+	wait := 50 * time.Millisecond
+	for {
+		done, err := s.allBound(ctx, plan)
+		if err != nil {
+			return err
+		}
+		if done {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("binding volumes: %w", context.Cause(ctx))
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, time.Second)
+	}
+}
+
+func (s *Scheduler) allBound(ctx context.Context, plan *core.Plan) (bool, error) {
+	for _, wanted := range plan.Await {
+		claim, err := s.claims.Get(ctx, wanted.Namespace, wanted.Name)
+		switch {
+		case apierrors.IsNotFound(err):
+			return false, fmt.Errorf("persistentvolumeclaim %q not found", wanted.Name)
+		case err != nil:
+			return false, nil //nolint:nilerr // the API server may be away for a while; the timeout bounds it
+		}
+		if claim.UID != wanted.UID || claim.DeletionTimestamp != nil {
+			return false, fmt.Errorf("persistentvolumeclaim %q bound to another pod or deleted", wanted.Name)
+		}
+		if node := wanted.Annotations[selectedNode]; node != "" && claim.Annotations[selectedNode] != node {
+			return false, fmt.Errorf("provisioning failed for PVC %q", wanted.Name)
+		}
+		if claim.Spec.VolumeName == "" || !metav1.HasAnnotation(claim.ObjectMeta, bindCompleted) || claim.Status.Phase != corev1.ClaimBound {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Annotations of claims.
+const (
+	selectedNode  = "volume.kubernetes.io/selected-node"
+	bindCompleted = "pv.kubernetes.io/bind-completed"
+)

@@ -1,0 +1,276 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	configv1 "k8s.io/kube-scheduler/config/v1"
+	"sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+
+	"kogge.dev/kogge/scheduler/core"
+	"kogge.dev/kogge/scheduler/plugins"
+	"kogge.dev/kogge/scheduler/plugins/resources"
+)
+
+// Settings are the scheduler's own part of a KubeSchedulerConfiguration; the zero value is one default profile.
+type Settings struct {
+	// FirstBackoff and LastBackoff bound the wait of a pod after a failed attempt; zero means 1 s and 10 s.
+	FirstBackoff, LastBackoff time.Duration
+	// Profiles; none means the default one for pods of default-scheduler.
+	Profiles []configv1.KubeSchedulerProfile
+}
+
+// ParseSettings reads a KubeSchedulerConfiguration of kubescheduler.config.k8s.io/v1, strictly.
+func ParseSettings(text []byte) (*Settings, error) {
+	raw, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return nil, fmt.Errorf("scheduler configuration: %w", err)
+	}
+	var in configv1.KubeSchedulerConfiguration
+	if err := strict(raw, &in); err != nil {
+		return nil, fmt.Errorf("scheduler configuration: %w", err)
+	}
+	if in.APIVersion != configv1.SchemeGroupVersion.String() || in.Kind != "KubeSchedulerConfiguration" {
+		return nil, fmt.Errorf("scheduler configuration: is %s %s, not %s KubeSchedulerConfiguration", in.APIVersion, in.Kind, configv1.SchemeGroupVersion)
+	}
+	if len(in.Extenders) > 0 {
+		return nil, errors.New("scheduler configuration: extenders are not supported")
+	}
+	s := &Settings{Profiles: in.Profiles}
+	if in.PodInitialBackoffSeconds != nil {
+		s.FirstBackoff = time.Duration(*in.PodInitialBackoffSeconds) * time.Second
+	}
+	if in.PodMaxBackoffSeconds != nil {
+		s.LastBackoff = time.Duration(*in.PodMaxBackoffSeconds) * time.Second
+	}
+	if _, err := s.profiles(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func strict(raw []byte, into any) error {
+	strictErrs, err := json.UnmarshalStrict(raw, into)
+	if err != nil {
+		return err
+	}
+	return errors.Join(strictErrs...)
+}
+
+func (s *Settings) queue() core.QueueConfig {
+	return core.QueueConfig{FirstBackoff: s.FirstBackoff, LastBackoff: s.LastBackoff}
+}
+
+// profiles makes the plugins of each profile.
+func (s *Settings) profiles() (map[string]*core.Profile, error) {
+	in := s.Profiles
+	if len(in) == 0 {
+		in = []configv1.KubeSchedulerProfile{{}}
+	}
+	out := map[string]*core.Profile{}
+	for i := range in {
+		profile, err := compile(&in[i])
+		if err != nil {
+			return nil, fmt.Errorf("scheduler configuration: profiles[%d]: %w", i, err)
+		}
+		if out[profile.Name] != nil {
+			return nil, fmt.Errorf("scheduler configuration: profiles[%d].schedulerName: duplicate value: %q", i, profile.Name)
+		}
+		out[profile.Name] = profile
+	}
+	return out, nil
+}
+
+// compile makes one profile.
+func compile(in *configv1.KubeSchedulerProfile) (*core.Profile, error) {
+	profile := &core.Profile{Name: corev1.DefaultSchedulerName}
+	if in.SchedulerName != nil && *in.SchedulerName != "" {
+		profile.Name = *in.SchedulerName
+	}
+	config, err := pluginConfig(in.PluginConfig)
+	if err != nil {
+		return nil, err
+	}
+	all, err := plugins.New(config)
+	if err != nil {
+		return nil, err
+	}
+	choice := in.Plugins
+	if choice == nil {
+		choice = &configv1.Plugins{}
+	}
+	known := sets.New("PrioritySort", "DefaultBinder")
+	for _, p := range all {
+		known.Insert(p.Name())
+	}
+	if err := checkNames(choice, known); err != nil {
+		return nil, err
+	}
+	for _, p := range all {
+		add(profile, p, choice)
+	}
+	return profile, nil
+}
+
+// checkNames refuses plugins that do not exist, and the choice of none where there must be one.
+func checkNames(choice *configv1.Plugins, known sets.Set[string]) error {
+	for point, set := range map[string]configv1.PluginSet{
+		"preEnqueue": choice.PreEnqueue, "queueSort": choice.QueueSort, "preFilter": choice.PreFilter, "filter": choice.Filter,
+		"postFilter": choice.PostFilter, "preScore": choice.PreScore, "score": choice.Score, "reserve": choice.Reserve, "permit": choice.Permit,
+		"preBind": choice.PreBind, "bind": choice.Bind, "postBind": choice.PostBind, "multiPoint": choice.MultiPoint,
+		"placementGenerate": choice.PlacementGenerate, "placementScore": choice.PlacementScore,
+	} {
+		for _, p := range set.Enabled {
+			if !known.Has(p.Name) {
+				return fmt.Errorf("plugins.%s.enabled: %s does not exist", point, p.Name)
+			}
+		}
+		for _, p := range set.Disabled {
+			if p.Name != "*" && !known.Has(p.Name) {
+				return fmt.Errorf("plugins.%s.disabled: %s does not exist", point, p.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// chosen reports whether a plugin takes part at a point, and the weight given there, 0 for none.
+func chosen(name string, multi, point configv1.PluginSet) (on bool, weight int64) {
+	is := func(p configv1.Plugin) bool { return p.Name == name }
+	off := func(p configv1.Plugin) bool { return p.Name == name || p.Name == "*" }
+	for _, set := range []configv1.PluginSet{point, multi} {
+		if i := slices.IndexFunc(set.Enabled, is); i >= 0 {
+			if set.Enabled[i].Weight != nil {
+				weight = int64(*set.Enabled[i].Weight)
+			}
+			return true, weight
+		}
+		if slices.ContainsFunc(set.Disabled, off) {
+			return false, 0
+		}
+	}
+	return true, 0
+}
+
+// add puts a plugin where it implements something and is not turned off.
+func add(profile *core.Profile, p core.Plugin, choice *configv1.Plugins) {
+	name := p.Name()
+	at := func(point configv1.PluginSet) bool { on, _ := chosen(name, choice.MultiPoint, point); return on }
+	if gate, ok := p.(core.Gate); ok && at(choice.PreEnqueue) {
+		profile.Gates = append(profile.Gates, gate)
+	}
+	if filter, ok := p.(core.FilterPlugin); ok && at(choice.Filter) && at(choice.PreFilter) {
+		profile.Filters = append(profile.Filters, filter)
+	}
+	if preempter, ok := p.(core.Preempter); ok && at(choice.PostFilter) {
+		profile.Preempter = preempter
+	}
+	if score, ok := p.(core.ScorePlugin); ok && at(choice.PreScore) {
+		if on, weight := chosen(name, choice.MultiPoint, choice.Score); on {
+			if weight == 0 {
+				weight = max(plugins.Weights()[name], 1)
+			}
+			profile.Scores = append(profile.Scores, core.Weighted{ScorePlugin: score, Weight: weight})
+		}
+	}
+	if waker, ok := p.(core.Waker); ok {
+		profile.Wakers = append(profile.Wakers, waker)
+	}
+}
+
+// pluginConfig reads the arguments of plugins.
+func pluginConfig(in []configv1.PluginConfig) (plugins.Config, error) {
+	var out plugins.Config
+	for i := range in {
+		if err := pluginArgs(&out, in[i].Name, in[i].Args.Raw); err != nil {
+			return out, fmt.Errorf("pluginConfig[%d]: %s: %w", i, in[i].Name, err)
+		}
+	}
+	return out, nil
+}
+
+func pluginArgs(out *plugins.Config, name string, raw []byte) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	switch name {
+	case "NodeAffinity":
+		var args configv1.NodeAffinityArgs
+		if err := strict(raw, &args); err != nil {
+			return err
+		}
+		out.AddedAffinity = args.AddedAffinity
+	case "NodeResourcesFit":
+		var args configv1.NodeResourcesFitArgs
+		if err := strict(raw, &args); err != nil {
+			return err
+		}
+		return fitConfig(&out.Fit, &args)
+	case "NodeResourcesBalancedAllocation":
+		var args configv1.NodeResourcesBalancedAllocationArgs
+		if err := strict(raw, &args); err != nil {
+			return err
+		}
+		out.Balanced = resourceList(args.Resources)
+	case "DefaultPreemption":
+		return strict(raw, &configv1.DefaultPreemptionArgs{}) // every candidate is looked at: nothing to limit
+	default:
+		return errors.New("takes no arguments")
+	}
+	return nil
+}
+
+func resourceList(in []configv1.ResourceSpec) []resources.Resource {
+	var out []resources.Resource
+	for _, r := range in {
+		out = append(out, resources.Resource{Name: corev1.ResourceName(r.Name), Weight: max(r.Weight, 1)})
+	}
+	return out
+}
+
+func fitConfig(out *resources.FitConfig, args *configv1.NodeResourcesFitArgs) error {
+	out.Ignored, out.IgnoredGroups = args.IgnoredResources, args.IgnoredResourceGroups
+	strategy := args.ScoringStrategy
+	if strategy == nil {
+		return nil
+	}
+	out.Resources = resourceList(strategy.Resources)
+	switch strategy.Type {
+	case configv1.LeastAllocated, "":
+		out.Strategy = resources.LeastAllocated
+	case configv1.MostAllocated:
+		out.Strategy = resources.MostAllocated
+	case configv1.RequestedToCapacityRatio:
+		points, err := shape(strategy.RequestedToCapacityRatio)
+		if err != nil {
+			return err
+		}
+		out.Strategy = resources.Shaped(points)
+	default:
+		return fmt.Errorf("scoringStrategy.type: unsupported value: %q", strategy.Type)
+	}
+	return nil
+}
+
+func shape(in *configv1.RequestedToCapacityRatioParam) ([]resources.Point, error) {
+	if in == nil || len(in.Shape) == 0 {
+		return nil, errors.New("scoringStrategy.requestedToCapacityRatio.shape: at least one point must be specified")
+	}
+	var out []resources.Point
+	for i, p := range in.Shape {
+		if p.Utilization < 0 || p.Utilization > 100 || p.Score < 0 || p.Score > 10 || i > 0 && p.Utilization <= in.Shape[i-1].Utilization {
+			return nil, fmt.Errorf("scoringStrategy.requestedToCapacityRatio.shape[%d]: invalid value: %+v", i, p)
+		}
+		// Users give scores of 0 to 10.
+		out = append(out, resources.Point{Utilization: int64(p.Utilization), Score: int64(p.Score) * core.MaxScore / 10})
+	}
+	return out, nil
+}
