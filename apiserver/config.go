@@ -49,7 +49,7 @@ type Config struct {
 	Kubelet *Kubelet
 	// Services configures the allocation of Service addresses and ports.
 	Services rest.ServiceConfig
-	// Audit receives every request; nil records nothing.
+	// Audit receives every request; nil writes them to Logger at debug.
 	Audit audit.Sink
 
 	// MaxReads and MaxWrites bound the requests in flight where Parts.Fairness is nil. Defaults 400 and 200.
@@ -121,6 +121,9 @@ func (c *Config) validate() error {
 		return errors.New("apiserver: no build function")
 	case c.Listener != nil && c.TLS == nil:
 		return errors.New("apiserver: a listener needs TLS")
+	}
+	if c.Audit == nil {
+		c.Audit = audit.Log(c.Logger)
 	}
 	if c.MaxReads == 0 {
 		c.MaxReads = 400

@@ -122,9 +122,7 @@ func infoOf(ctx context.Context) *parsed {
 }
 
 func (s *Server) record(ctx context.Context, r audit.Record) {
-	if s.cfg.Audit != nil {
-		s.cfg.Audit(ctx, r)
-	}
+	s.cfg.Audit(ctx, r)
 }
 
 func sourceIPs(r *http.Request) []string {

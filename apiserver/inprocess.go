@@ -241,7 +241,7 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 	stop := context.AfterFunc(l.server.stopping, cancel)
 	out := &localStream{events: make(chan apiwatch.Event), cancel: cancel}
 	done := l.server.metrics.begin(&parsed{Info: state.Info, served: true})
-	go func() {
+	l.server.streams.Go(func() {
 		defer close(out.events)
 		defer cancel()
 		defer stop()
@@ -249,7 +249,7 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 		pump(reqCtx, stream, out.events)
 		done(http.StatusOK)
 		l.server.record(reqCtx, audit.Record{State: state, Code: http.StatusOK, Latency: time.Since(state.Received)})
-	}()
+	})
 	return out, nil
 }
 

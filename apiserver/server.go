@@ -36,6 +36,8 @@ type Server struct {
 	handler  http.Handler
 	kubelets *proxy.Kubelets
 
+	// streams counts the goroutines of in-process watches.
+	streams sync.WaitGroup
 	// stopping ends when Run is told to: watches end with it.
 	stopping context.Context //nolint:containedctx // The server's own life, seen by its long requests.
 	stop     context.CancelFunc
@@ -111,6 +113,7 @@ func (s *Server) Run(ctx context.Context) error {
 			})
 		}
 		g.Go(func() error { return s.runHooks(ctx) })
+		g.Go(func() error { return s.engine.RepairServices(ctx) })
 		return s.serve(ctx)
 	})
 	g.Go(func() error {
@@ -119,7 +122,9 @@ func (s *Server) Run(ctx context.Context) error {
 		s.stop()
 		return nil
 	})
-	return g.Wait()
+	err := g.Wait()
+	s.streams.Wait()
+	return err
 }
 
 // WaitReady waits until the caches are filled and the hooks have run.

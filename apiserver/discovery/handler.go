@@ -109,7 +109,7 @@ func (s *snapshot) serveVersion(w http.ResponseWriter, req *http.Request, group,
 	if g := s.group(group); g != nil {
 		for i := range g.Versions {
 			if g.Versions[i].Version == version {
-				out := legacyResources(group, &g.Versions[i])
+				out := s.legacyResources(group, &g.Versions[i])
 				s.negotiate(w, req, &out)
 				return
 			}

@@ -6,7 +6,9 @@ package discovery
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -36,6 +38,14 @@ type Group struct {
 	Discovery apidiscoveryv2.APIGroupDiscovery
 	// Priority sorts groups: higher first (APIService's groupPriorityMinimum). Ties are sorted by name.
 	Priority int
+	// Hashes are the storage version hashes (StorageHash) of stored resources, by "version/resource"; the legacy documents show them.
+	Hashes map[string]string
+}
+
+// StorageHash names the version that a resource is stored in, so that clients see when it changes.
+func StorageHash(gvk schema.GroupVersionKind) string {
+	sum := sha256.Sum256([]byte(gvk.Group + "/" + gvk.Version + "/" + gvk.Kind))
+	return base64.StdEncoding.EncodeToString(sum[:8])
 }
 
 // snapshot is an immutable view of all groups, with the documents made from it.
@@ -43,6 +53,8 @@ type snapshot struct {
 	// core is the group without a name, groups are the others in order.
 	core   []apidiscoveryv2.APIGroupDiscovery
 	groups []apidiscoveryv2.APIGroupDiscovery
+	// hashes by "group/version/resource".
+	hashes map[string]string
 	docs   sync.Map // document key to *document
 }
 
@@ -68,6 +80,7 @@ func (r *Registry) Set(source string, groups []Group) {
 
 func (r *Registry) mergeLocked() *snapshot {
 	merged := map[string]*Group{}
+	hashes := map[string]string{}
 	names := make([]string, 0, len(r.sources))
 	for name := range r.sources {
 		names = append(names, name)
@@ -75,6 +88,9 @@ func (r *Registry) mergeLocked() *snapshot {
 	slices.Sort(names)
 	for _, source := range names {
 		for _, g := range r.sources[source] {
+			for key, hash := range g.Hashes {
+				hashes[g.Discovery.Name+"/"+key] = hash
+			}
 			have := merged[g.Discovery.Name]
 			if have == nil {
 				fresh := Group{Discovery: *g.Discovery.DeepCopy(), Priority: g.Priority}
@@ -92,7 +108,7 @@ func (r *Registry) mergeLocked() *snapshot {
 	slices.SortFunc(all, func(a, b *Group) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), strings.Compare(a.Discovery.Name, b.Discovery.Name))
 	})
-	out := &snapshot{}
+	out := &snapshot{hashes: hashes}
 	for _, g := range all {
 		if g.Discovery.Name == "" {
 			out.core = append(out.core, g.Discovery)
@@ -189,7 +205,7 @@ func legacyGroup(g *apidiscoveryv2.APIGroupDiscovery) metav1.APIGroup {
 }
 
 // legacyResources is the unaggregated list of a version's resources.
-func legacyResources(group string, v *apidiscoveryv2.APIVersionDiscovery) metav1.APIResourceList {
+func (s *snapshot) legacyResources(group string, v *apidiscoveryv2.APIVersionDiscovery) metav1.APIResourceList {
 	gv := v.Version
 	if group != "" {
 		gv = group + "/" + v.Version
@@ -203,7 +219,7 @@ func legacyResources(group string, v *apidiscoveryv2.APIVersionDiscovery) metav1
 		namespaced := r.Scope == apidiscoveryv2.ScopeNamespace
 		main := metav1.APIResource{
 			Name: r.Resource, SingularName: r.SingularResource, Namespaced: namespaced, Verbs: metav1.Verbs(r.Verbs),
-			ShortNames: r.ShortNames, Categories: r.Categories,
+			ShortNames: r.ShortNames, Categories: r.Categories, StorageVersionHash: s.hashes[group+"/"+v.Version+"/"+r.Resource],
 		}
 		if r.ResponseKind != nil {
 			main.Kind = r.ResponseKind.Kind

@@ -124,7 +124,7 @@ func (e *Engine) bind(r *Resource, replaced *bound) error {
 				return err
 			}
 			e.caches[r.prefix()] = c
-			if e.running != nil {
+			if e.running != nil && e.running.Err() == nil {
 				ctx, cancel := context.WithCancel(e.running)
 				b.cancel = cancel
 				e.startLocked(ctx, c)
