@@ -91,6 +91,7 @@ type Node struct {
 func Containerd(paths Paths, name string, log *slog.Logger) containerd.Config {
 	return containerd.Config{
 		DataDir: filepath.Join(paths.Data, "containerd"), RunDir: filepath.Join(paths.Run, "ctd"), NodeName: name,
+		CgroupRoot: paths.Cgroup + name,
 		CNIConfDir: paths.CNIConf, CNIBinDirs: []string{paths.CNIBin}, Logger: log,
 	}
 }
@@ -228,8 +229,9 @@ func (n *Node) runKubelet(ctx context.Context, socket string) error {
 		NodeName: n.config.Name, NodeIPs: n.config.IPs, Labels: n.config.Labels, Client: n.config.Kubelet, Runtime: runtime,
 		Recorder: recorder{events}, Logger: n.config.Log.With("component", "kubelet"), Settings: n.settings(),
 		Root: n.config.Paths.Kubelet, PodLogs: n.config.Paths.PodLogs, ContainerLogs: n.config.Paths.ContainerLogs,
-		ServerTLS: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{n.config.Serving}},
-		ClientCA:  n.config.ClientCA, Version: version.Kubernetes,
+		CgroupRoot: n.config.Paths.Cgroup + n.config.Name,
+		ServerTLS:  &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{n.config.Serving}},
+		ClientCA:   n.config.ClientCA, Version: version.Kubernetes,
 		OnRegistered: func() { n.config.Stage("node registered") },
 	})
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 type Paths struct {
 	// Data survives a reboot, Run does not.
 	Data, Run string
+	// Cgroup is the node's own below every hierarchy, less the node's name.
+	Cgroup string
 	// Kubelet, PodLogs, ContainerLogs, Manifests, CNIConf and CNIBin are the folders that charts, CSI and CNI drivers know.
 	Kubelet, PodLogs, ContainerLogs, Manifests, CNIConf, CNIBin string
 }
@@ -25,20 +27,21 @@ const longestRun = 80
 func PathsOf(dataDir, defaultDir string) Paths {
 	if dataDir == defaultDir {
 		return Paths{
-			Data: dataDir, Run: "/run/kogge",
+			Data: dataDir, Run: "/run/kogge", Cgroup: "/kogge/",
 			Kubelet: "/var/lib/kubelet", PodLogs: "/var/log/pods", ContainerLogs: "/var/log/containers",
 			Manifests: "/etc/kubernetes/manifests", CNIConf: "/etc/cni/net.d", CNIBin: "/opt/cni/bin",
 		}
 	}
 	in := func(parts ...string) string { return filepath.Join(append([]string{dataDir}, parts...)...) }
+	// Cgroups are the machine's, whatever the folder and the network namespace: nodes of one name must not share one.
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(dataDir))
 	p := Paths{
-		Data: dataDir, Run: in("run"),
+		Data: dataDir, Run: in("run"), Cgroup: fmt.Sprintf("/kogge/%016x-", h.Sum64()),
 		Kubelet: in("kubelet"), PodLogs: in("log", "pods"), ContainerLogs: in("log", "containers"),
 		Manifests: in("manifests"), CNIConf: in("cni", "net.d"), CNIBin: in("cni", "bin"),
 	}
 	if len(p.Run) > longestRun {
-		h := fnv.New64a()
-		_, _ = h.Write([]byte(dataDir))
 		p.Run = fmt.Sprintf("/run/kogge-%016x", h.Sum64())
 	}
 	return p

@@ -1,0 +1,65 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+// The stories run against the built binary with stock kubectl: each script in testdata gets a cluster of its own
+// in network namespaces of its own.
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var only = flag.String("story", "", "run only the stories whose file name contains this")
+
+func TestStories(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("the stories start containers and make network namespaces: run as root")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, program := range []string{"kogge", "kubectl"} {
+		if _, err := os.Stat(filepath.Join(root, "bin", program)); err != nil {
+			t.Fatalf("%v: run 'make build kubectl' first", err)
+		}
+	}
+	images := filepath.Join(t.TempDir(), "images.tar")
+	if err := writeImages(images); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join("testdata", "*"+*only+"*.txtar"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories match %q: %v", *only, err)
+	}
+	testscript.Run(t, testscript.Params{
+		Files: files, RequireExplicitExec: true, RequireUniqueNames: true,
+		Setup: func(env *testscript.Env) error {
+			m, err := newMachine(root, images)
+			if err != nil {
+				return err
+			}
+			env.Values[machineKey{}] = m
+			env.Setenv("KUBECONFIG", m.kubeconfig())
+			env.Setenv("DATA", m.data(0))
+			env.Defer(func() {
+				if err := m.close(); err != nil {
+					env.T().Log(fmt.Sprintf("clean up: %v", err))
+				}
+			})
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"kogge": runKogge, "kubectl": runKubectl, "up": up, "join": join, "images": importImages, "get": get, "within": within,
+			"killserver": killServer, "host": host, "forward": forward, "snapshot": snapshot,
+		},
+	})
+}
