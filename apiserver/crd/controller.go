@@ -7,6 +7,7 @@ package crd
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,7 +22,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"kogge.dev/kogge/apiserver/aggregation/outcall"
 	"kogge.dev/kogge/apiserver/discovery"
@@ -252,8 +252,8 @@ type Version struct {
 	Namespaced, Status, Scale bool
 	// Definition is the schema's name in the documents.
 	Definition string
-	// Schema makes the schema, with apiVersion, kind and metadata (a reference to ObjectMeta's definition, "#/definitions/io.k8s...").
-	Schema func() (*spec.Schema, error)
+	// Schema returns the schema as OpenAPI v3 documents hold it, with apiVersion, kind and metadata. It is made on the first call and shared.
+	Schema func() (json.RawMessage, error)
 }
 
 // Versions returns everything that is served, sorted by group, version and plural.
@@ -269,7 +269,7 @@ func (c *Controller) Versions() []Version {
 				Namespaced: s.crd.Spec.Scope == apiextensionsv1.NamespaceScoped, Status: v.hasStatus(),
 				Scale:      v.spec.Subresources != nil && v.spec.Subresources.Scale != nil,
 				Definition: definitionName(s.gvk(name)),
-				Schema:     func() (*spec.Schema, error) { return s.openAPI(name) },
+				Schema:     s.rendered[name],
 			})
 		}
 	}

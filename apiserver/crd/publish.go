@@ -41,17 +41,26 @@ func (c *Controller) documents() map[string]openapi.Document {
 	return out
 }
 
+// render makes a version's schema for the documents.
+func (s *served) render(name string) (json.RawMessage, error) {
+	schema, err := s.openAPI(name)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(schema)
+	if err != nil {
+		return nil, err
+	}
+	return bytes.ReplaceAll(raw, []byte(`"#/definitions/`), []byte(`"`+refPrefix)), nil
+}
+
 // describe adds the version's schemas and paths.
 func (v *Version) describe(doc *openapi.Document) error {
-	s, err := v.Schema()
+	raw, err := v.Schema()
 	if err != nil {
 		return err
 	}
-	raw, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	doc.Schemas[v.Definition] = bytes.ReplaceAll(raw, []byte(`"#/definitions/`), []byte(`"`+refPrefix))
+	doc.Schemas[v.Definition] = raw
 	list, err := json.Marshal(object{
 		"description": v.Kind + "List is a list of " + v.Kind,
 		"type":        "object",

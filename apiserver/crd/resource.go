@@ -5,8 +5,10 @@ package crd
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -33,6 +35,8 @@ type served struct {
 	storage  string
 	convert  converter
 	resource *rest.Resource
+	// rendered are the versions' schemas as OpenAPI documents hold them, each made once.
+	rendered map[string]func() (json.RawMessage, error)
 	// terminating is set while the instances are deleted; it may change without the resource being made anew.
 	terminating atomic.Bool
 }
@@ -52,6 +56,10 @@ func newServed(crd *apiextensionsv1.CustomResourceDefinition, convert converter)
 	}
 	if s.storage == "" {
 		return nil, fmt.Errorf("definition %s has no storage version", crd.Name)
+	}
+	s.rendered = map[string]func() (json.RawMessage, error){}
+	for name := range s.versions {
+		s.rendered[name] = sync.OnceValues(func() (json.RawMessage, error) { return s.render(name) })
 	}
 	kind := s.describe()
 	if len(kind.Served) == 0 {

@@ -1,0 +1,301 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package crd
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"kogge.dev/kogge/apiserver/openapi"
+	"kogge.dev/kogge/kinds"
+)
+
+// definition reads a schema in YAML into a definition with one version.
+func definition(t testing.TB, schema string) *apiextensionsv1.CustomResourceDefinition {
+	t.Helper()
+	props := &apiextensionsv1.JSONSchemaProps{}
+	if err := yaml.UnmarshalStrict([]byte(schema), props); err != nil {
+		t.Fatal(err)
+	}
+	names := apiextensionsv1.CustomResourceDefinitionNames{Plural: "tabs", Singular: "tab", Kind: "Tab", ListKind: "TabList"}
+	return &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: "tabs.example.com"},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: "example.com", Scope: apiextensionsv1.NamespaceScoped, Names: names,
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
+				Name: "v1", Served: true, Storage: true, Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: props},
+			}},
+		},
+		Status: apiextensionsv1.CustomResourceDefinitionStatus{AcceptedNames: names},
+	}
+}
+
+func tree(t testing.TB, text string) *unstructured.Unstructured {
+	t.Helper()
+	u := &unstructured.Unstructured{Object: map[string]any{}}
+	raw, err := yaml.YAMLToJSON([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m map[string]any
+	if err := json.Unmarshal(raw, &m); err != nil {
+		t.Fatal(err)
+	}
+	m["apiVersion"], m["kind"] = "example.com/v1", "Tab"
+	raw, err = json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.UnmarshalJSON(raw); err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func serve(t testing.TB, crd *apiextensionsv1.CustomResourceDefinition) *served {
+	t.Helper()
+	s, err := newServed(crd, relabel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+const tabSchema = `
+type: object
+required: [spec]
+properties:
+  spec:
+    type: object
+    required: [name]
+    x-kubernetes-validations: [{rule: "self.min <= self.max", message: "min must not exceed max"}]
+    properties:
+      name: {type: string, maxLength: 5}
+      min: {type: integer, default: 1}
+      max: {type: integer, default: 9}
+      note: {type: string, nullable: true, default: "none"}
+      port: {x-kubernetes-int-or-string: true}
+      free: {type: object, x-kubernetes-preserve-unknown-fields: true}
+      tags: {type: array, x-kubernetes-list-type: set, items: {type: string}}
+      list: {type: array, x-kubernetes-list-type: map, x-kubernetes-list-map-keys: [key], items: {type: object, required: [key], properties: {key: {type: string}, value: {type: string}}}}
+`
+
+func TestComplete(t *testing.T) {
+	v := serve(t, definition(t, tabSchema)).versions["v1"]
+	u := tree(t, `
+metadata: {name: a, labels: {x: v}, bogus: 1}
+spec: {name: a, unknown: 1, free: {kept: {deep: 1}}, note: null, min: null}
+top: 1`)
+	unknown, err := v.complete(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{`unknown field "metadata.bogus"`, `unknown field "spec.unknown"`, `unknown field "top"`}, unknown); diff != "" {
+		t.Errorf("unknown fields (-want +got):\n%s", diff)
+	}
+	want := tree(t, `
+metadata: {name: a, labels: {x: v}}
+spec: {name: a, free: {kept: {deep: 1}}, note: null, min: 1, max: 9}`)
+	if diff := cmp.Diff(want.Object, u.Object); diff != "" {
+		t.Errorf("completed (-want +got):\n%s", diff)
+	}
+	if _, err := v.complete(tree(t, "metadata: {labels: {x: 1}}")); err == nil {
+		t.Error("a label that is a number was accepted")
+	}
+}
+
+func TestValidation(t *testing.T) {
+	s := serve(t, definition(t, tabSchema))
+	for _, c := range []struct{ name, spec, want string }{
+		{"good", "{name: a, min: 1, max: 2, port: http, tags: [a, b], list: [{key: a}, {key: b}]}", ""},
+		{"required", "{min: 1, max: 2}", "spec.name: Required value"},
+		{"too long", "{name: abcdef, min: 1, max: 2}", "spec.name: Too long: may not be more than 5 bytes"},
+		{"type", "{name: 1, min: 1, max: 2}", `spec.name: Invalid value: "integer": spec.name in body must be of type string: "integer"`},
+		{"rule", "{name: a, min: 3, max: 2}", "spec: Invalid value: min must not exceed max"},
+		{"set", "{name: a, min: 1, max: 2, tags: [a, a]}", `spec.tags[1]: Duplicate value: "a"`},
+		{"map", "{name: a, min: 1, max: 2, list: [{key: a}, {key: a}]}", `spec.list[1]: Duplicate value: {"key":"a"}`},
+		{"port", "{name: a, min: 1, max: 2, port: true}", "spec.port: Invalid value"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := s.validate(kinds.Request{}, tree(t, "spec: "+c.spec)).ToAggregate()
+			if c.want == "" && got != nil || c.want != "" && (got == nil || !strings.Contains(got.Error(), c.want)) {
+				t.Errorf("validate = %v, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestRatcheting(t *testing.T) {
+	s := serve(t, definition(t, tabSchema))
+	old := tree(t, "spec: {name: much-too-long, min: 1, max: 2}")
+	if errs := s.validateUpdate(kinds.Request{}, tree(t, "spec: {name: much-too-long, min: 2, max: 2}"), old); len(errs) > 0 {
+		t.Errorf("an old fault that did not change is refused: %v", errs)
+	}
+	if errs := s.validateUpdate(kinds.Request{}, tree(t, "spec: {name: also-too-long, min: 1, max: 2}"), old); len(errs) == 0 {
+		t.Error("a changed fault is accepted")
+	}
+}
+
+func TestPrepareWithStatus(t *testing.T) {
+	crd := definition(t, "{type: object, properties: {spec: {type: object, x-kubernetes-preserve-unknown-fields: true}, status: {type: object, x-kubernetes-preserve-unknown-fields: true}}}")
+	crd.Spec.Versions[0].Subresources = &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}}
+	s := serve(t, crd)
+	u := tree(t, "spec: {a: 1}\nstatus: {x: 1}")
+	s.prepareCreate(kinds.Request{}, u)
+	if _, has := u.Object["status"]; has || u.GetGeneration() != 1 {
+		t.Errorf("created = %v", u.Object)
+	}
+	old := tree(t, "metadata: {generation: 4}\nspec: {a: 1}\nstatus: {x: 1}")
+	next := tree(t, "spec: {a: 2}\nstatus: {x: 2}")
+	s.prepareUpdate(kinds.Request{}, next, old)
+	if diff := cmp.Diff(tree(t, "metadata: {generation: 5}\nspec: {a: 2}\nstatus: {x: 1}").Object, next.Object); diff != "" {
+		t.Errorf("updated (-want +got):\n%s", diff)
+	}
+	next = tree(t, "metadata: {labels: {a: b}}\nspec: {a: 2}\nstatus: {x: 2}")
+	s.prepareStatus(kinds.Request{}, next, old)
+	if diff := cmp.Diff(tree(t, "metadata: {generation: 4}\nspec: {a: 1}\nstatus: {x: 2}").Object, next.Object); diff != "" {
+		t.Errorf("status updated (-want +got):\n%s", diff)
+	}
+}
+
+func TestScaleAndTable(t *testing.T) {
+	crd := definition(t, "{type: object, x-kubernetes-preserve-unknown-fields: true}")
+	v := &crd.Spec.Versions[0]
+	v.Subresources = &apiextensionsv1.CustomResourceSubresources{Scale: &apiextensionsv1.CustomResourceSubresourceScale{
+		SpecReplicasPath: ".spec.replicas", StatusReplicasPath: ".status.replicas", LabelSelectorPath: new(".status.selector"),
+	}}
+	v.AdditionalPrinterColumns = []apiextensionsv1.CustomResourceColumnDefinition{
+		{Name: "Replicas", Type: "integer", JSONPath: ".spec.replicas"}, {Name: "Names", Type: "string", JSONPath: ".spec.names[*]"},
+		{Name: "Ready", Type: "boolean", JSONPath: ".status.ready"}, {Name: "Missing", Type: "string", JSONPath: ".status.missing"},
+		{Name: "Age", Type: "date", JSONPath: ".metadata.creationTimestamp"},
+	}
+	s := serve(t, crd)
+	gv := s.gvk("v1").GroupVersion()
+	u := tree(t, `
+metadata: {name: a, creationTimestamp: "2026-01-01T00:00:00Z"}
+spec: {replicas: 3, names: [x, y]}
+status: {replicas: 2, selector: a=b, ready: true}`)
+	scale := s.resource.Custom.Scales[gv]
+	if spec, status, selector := scale.Get(u); spec != 3 || status != 2 || selector != "a=b" {
+		t.Errorf("scale = %d, %d, %q", spec, status, selector)
+	}
+	scale.Set(u, 5)
+	table := s.resource.Custom.Tables[gv]
+	row := table.Row(u, time.Date(2026, 1, 1, 0, 5, 0, 0, time.UTC))
+	if diff := cmp.Diff([]any{"a", int64(5), "x", true, nil, "5m"}, row); diff != "" {
+		t.Errorf("row (-want +got):\n%s", diff)
+	}
+	if len(table.Columns) != 6 || table.Columns[0].Format != "name" || !strings.Contains(table.Columns[1].Description, ".spec.replicas") {
+		t.Errorf("columns = %v", table.Columns)
+	}
+}
+
+func TestApplyKnowsListsAndMetadata(t *testing.T) {
+	s := serve(t, definition(t, tabSchema))
+	types, err := s.types("v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := types.ObjectToTyped(tree(t, "metadata: {name: a, finalizers: [x], labels: {a: b}}\nspec: {name: a, list: [{key: a, value: old}, {key: b}]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := types.ObjectToTyped(tree(t, "metadata: {name: a, finalizers: [z], labels: {c: d}}\nspec: {list: [{key: a, value: new}]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	merged, err := live.Merge(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	obj, err := types.TypedToObject(merged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect := tree(t, "metadata: {name: a, finalizers: [x, z], labels: {a: b, c: d}}\nspec: {name: a, list: [{key: a, value: new}, {key: b}]}")
+	if diff := cmp.Diff(expect.Object, obj.(*unstructured.Unstructured).Object); diff != "" {
+		t.Errorf("merged (-want +got):\n%s", diff)
+	}
+}
+
+func TestAcceptNames(t *testing.T) {
+	crd := definition(t, "{type: object}")
+	crd.Status = apiextensionsv1.CustomResourceDefinitionStatus{}
+	crd.Spec.Names.ShortNames = []string{"t", "tb"}
+	acceptNames(crd, map[string]bool{"t": true}, map[string]bool{"Tab": true})
+	cond := crd.Status.Conditions[0]
+	if cond.Status != apiextensionsv1.ConditionFalse || cond.Reason != "KindConflict" || cond.Message != `"Tab" is already in use` {
+		t.Errorf("condition = %+v", cond)
+	}
+	if n := crd.Status.AcceptedNames; n.Plural != "tabs" || n.Kind != "" || len(n.ShortNames) != 0 {
+		t.Errorf("accepted names = %+v", n)
+	}
+	acceptNames(crd, nil, nil)
+	if cond := crd.Status.Conditions[0]; cond.Status != apiextensionsv1.ConditionTrue || crd.Status.AcceptedNames.Kind != "Tab" {
+		t.Errorf("condition = %+v, names = %+v", cond, crd.Status.AcceptedNames)
+	}
+}
+
+func TestRulesMustCompileAndBeAffordable(t *testing.T) {
+	for _, c := range []struct{ name, schema, want string }{
+		{"good", tabSchema, ""},
+		{"unknown field", `{type: object, properties: {spec: {type: object, x-kubernetes-validations: [{rule: "self.nope == 1"}], properties: {a: {type: integer}}}}}`, "undefined field 'nope'"},
+		{"no bool", `{type: object, properties: {spec: {type: object, x-kubernetes-validations: [{rule: "self.a"}], properties: {a: {type: integer}}}}}`, "must evaluate to a bool"},
+		{"too expensive", `{type: object, properties: {l: {type: array, items: {type: object, properties: {m: {type: array, items: {type: string}}}}, x-kubernetes-validations: [{rule: "self.all(x, self.all(y, x.m == y.m))"}]}}}`, "estimated rule cost exceeds budget by factor of more than 100x"},
+		{"old self in a list without keys", `{type: object, properties: {l: {type: array, maxItems: 3, items: {type: object, properties: {a: {type: integer}}, x-kubernetes-validations: [{rule: "self.a >= oldSelf.a"}]}}}}`, "oldSelf cannot be used on the uncorrelatable portion of the schema"},
+		{"bad default", `{type: object, properties: {a: {type: integer, maximum: 3, default: 4}}}`, "default: Invalid value"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := checkRules(t.Context(), definition(t, c.schema)).ToAggregate()
+			if c.want == "" && got != nil || c.want != "" && (got == nil || !strings.Contains(got.Error(), c.want)) {
+				t.Errorf("checkRules = %v, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestDocumentsReferToComponents(t *testing.T) {
+	c := &Controller{served: map[string]*served{"a": serve(t, definition(t, tabSchema))}}
+	doc := c.documents()["apis/example.com/v1"]
+	raw := string(doc.Schemas["com.example.v1.Tab"])
+	if !strings.Contains(raw, `"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"`) || strings.Contains(raw, "#/definitions/") {
+		t.Errorf("schema = %s", raw)
+	}
+	if doc.Paths["/apis/example.com/v1/namespaces/{namespace}/tabs/{name}"] == nil || doc.Paths["/apis/example.com/v1/tabs"] == nil {
+		t.Errorf("paths = %v", doc.Paths)
+	}
+	service := openapi.New(nil)
+	service.Set("crd", c.documents())
+}
+
+func FuzzComplete(f *testing.F) {
+	v := serve(f, definition(f, tabSchema)).versions["v1"]
+	f.Add([]byte(`{"apiVersion":"example.com/v1","kind":"Tab","metadata":{"name":"a"},"spec":{"name":"a","list":[{"key":"x"}]}}`))
+	f.Add([]byte(`{"apiVersion":"example.com/v1","kind":"Tab","metadata":null,"spec":[1]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		u := &unstructured.Unstructured{}
+		if u.UnmarshalJSON(data) != nil {
+			return
+		}
+		if _, err := v.complete(u); err != nil {
+			return
+		}
+		once := u.DeepCopy()
+		if _, err := v.complete(u); err != nil {
+			t.Fatalf("complete again: %v", err)
+		}
+		if diff := cmp.Diff(once.Object, u.Object); diff != "" {
+			t.Errorf("complete is not idempotent:\n%s", diff)
+		}
+		_ = v.validate(t.Context(), u)
+	})
+}
