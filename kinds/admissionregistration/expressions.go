@@ -19,12 +19,15 @@ import (
 // milliseconds to make; it is made at first use.
 type expressions struct {
 	base func() *environment.EnvSet
+	// compiler knows no variables, so all can share it.
+	compiler func() plugincel.Compiler
 }
 
 func newExpressions() *expressions {
-	return &expressions{base: sync.OnceValue(func() *environment.EnvSet {
+	base := sync.OnceValue(func() *environment.EnvSet {
 		return environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())
-	})}
+	})
+	return &expressions{base: base, compiler: sync.OnceValue(func() plugincel.Compiler { return plugincel.NewCompiler(base()) })}
 }
 
 // source is one expression with what it may return.
@@ -48,7 +51,7 @@ type scope struct {
 
 // plain returns the scope of expressions without variables.
 func (e *expressions) plain(params bool, stored map[string]bool) scope {
-	return scope{compiler: plugincel.NewCompiler(e.base()), params: params, stored: stored}
+	return scope{compiler: e.compiler(), params: params, stored: stored}
 }
 
 // withVariables returns the scope of a policy, whose variables the later expressions see. It reports an environment that can't

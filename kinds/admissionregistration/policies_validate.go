@@ -82,7 +82,10 @@ func (e *expressions) validateValidatingSpec(p *admissionregistrationv1.Validati
 		plain := func() scope { return e.plain(spec.ParamKind != nil, stored) }
 		errs = append(errs, validateMatchConditions(spec.MatchConditions, plain, path.Child("matchConditions"))...)
 	}
-	in, found := e.withVariables(spec.ParamKind != nil, stored, path)
+	in, found := e.plain(spec.ParamKind != nil, stored), field.ErrorList(nil)
+	if len(spec.Variables) > 0 {
+		in, found = e.withVariables(spec.ParamKind != nil, stored, path)
+	}
 	errs = append(errs, found...)
 	errs = append(errs, validateVariables(spec.Variables, in, path.Child("variables"))...)
 	if len(spec.Validations) == 0 && len(spec.AuditAnnotations) == 0 {

@@ -44,7 +44,7 @@ func defaultStatefulSetStrategy(strategy *appsv1.StatefulSetUpdateStrategy) {
 			strategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{}
 		}
 	}
-	if strategy.Type == appsv1.RollingUpdateStatefulSetStrategyType && strategy.RollingUpdate != nil {
+	if strategy.RollingUpdate != nil {
 		fill(&strategy.RollingUpdate.Partition, 0)
 	}
 }

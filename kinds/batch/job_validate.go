@@ -187,7 +187,7 @@ func validateIndexed(spec *batchv1.JobSpec, path *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(path.Child("parallelism"), parallelism,
 			fmt.Sprintf("must be less than or equal to %d when completion mode is Indexed", maxIndexedParallelism)))
 	}
-	if spec.Completions != nil && failed > *spec.Completions {
+	if spec.Completions != nil && spec.MaxFailedIndexes != nil && failed > *spec.Completions {
 		errs = append(errs, field.Invalid(path.Child("maxFailedIndexes"), failed, "must be less than or equal to completions"))
 	}
 	if failed > maxFailedIndexes {

@@ -14,6 +14,7 @@ import (
 
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
+	"kogge.dev/kogge/kinds/core"
 	"kogge.dev/kogge/kinds/podspec"
 	"kogge.dev/kogge/kinds/table"
 )
@@ -96,6 +97,8 @@ func validateSource(source *storagev1.VolumeAttachmentSource, path *field.Path) 
 		return field.ErrorList{field.Forbidden(path, exactlyOne)}
 	case name != nil && *name == "":
 		return field.ErrorList{field.Required(path.Child("persistentVolumeName"), "must specify non empty persistentVolumeName")}
+	case inline != nil:
+		return core.ValidateVolumeSpec(inline, core.VolumeRules{Inline: true}, path.Child("inlineVolumeSpec"))
 	}
 	return nil
 }
