@@ -261,7 +261,7 @@ func (p *Plane) bootstrap(ctx context.Context) error {
 		Client: self, Logger: p.config.Log.With("component", "bootstrap"),
 		ServiceCIDRs: p.config.ServiceCIDRs, AdvertiseAddress: p.config.Advertise, SecurePort: int32(p.config.Port),
 		ClientCA: p.config.Keys.CA.CertPEM(), ProxyCA: p.config.Keys.ProxyCA.CertPEM(), ProxyNames: []string{frontProxyName},
-		Extra: nodeNetworkPolicy(),
+		Extra: extraPolicy(),
 	})
 	if err != nil {
 		return err
@@ -316,6 +316,13 @@ func (p *Plane) runClients(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if !p.config.Without.Controllers {
 		g.Go(func() error { return named("controllers", p.runControllers(ctx)) })
+	}
+	if !p.config.Without.Scheduler {
+		g.Go(func() error {
+			return named("scheduler", RunScheduler(ctx, SchedulerConfig{
+				Client: p.Client(schedulerUser), Log: p.config.Log, Identity: p.config.Identity,
+			}))
+		})
 	}
 	return g.Wait()
 }

@@ -6,12 +6,18 @@ package control
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/netip"
+	"strconv"
 
 	"golang.org/x/sync/errgroup"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/controllers/bootstrapsigner"
 	"kogge.dev/kogge/controllers/clusterrole"
+	"kogge.dev/kogge/controllers/csrapproving"
+	"kogge.dev/kogge/controllers/csrcleaner"
+	"kogge.dev/kogge/controllers/csrsigning"
 	"kogge.dev/kogge/controllers/daemonset"
 	"kogge.dev/kogge/controllers/deployment"
 	"kogge.dev/kogge/controllers/endpoints"
@@ -25,6 +31,8 @@ import (
 	"kogge.dev/kogge/controllers/resourcequota"
 	"kogge.dev/kogge/controllers/rootca"
 	"kogge.dev/kogge/controllers/serviceaccount"
+	"kogge.dev/kogge/controllers/tokencleaner"
+	"kogge.dev/kogge/internal/pki"
 	"kogge.dev/kogge/reconcile"
 )
 
@@ -43,14 +51,19 @@ type ControllersConfig struct {
 	// Identity stands for leadership.
 	Identity string
 	// RootCA is the API server's certificate authority in PEM.
-	RootCA   []byte
+	RootCA []byte
+	// Authority signs certificate requests; without its key none are signed.
+	Authority pki.Pair
+	// Server is the API server's URL for joining nodes.
+	Server   string
 	PodCIDRs []netip.Prefix
 }
 
 func (p *Plane) runControllers(ctx context.Context) error {
 	return RunControllers(ctx, ControllersConfig{
 		Manager: p.Client(managerUser), Account: p.ServiceAccount, Log: p.config.Log, Identity: p.config.Identity,
-		RootCA: p.config.Keys.CA.CertPEM(), PodCIDRs: p.config.PodCIDRs,
+		RootCA: p.config.Keys.CA.CertPEM(), PodCIDRs: p.config.PodCIDRs, Authority: p.config.Keys.CA.Pair,
+		Server: "https://" + net.JoinHostPort(p.config.Advertise.String(), strconv.Itoa(p.config.Port)),
 	})
 }
 
@@ -81,7 +94,7 @@ func lead(ctx context.Context, config ControllersConfig) error {
 
 // controllers lists every loop. The order is the reader's: nothing depends on it.
 func controllers(config ControllersConfig, scope func(name string) reconcile.Scope) []*reconcile.Loop {
-	return []*reconcile.Loop{
+	loops := []*reconcile.Loop{
 		// Workloads.
 		deployment.New(scope("deployment-controller")),
 		replicaset.New(scope("replicaset-controller")),
@@ -97,6 +110,12 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		nodeipam.New(scope("node-controller"), config.PodCIDRs),
 		podgc.New(scope("pod-garbage-collector")),
 
+		// Trust: certificates on request, and the join by token.
+		csrapproving.New(scope("certificate-controller")),
+		csrcleaner.New(scope("certificate-controller")),
+		bootstrapsigner.New(scope("bootstrap-signer"), config.Server, config.RootCA),
+		tokencleaner.New(scope("token-cleaner")),
+
 		// Namespaces and what is left over.
 		namespace.New(scope("namespace-controller")),
 		serviceaccount.New(scope("service-account-controller")),
@@ -105,4 +124,8 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		clusterrole.New(scope("clusterrole-aggregation-controller")),
 		garbage.New(scope("generic-garbage-collector")),
 	}
+	if config.Authority.Key != nil {
+		loops = append(loops, csrsigning.New(scope("certificate-controller"), config.Authority))
+	}
+	return loops
 }

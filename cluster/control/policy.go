@@ -7,6 +7,7 @@ import (
 	"context"
 	"net/netip"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,6 +21,48 @@ import (
 // NodeNetworkUser is the identity under which a node's Service proxy, DNS, NetworkPolicy and pod routes read the cluster.
 // They share one set of informers, so that a node follows each kind once.
 const NodeNetworkUser = "system:kube-proxy"
+
+// extraPolicy is what kogge's own components need besides upstream's policy.
+func extraPolicy() bootstrap.Policy {
+	network, join := nodeNetworkPolicy(), joinPolicy()
+	return bootstrap.Policy{
+		ClusterRoles:        append(network.ClusterRoles, join.ClusterRoles...),
+		ClusterRoleBindings: append(network.ClusterRoleBindings, join.ClusterRoleBindings...),
+		Roles:               join.Roles, RoleBindings: join.RoleBindings,
+	}
+}
+
+// joinPolicy lets the controllers do what kubeadm's user does by hand: publish the cluster's information, and approve the
+// certificates that a joined node needs besides its identity.
+func joinPolicy() bootstrap.Policy {
+	const name = "kogge:node-join"
+	account := func(name string) []rbacv1.Subject {
+		return []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: metav1.NamespaceSystem, Name: name}}
+	}
+	return bootstrap.Policy{
+		ClusterRoles: []*rbacv1.ClusterRole{{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Rules: []rbacv1.PolicyRule{{
+				Verbs: []string{"approve"}, APIGroups: []string{certificatesv1.GroupName}, Resources: []string{"signers"},
+				ResourceNames: []string{certificatesv1.KubeletServingSignerName, certificatesv1.KubeAPIServerClientSignerName},
+			}},
+		}},
+		ClusterRoleBindings: []*rbacv1.ClusterRoleBinding{{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+			Subjects:   account("certificate-controller"),
+		}},
+		Roles: []*rbacv1.Role{{
+			ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespacePublic, Name: name},
+			Rules:      []rbacv1.PolicyRule{{Verbs: []string{"create"}, APIGroups: []string{""}, Resources: []string{"configmaps"}}},
+		}},
+		RoleBindings: []*rbacv1.RoleBinding{{
+			ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespacePublic, Name: name},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
+			Subjects:   account("bootstrap-signer"),
+		}},
+	}
+}
 
 // nodeNetworkPolicy adds to upstream's role of the Service proxy what DNS and NetworkPolicy read.
 func nodeNetworkPolicy() bootstrap.Policy {
