@@ -41,6 +41,9 @@ func (k *Kubelet) admitLocked(w *worker, p *corev1.Pod) *pod.End {
 	if !w.static && k.underPressure(p) {
 		return &pod.End{Rejected: true, Reason: "Evicted", Message: "The node had condition: [" + strings.Join(k.pressures(), ", ") + "]. "}
 	}
+	if end := portsFree(p, others); end != nil {
+		return end
+	}
 	end := k.fits(p, others)
 	if end == nil || !isCritical(p, w.static) {
 		return end
@@ -110,7 +113,49 @@ func tolerates(o *corev1.Toleration, t *corev1.Taint) bool {
 	return o.Operator == corev1.TolerationOpExists || o.Value == t.Value && (o.Operator == "" || o.Operator == corev1.TolerationOpEqual)
 }
 
-// safeSysctls change nothing outside the pod's own namespaces.
+// hostPort is a port of the node that a pod takes.
+type hostPort struct {
+	ip       string
+	port     int32
+	protocol corev1.Protocol
+}
+
+func hostPorts(p *corev1.Pod) []hostPort {
+	var out []hostPort
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			for _, port := range list[i].Ports {
+				if port.HostPort > 0 {
+					out = append(out, hostPort{port.HostIP, port.HostPort, port.Protocol})
+				}
+			}
+		}
+	}
+	return out
+}
+
+func (a hostPort) conflicts(b hostPort) bool {
+	every := func(ip string) bool { return ip == "" || ip == "0.0.0.0" || ip == "::" }
+	return a.port == b.port && a.protocol == b.protocol && (a.ip == b.ip || every(a.ip) || every(b.ip))
+}
+
+// portsFree refuses a pod whose ports another pod of the node has.
+func portsFree(p *corev1.Pod, others []*worker) *pod.End {
+	want := hostPorts(p)
+	if len(want) == 0 {
+		return nil
+	}
+	for _, w := range others {
+		for _, taken := range hostPorts(w.view.Load().pod) {
+			if slices.ContainsFunc(want, taken.conflicts) {
+				return &pod.End{Rejected: true, Reason: "NodePorts", Message: "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"}
+			}
+		}
+	}
+	return nil
+}
+
+// safeSysctl reports whether a setting changes nothing outside the pod's own namespaces.
 func safeSysctl(name string) bool {
 	switch name {
 	case "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range", "net.ipv4.ip_unprivileged_port_start",

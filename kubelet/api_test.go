@@ -37,7 +37,7 @@ func node(t *testing.T, cluster *testcluster.Cluster, cri *fake.Runtime) (root s
 	if os.Getuid() != 0 {
 		t.Skip("volumes need root")
 	}
-	dir := t.TempDir()
+	dir := shortDir(t)
 	no := false
 	k, err := kubelet.New(kubelet.Config{
 		NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Runtime: cri.CRI(), Client: cluster.As("system:node:n1", "system:nodes"),
@@ -58,6 +58,21 @@ func node(t *testing.T, cluster *testcluster.Cluster, cri *fake.Runtime) (root s
 		}
 	})
 	return filepath.Join(dir, "kubelet")
+}
+
+// shortDir is a temporary folder whose name leaves room for sockets below it.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "k") //nolint:usetesting // t.TempDir's name is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 func parse[T any](t *testing.T, text string) *T {

@@ -241,6 +241,9 @@ func (k *Kubelet) apiDelete(p *corev1.Pod) {
 		k.statics.mirrorGone(p)
 		return
 	}
+	if w := k.worker(p.UID); w != nil && p.DeletionTimestamp != nil {
+		w.post(func() { w.machine.SetPod(p) }) // its grace may have been shortened by the deletion that removed it
+	}
 	k.removePod(p.UID)
 }
 
@@ -332,10 +335,7 @@ func (k *Kubelet) forget(w *worker, p *corev1.Pod) {
 	if err := k.removePodFiles(p); err != nil {
 		w.log.Warn("files of a removed pod remain", "err", err)
 	}
-	if k.client != nil {
-		k.configMaps.Release(w.uid)
-		k.secrets.Release(w.uid)
-	}
+	k.releaseObjects(w.uid)
 	k.volumes.Forget(w.uid)
 	k.prober.metrics.forget(string(w.uid))
 	k.mu.Lock()
@@ -388,6 +388,13 @@ func (k *Kubelet) holdObjects(p *corev1.Pod) {
 	k.secrets.Hold(p.UID, p.Namespace, secrets)
 }
 
+func (k *Kubelet) releaseObjects(uid types.UID) {
+	if k.client != nil {
+		k.configMaps.Release(uid)
+		k.secrets.Release(uid)
+	}
+}
+
 func isFinished(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
@@ -425,23 +432,26 @@ func (k *Kubelet) adoptOrphans(ctx context.Context) error {
 	if dirs, err := os.ReadDir(filepath.Join(k.config.Root, "pods")); err == nil {
 		for _, d := range dirs {
 			if uid := types.UID(d.Name()); known[uid] == nil {
-				p := &corev1.Pod{}
-				p.UID, p.Name, p.Namespace = uid, string(uid), "orphan"
-				known[uid] = p
+				known[uid] = nameless(uid)
 			}
 		}
 	}
 	for _, uid := range k.cgroups.Pods() {
-		if known[uid] == nil && k.worker(uid) == nil {
-			if err := k.cgroups.Remove(uid); err != nil {
-				k.log.Warn("orphaned cgroup remains", "err", err)
-			}
+		if known[uid] == nil {
+			known[uid] = nameless(uid)
 		}
 	}
 	for uid, p := range known {
 		k.endOrphan(ctx, uid, p)
 	}
 	return nil
+}
+
+// nameless stands for a pod of which only the uid is left.
+func nameless(uid types.UID) *corev1.Pod {
+	p := &corev1.Pod{}
+	p.UID, p.Name, p.Namespace = uid, string(uid), "orphan"
+	return p
 }
 
 func (k *Kubelet) endOrphan(ctx context.Context, uid types.UID, p *corev1.Pod) {

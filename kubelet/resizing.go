@@ -103,13 +103,5 @@ func (k *Kubelet) resize(ctx context.Context, w *worker, p *corev1.Pod, a pod.Ac
 	if err != nil {
 		return fmt.Errorf("resize container %s: %w", a.Container.Name, err)
 	}
-	if err := k.cgroups.Ensure(p, w.qos); err != nil {
-		return err
-	}
-	w.post(func() {
-		if !w.machine.Resizing() {
-			w.machine.SetResize(nil)
-		}
-	})
-	return nil
+	return k.cgroups.Ensure(p, w.qos)
 }

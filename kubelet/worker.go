@@ -183,6 +183,7 @@ func (w *worker) enterStage(stage pod.Stage) {
 	w.cancelStarts()
 	if stage == pod.Terminated {
 		w.refresh = time.Time{}
+		w.k.releaseObjects(w.uid)
 		w.k.podsChanged() // its resources are free
 	}
 }

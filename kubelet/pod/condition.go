@@ -50,6 +50,9 @@ func (m *Machine) setConditions(s *corev1.PodStatus, now time.Time) {
 		s.Conditions = append(s.Conditions, *c)
 	}
 	for _, c := range m.resizes {
+		if c.Type == corev1.PodResizeInProgress && !m.Resizing() {
+			continue // every container has what it was promised
+		}
 		m.setCondition(s, c, now)
 	}
 	_, changed, _ := m.sandbox()

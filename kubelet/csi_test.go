@@ -1,0 +1,150 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package kubelet_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"kogge.dev/kogge/client"
+	criFake "kogge.dev/kogge/cri/fake"
+	"kogge.dev/kogge/csi/fake"
+	"kogge.dev/kogge/testcluster"
+)
+
+const csiPod = `
+metadata: {name: disks, namespace: default}
+spec:
+  nodeName: n1
+  terminationGracePeriodSeconds: 1
+  automountServiceAccountToken: false
+  securityContext: {fsGroup: 2000}
+  containers:
+  - name: c
+    image: example.org/app:1
+    volumeMounts: [{name: pv, mountPath: /pv}, {name: inline, mountPath: /inline}]
+  volumes:
+  - {name: pv, persistentVolumeClaim: {claimName: claim}}
+  - {name: inline, csi: {driver: test.example.org, volumeAttributes: {a: b}}}
+`
+
+func TestVolumesOfACSIDriverAreStagedPublishedAndTakenDown(t *testing.T) {
+	cluster := testcluster.New(t)
+	cri := criFake.New(criFake.Config{}, "example.org/app:1")
+	root := node(t, cluster, cri)
+	admin, ctx := cluster.Admin(), t.Context()
+	eventually(t, "registration folder", func() bool { _, err := os.Stat(filepath.Join(root, "plugins_registry")); return err == nil })
+	driver := fake.New(fake.Config{Name: "test.example.org", NodeID: "id-of-n1", Dir: shortDir(t), Topology: map[string]string{"test.example.org/zone": "z"}})
+	driverCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- driver.Run(driverCtx, filepath.Join(root, "plugins_registry")) }()
+	t.Cleanup(func() { stop(); <-done })
+	select {
+	case err := <-driver.Registered():
+		if err != nil {
+			t.Fatalf("registration refused: %v", err)
+		}
+	case err := <-done:
+		done <- err
+		t.Fatalf("driver ended: %v", err)
+	case <-time.After(5 * time.Second):
+		t.Fatal("the kubelet does not see the driver")
+	}
+	eventually(t, "CSINode names the driver", func() bool {
+		n, err := client.Of[*storagev1.CSINode](admin).Get(ctx, "", "n1")
+		return err == nil && len(n.Spec.Drivers) == 1 && n.Spec.Drivers[0].NodeID == "id-of-n1" && *n.Spec.Drivers[0].Allocatable.Count == 7
+	})
+	eventually(t, "node has the topology label", func() bool {
+		n, err := client.Of[*corev1.Node](admin).Get(ctx, "", "n1")
+		return err == nil && n.Labels["test.example.org/zone"] == "z"
+	})
+	makeDisks(t, admin)
+	if _, err := client.Of[*corev1.Pod](admin).Create(ctx, parse[corev1.Pod](t, csiPod)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "container runs", func() bool { return len(cri.Find("disks", "c")) == 1 })
+	if driver.Published() != 2 || driver.Staged() != 1 {
+		t.Errorf("published %d, staged %d, want 2 and 1", driver.Published(), driver.Staged())
+	}
+	if got, ok := driver.Context("vol-1"); !ok || got["csi.storage.k8s.io/pod.name"] != "disks" {
+		t.Errorf("context of vol-1 = %v, %v, want the pod's name", got, ok)
+	}
+	if err := client.Of[*corev1.Pod](admin).Delete(ctx, "default", "disks", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "pod is gone", func() bool {
+		_, err := client.Of[*corev1.Pod](admin).Get(ctx, "default", "disks")
+		return apierrors.IsNotFound(err)
+	})
+	if driver.Published() != 0 || driver.Staged() != 0 {
+		t.Errorf("published %d, staged %d after the pod, want none", driver.Published(), driver.Staged())
+	}
+}
+
+// makeDisks makes a bound claim of a volume that needs no attachment.
+func makeDisks(t *testing.T, admin *client.Client) {
+	t.Helper()
+	ctx := t.Context()
+	_, err := client.Of[*storagev1.CSIDriver](admin).Create(ctx, parse[storagev1.CSIDriver](t,
+		"{metadata: {name: test.example.org}, spec: {attachRequired: false, podInfoOnMount: true, volumeLifecycleModes: [Persistent, Ephemeral]}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Of[*corev1.PersistentVolume](admin).Create(ctx, parse[corev1.PersistentVolume](t, `
+metadata: {name: pv1}
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  storageClassName: none
+  csi: {driver: test.example.org, volumeHandle: vol-1, fsType: ext4}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Of[*corev1.PersistentVolumeClaim](admin).Create(ctx, parse[corev1.PersistentVolumeClaim](t, `
+metadata: {name: claim, namespace: default}
+spec: {accessModes: [ReadWriteOnce], storageClassName: none, resources: {requests: {storage: 1Gi}}, volumeName: pv1}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The controllers that bind may not be part of the cluster: bind as they would.
+	claims, disks := client.Of[*corev1.PersistentVolumeClaim](admin), client.Of[*corev1.PersistentVolume](admin)
+	bound := func() bool {
+		c, err := claims.Get(ctx, "default", "claim")
+		return err == nil && c.Status.Phase == corev1.ClaimBound
+	}
+	for deadline := time.Now().Add(500 * time.Millisecond); !bound() && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if bound() {
+		return
+	}
+	claim, err := claims.Get(ctx, "default", "claim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk, err := disks.Get(ctx, "", "pv1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk = disk.DeepCopy()
+	disk.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", APIVersion: "v1", Namespace: "default", Name: "claim", UID: claim.UID}
+	if _, err := disks.Update(ctx, disk); err != nil {
+		t.Fatal(err)
+	}
+	claim = claim.DeepCopy()
+	claim.Status.Phase = corev1.ClaimBound
+	if _, err := claims.UpdateStatus(ctx, claim); err != nil {
+		t.Fatal(err)
+	}
+}
