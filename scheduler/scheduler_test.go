@@ -29,7 +29,7 @@ const limit = 10 * time.Second
 // start runs a scheduler on a control plane of its own and returns the administrator's client.
 func start(t *testing.T) *client.Client {
 	t.Helper()
-	cluster := testcluster.New(t, testcluster.Config{Without: control.Components{Controllers: true, Scheduler: true, Cloud: true}})
+	cluster := testcluster.New(t, testcluster.Config{Without: control.Components{Scheduler: true, Cloud: true}})
 	own := cluster.As("system:kube-scheduler")
 	log := slog.New(slog.DiscardHandler)
 	informers := client.NewInformers(own, log)
@@ -51,7 +51,9 @@ func start(t *testing.T) *client.Client {
 			}
 		}
 	})
-	return cluster.Admin()
+	admin := cluster.Admin()
+	testcluster.Await(t, admin, "default", limit, func(all []*corev1.ServiceAccount) bool { return len(all) > 0 })
+	return admin
 }
 
 func create[T kinds.Object](t *testing.T, c *client.Client, obj T) T {

@@ -17,7 +17,9 @@ import (
 
 	"kogge.dev/kogge/scheduler/core"
 	"kogge.dev/kogge/scheduler/plugins"
+	"kogge.dev/kogge/scheduler/plugins/podaffinity"
 	"kogge.dev/kogge/scheduler/plugins/resources"
+	"kogge.dev/kogge/scheduler/plugins/spread"
 )
 
 // Settings are the scheduler's own part of a KubeSchedulerConfiguration; the zero value is one default profile.
@@ -220,10 +222,47 @@ func pluginArgs(out *plugins.Config, name string, raw []byte) error {
 			return err
 		}
 		out.Balanced = resourceList(args.Resources)
+	case "PodTopologySpread":
+		var args configv1.PodTopologySpreadArgs
+		if err := strict(raw, &args); err != nil {
+			return err
+		}
+		return spreadConfig(&out.Spread, &args)
+	case "InterPodAffinity":
+		var args configv1.InterPodAffinityArgs
+		if err := strict(raw, &args); err != nil {
+			return err
+		}
+		if w := args.HardPodAffinityWeight; w != nil && (*w < 0 || *w > 100) {
+			return fmt.Errorf("hardPodAffinityWeight: invalid value: %d: not in valid range [0-100]", *w)
+		}
+		out.PodAffinity = podaffinity.Config{RequiredWeight: args.HardPodAffinityWeight, IgnoreExisting: args.IgnorePreferredTermsOfExistingPods}
 	case "DefaultPreemption":
 		return strict(raw, &configv1.DefaultPreemptionArgs{}) // every candidate is looked at: nothing to limit
 	default:
 		return errors.New("takes no arguments")
+	}
+	return nil
+}
+
+func spreadConfig(out *spread.Config, args *configv1.PodTopologySpreadArgs) error {
+	switch args.DefaultingType {
+	case configv1.SystemDefaulting:
+		if len(args.DefaultConstraints) > 0 {
+			return errors.New("defaultConstraints: invalid value: must be empty when defaultingType is System")
+		}
+	case configv1.ListDefaulting, "":
+		out.Defaults = append([]corev1.TopologySpreadConstraint{}, args.DefaultConstraints...)
+	default:
+		return fmt.Errorf("defaultingType: unsupported value: %q", args.DefaultingType)
+	}
+	for i, c := range args.DefaultConstraints {
+		if c.LabelSelector != nil {
+			return fmt.Errorf("defaultConstraints[%d].labelSelector: must not be set", i)
+		}
+		if c.MaxSkew <= 0 || c.TopologyKey == "" {
+			return fmt.Errorf("defaultConstraints[%d]: maxSkew and topologyKey are required", i)
+		}
 	}
 	return nil
 }

@@ -8,8 +8,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"kogge.dev/kogge/scheduler/core"
+	"kogge.dev/kogge/scheduler/plugins/eviction"
 	"kogge.dev/kogge/scheduler/plugins/placement"
+	"kogge.dev/kogge/scheduler/plugins/podaffinity"
 	"kogge.dev/kogge/scheduler/plugins/resources"
+	"kogge.dev/kogge/scheduler/plugins/spread"
 )
 
 // Config sets plugins; the zero value is upstream's default.
@@ -19,6 +22,8 @@ type Config struct {
 	Balanced []resources.Resource
 	// AddedAffinity holds for every pod besides its own.
 	AddedAffinity *corev1.NodeAffinity
+	Spread        spread.Config
+	PodAffinity   podaffinity.Config
 }
 
 // New makes every plugin. The order is that in which filters are asked: cheap ones, and those that rule out for good,
@@ -36,6 +41,9 @@ func New(config Config) ([]core.Plugin, error) {
 		affinity,
 		placement.Ports{},
 		resources.NewFit(config.Fit),
+		spread.New(config.Spread),
+		podaffinity.New(config.PodAffinity),
+		eviction.Plugin{},
 		resources.NewBalanced(config.Balanced),
 		placement.Image{},
 	}, nil
@@ -43,5 +51,5 @@ func New(config Config) ([]core.Plugin, error) {
 
 // Weights are those of score plugins that do not count once.
 func Weights() map[string]int64 {
-	return map[string]int64{placement.TaintName: 3, placement.AffinityName: 2}
+	return map[string]int64{placement.TaintName: 3, placement.AffinityName: 2, spread.Name: 2, podaffinity.Name: 2}
 }
