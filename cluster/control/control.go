@@ -298,7 +298,7 @@ func (p *Plane) Booted() <-chan struct{} { return p.booted }
 func (p *Plane) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	compaction := store.Compaction{Store: p.config.Store, Logger: p.config.Log.With("component", "store")}
-	g.Go(func() error { return named("store", compaction.Run(ctx)) })
+	g.Go(func() error { return named("store", client.Ended(ctx, compaction.Run(ctx))) })
 	g.Go(func() error { return named("apiserver", p.server.Run(ctx)) })
 	g.Go(func() error {
 		select {
