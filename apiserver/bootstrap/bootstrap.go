@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -91,21 +92,29 @@ func Once(ctx context.Context, cfg Config) error {
 	}
 	steps := []struct {
 		name string
-		run  func() error
+		run  func(ctx context.Context) error
 	}{
-		{"default policy", func() error { return applyPolicy(ctx, c, policy) }},
-		{"add-on policy", func() error { return applyPolicy(ctx, c, AddOnPolicy()) }},
-		{"extra policy", func() error { return applyPolicy(ctx, c, cfg.Extra) }},
-		{"priority classes", func() error { return ensureAll(ctx, c, priorityClasses(), nil) }},
-		{"flow control", func() error { return flowControl(ctx, c) }},
-		{"service CIDR", func() error { return serviceCIDR(ctx, c, cfg.ServiceCIDRs) }},
-		{"authentication trust", func() error { return authenticationTrust(ctx, &cfg) }},
-		{"kubernetes service", func() error { return kubernetesService(ctx, &cfg) }},
+		{"default policy", func(ctx context.Context) error { return applyPolicy(ctx, c, policy) }},
+		{"add-on policy", func(ctx context.Context) error { return applyPolicy(ctx, c, AddOnPolicy()) }},
+		{"extra policy", func(ctx context.Context) error { return applyPolicy(ctx, c, cfg.Extra) }},
+		{"priority classes", func(ctx context.Context) error { return ensureAll(ctx, c, priorityClasses(), nil) }},
+		{"flow control", func(ctx context.Context) error { return flowControl(ctx, c) }},
+		{"service CIDR", func(ctx context.Context) error { return serviceCIDR(ctx, c, cfg.ServiceCIDRs) }},
+		{"authentication trust", func(ctx context.Context) error { return authenticationTrust(ctx, &cfg) }},
+		{"kubernetes service", func(ctx context.Context) error { return kubernetesService(ctx, &cfg) }},
 	}
+	// They don't depend on each other: the store syncs once for many of them.
+	g, ctx := errgroup.WithContext(ctx)
 	for _, s := range steps {
-		if err := s.run(); err != nil {
-			return fmt.Errorf("bootstrap %s: %w", s.name, err)
-		}
+		g.Go(func() error {
+			if err := s.run(ctx); err != nil {
+				return fmt.Errorf("bootstrap %s: %w", s.name, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
 	}
 	cfg.Logger.Debug("bootstrap objects are in place", "duration", time.Since(began))
 	return nil

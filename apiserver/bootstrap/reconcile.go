@@ -9,12 +9,11 @@ import (
 	"maps"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-helpers/auth/rbac/validation"
-
-	"golang.org/x/sync/errgroup"
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/kinds"
@@ -97,16 +96,12 @@ func ensureAll[T kinds.Object](ctx context.Context, c *client.Client, want []T, 
 // applyPolicy brings the policy into the cluster. Like upstream it only adds: rules, subjects, labels and annotations that
 // somebody else added stay, and objects whose autoupdate annotation is not "true" are left alone.
 func applyPolicy(ctx context.Context, c *client.Client, p Policy) error {
-	if err := ensureAll(ctx, c, p.ClusterRoles, mergeClusterRole); err != nil {
-		return err
-	}
-	if err := ensureAll(ctx, c, p.ClusterRoleBindings, mergeClusterRoleBinding); err != nil {
-		return err
-	}
-	if err := ensureAll(ctx, c, p.Roles, mergeRole); err != nil {
-		return err
-	}
-	return ensureAll(ctx, c, p.RoleBindings, mergeRoleBinding)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return ensureAll(ctx, c, p.ClusterRoles, mergeClusterRole) })
+	g.Go(func() error { return ensureAll(ctx, c, p.ClusterRoleBindings, mergeClusterRoleBinding) })
+	g.Go(func() error { return ensureAll(ctx, c, p.Roles, mergeRole) })
+	g.Go(func() error { return ensureAll(ctx, c, p.RoleBindings, mergeRoleBinding) })
+	return g.Wait()
 }
 
 func protected(obj metav1.Object) bool { return obj.GetAnnotations()[autoUpdateAnnotation] == "false" }
