@@ -11,11 +11,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/component-helpers/resource"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
-	"kogge.dev/kogge/kubelet/cgroups"
 	"kogge.dev/kogge/kubelet/pod"
+	"kogge.dev/kogge/rules/podresource"
+	"kogge.dev/kogge/rules/qos"
+	"kogge.dev/kogge/rules/taints"
 )
 
 // systemCritical is the priority from which pods displace others at the node.
@@ -97,20 +98,10 @@ func (k *Kubelet) admitNode(p *corev1.Pod) *pod.End {
 	if _, mirror := p.Annotations[annotationSource]; mirror {
 		return nil
 	}
-	for i := range node.Spec.Taints {
-		t := &node.Spec.Taints[i]
-		if t.Effect == corev1.TaintEffectNoExecute && !slices.ContainsFunc(p.Spec.Tolerations, func(o corev1.Toleration) bool { return tolerates(&o, t) }) {
-			return reject("TaintToleration", fmt.Sprintf("Predicate TaintToleration failed: node(s) had untolerated taint {%s: %s}", t.Key, t.Value))
-		}
+	if t := taints.Untolerated(node.Spec.Taints, p.Spec.Tolerations, corev1.TaintEffectNoExecute); t != nil {
+		return reject("TaintToleration", fmt.Sprintf("Predicate TaintToleration failed: node(s) had untolerated taint {%s: %s}", t.Key, t.Value))
 	}
 	return nil
-}
-
-func tolerates(o *corev1.Toleration, t *corev1.Taint) bool {
-	if o.Effect != "" && o.Effect != t.Effect || o.Key != "" && o.Key != t.Key {
-		return false
-	}
-	return o.Operator == corev1.TolerationOpExists || o.Value == t.Value && (o.Operator == "" || o.Operator == corev1.TolerationOpEqual)
 }
 
 // hostPort is a port of the node that a pod takes.
@@ -199,10 +190,10 @@ func (k *Kubelet) fits(p *corev1.Pod, others []*worker) *pod.End {
 	if free := allocatable.Pods().Value() - int64(len(others)); free < 1 {
 		return outOf(corev1.ResourcePods, 1, int64(len(others)), allocatable.Pods().Value())
 	}
-	want := resource.PodRequests(p, resource.PodResourcesOptions{})
+	want := podresource.SpecRequests(p)
 	used := corev1.ResourceList{}
 	for _, w := range others {
-		for name, q := range resource.PodRequests(w.view.Load().pod, resource.PodResourcesOptions{}) {
+		for name, q := range podresource.SpecRequests(w.view.Load().pod) {
 			sum := used[name]
 			sum.Add(q)
 			used[name] = sum
@@ -305,11 +296,11 @@ func (k *Kubelet) underPressure(p *corev1.Pod) bool {
 		return false
 	}
 	if len(conditions) == 1 && conditions[0] == string(corev1.NodeMemoryPressure) {
-		if cgroups.QOS(p) != corev1.PodQOSBestEffort {
+		if qos.Of(p) != corev1.PodQOSBestEffort {
 			return false
 		}
 		memory := &corev1.Taint{Key: corev1.TaintNodeMemoryPressure, Effect: corev1.TaintEffectNoSchedule}
-		return !slices.ContainsFunc(p.Spec.Tolerations, func(o corev1.Toleration) bool { return tolerates(&o, memory) })
+		return !taints.Tolerated(p.Spec.Tolerations, memory)
 	}
 	return true
 }

@@ -13,8 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"kogge.dev/kogge/kubelet/cgroups"
 	"kogge.dev/kogge/kubelet/pod"
+	"kogge.dev/kogge/rules/qos"
 )
 
 // worker drives one pod. Its goroutine alone touches the machine: everybody else posts functions to it.
@@ -60,12 +60,12 @@ type view struct {
 }
 
 func (k *Kubelet) newWorker(ctx context.Context, p *corev1.Pod, static bool) *worker { //nolint:revive // private
-	qos := cgroups.QOS(p)
+	class := qos.Of(p)
 	w := &worker{
-		k: k, uid: p.UID, log: k.log.With("object", p.Namespace+"/"+p.Name), qos: qos, static: static, dirty: true,
+		k: k, uid: p.UID, log: k.log.With("object", p.Namespace+"/"+p.Name), qos: class, static: static, dirty: true,
 		probes: map[probeKey]*runningProbe{}, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		machine: pod.New(pod.Config{
-			RuntimeName: k.runtime.name, HostIPs: k.hostIPs, QOS: qos, Static: static, MaxBackoff: k.config.Settings.CrashLoopBackOff.MaxContainerRestartPeriod.Duration,
+			RuntimeName: k.runtime.name, HostIPs: k.hostIPs, QOS: class, Static: static, MaxBackoff: k.config.Settings.CrashLoopBackOff.MaxContainerRestartPeriod.Duration,
 			RecursiveReadOnly: k.recursiveReadOnly(p),
 		}, p),
 	}

@@ -29,9 +29,9 @@ import (
 	v2 "github.com/opencontainers/cgroups/fs2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/component-helpers/resource"
 
 	"kogge.dev/kogge/kubelet/render"
+	"kogge.dev/kogge/rules/podresource"
 )
 
 // Config says where the tree lies and what it is allowed.
@@ -112,7 +112,7 @@ func (t *Tree) PodPath(uid types.UID, class corev1.PodQOSClass) string {
 func (t *Tree) Ensure(p *corev1.Pod, class corev1.PodQOSClass) error {
 	r := t.podResources(p, class)
 	if class == corev1.PodQOSBurstable {
-		requests := resource.PodRequests(p, resource.PodResourcesOptions{})
+		requests := podresource.SpecRequests(p)
 		if err := t.reweigh(p.UID, requests.Cpu().MilliValue()); err != nil {
 			return err
 		}
@@ -144,8 +144,8 @@ func (t *Tree) podResources(p *corev1.Pod, class corev1.PodQOSClass) *oc.Resourc
 	if class == corev1.PodQOSBestEffort {
 		return r
 	}
-	requests := resource.PodRequests(p, resource.PodResourcesOptions{})
-	limits := resource.PodLimits(p, resource.PodResourcesOptions{})
+	requests := podresource.SpecRequests(p)
+	limits := podresource.SpecLimits(p)
 	r.CpuShares = uint64(render.Shares(requests.Cpu().MilliValue()))
 	if t.config.Quota && (allLimited(p, corev1.ResourceCPU) || podLimited(p, corev1.ResourceCPU)) {
 		r.CpuPeriod = uint64(t.config.Period)
@@ -327,39 +327,4 @@ func (t *Tree) Pods() []types.UID {
 		out = append(out, uid)
 	}
 	return out
-}
-
-// QOS classifies a pod by what its containers ask for.
-func QOS(p *corev1.Pod) corev1.PodQOSClass {
-	if p.Status.QOSClass != "" {
-		return p.Status.QOSClass
-	}
-	guaranteed, any := true, false
-	judge := func(r corev1.ResourceRequirements) {
-		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			request, limit := r.Requests[name], r.Limits[name]
-			if !request.IsZero() || !limit.IsZero() {
-				any = true
-			}
-			if limit.IsZero() || !request.IsZero() && request.Cmp(limit) != 0 {
-				guaranteed = false
-			}
-		}
-	}
-	if r := p.Spec.Resources; r != nil && len(r.Requests)+len(r.Limits) > 0 {
-		judge(*r)
-	} else {
-		for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-			for i := range list {
-				judge(list[i].Resources)
-			}
-		}
-	}
-	switch {
-	case !any:
-		return corev1.PodQOSBestEffort
-	case guaranteed:
-		return corev1.PodQOSGuaranteed
-	}
-	return corev1.PodQOSBurstable
 }

@@ -10,7 +10,8 @@ import (
 	"os"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/component-helpers/resource"
+
+	"kogge.dev/kogge/rules/podresource"
 )
 
 // mountEmptyDir makes a pod's scratch folder, on the node's disk or in memory.
@@ -49,7 +50,7 @@ func (v *Volumes) mountEmptyDir(p *corev1.Pod, vol *corev1.Volume) error {
 // memorySize bounds a memory-backed folder by its own limit, the pod's memory limit and the node's memory.
 func (v *Volumes) memorySize(p *corev1.Pod, s *corev1.EmptyDirVolumeSource) int64 {
 	size := v.config.MemoryCapacity
-	limits := resource.PodLimits(p, resource.PodResourcesOptions{})
+	limits := podresource.SpecLimits(p)
 	if limit := limits.Memory().Value(); limit > 0 && (size == 0 || limit < size) {
 		size = limit
 	}
