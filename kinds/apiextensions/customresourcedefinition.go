@@ -50,6 +50,7 @@ func customResourceDefinition() *kinds.Kind {
 			},
 			Validate:       validate,
 			ValidateUpdate: validateUpdate,
+			Warn:           warn,
 			Columns:        table.CreatedColumns(),
 			Row:            table.CreatedRow[*apiextensionsv1.CustomResourceDefinition],
 		})

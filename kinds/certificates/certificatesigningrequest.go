@@ -8,6 +8,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,7 +22,7 @@ import (
 func Kinds() []*kinds.Kind { return []*kinds.Kind{signingRequest()} }
 
 func signingRequest() *kinds.Kind {
-	doc := certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()
+	doc := certificatesv1beta1.CertificateSigningRequestSpec{}.SwaggerDoc()
 	return kinds.Define(kinds.Kind{
 		Resource:     "certificatesigningrequests",
 		Singular:     "certificatesigningrequest",
@@ -57,7 +58,7 @@ func signingRequest() *kinds.Kind {
 				table.Text("SignerName", doc["signerName"]),
 				table.Text("Requestor", doc["request"]),
 				table.Text("RequestedDuration", doc["expirationSeconds"]),
-				table.Text("Condition", certificatesv1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"]),
+				table.Text("Condition", certificatesv1beta1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"]),
 			},
 			Row: row,
 		})

@@ -45,10 +45,10 @@ func ipAddress() *kinds.Kind {
 				return append(validateParent(new.Spec.ParentRef, path), check.Immutable(new.Spec.ParentRef, old.Spec.ParentRef, path)...)
 			},
 			Columns: []metav1.TableColumnDefinition{
-				table.Name(), table.Text("ParentRef", networkingv1.IPAddressSpec{}.SwaggerDoc()["parentRef"]), table.Age(),
+				table.Name(), table.Text("ParentRef", networkingv1.IPAddressSpec{}.SwaggerDoc()["parentRef"]),
 			},
-			Row: func(a *networkingv1.IPAddress, now time.Time) []any {
-				return []any{a.Name, parentText(a.Spec.ParentRef), table.Since(a.CreationTimestamp, now)}
+			Row: func(a *networkingv1.IPAddress, _ time.Time) []any {
+				return []any{a.Name, parentText(a.Spec.ParentRef)}
 			},
 		})
 }

@@ -41,7 +41,7 @@ func runtimeClass() *kinds.Kind {
 				return podspec.NodeSelectorWarnings(new.Scheduling.NodeSelector, field.NewPath("scheduling", "nodeSelector"))
 			},
 			Columns: []metav1.TableColumnDefinition{
-				table.Name(), table.Text("Handler", nodev1.RuntimeClass{}.SwaggerDoc()["handler"]), table.Age(),
+				table.Name(), table.Text("Handler", ""), table.Age(),
 			},
 			Row: func(c *nodev1.RuntimeClass, now time.Time) []any {
 				return []any{c.Name, c.Handler, table.Since(c.CreationTimestamp, now)}

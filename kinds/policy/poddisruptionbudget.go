@@ -46,9 +46,9 @@ func podDisruptionBudget() *kinds.Kind {
 			ValidateUpdate: validateUpdate,
 			Columns: []metav1.TableColumnDefinition{
 				table.Name(),
-				table.Text("Min Available", "How many pods must stay available."),
-				table.Text("Max Unavailable", "How many pods may be unavailable."),
-				table.Number("Allowed Disruptions", "How many pods may be disrupted now."),
+				table.Text("Min Available", "The minimum number of pods that must be available."),
+				table.Text("Max Unavailable", "The maximum number of pods that may be unavailable."),
+				table.Number("Allowed Disruptions", "Calculated number of pods that may be disrupted at this time."),
 				table.Age(),
 			},
 			Row: func(b *policyv1.PodDisruptionBudget, now time.Time) []any {

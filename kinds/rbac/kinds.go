@@ -26,7 +26,7 @@ var version = rbacv1.SchemeGroupVersion
 func bindingColumns(roleRef, noun string) []metav1.TableColumnDefinition {
 	return []metav1.TableColumnDefinition{
 		table.Name(),
-		table.Text("Role", roleRef),
+		table.Text("Role", strings.TrimSuffix(roleRef, " This field is immutable.")),
 		table.Age(),
 		table.Wide(table.Text("Users", "Users in the "+noun)),
 		table.Wide(table.Text("Groups", "Groups in the "+noun)),

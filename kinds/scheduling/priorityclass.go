@@ -68,7 +68,7 @@ func priorityClass() *kinds.Kind {
 				table.Number("Value", doc["value"]),
 				table.Flag("Global-Default", doc["globalDefault"]),
 				table.Age(),
-				table.Wide(table.Text("PreemptionPolicy", doc["preemptionPolicy"])),
+				table.Text("PreemptionPolicy", doc["preemptionPolicy"]),
 			},
 			Row: func(c *schedulingv1.PriorityClass, now time.Time) []any {
 				return []any{c.Name, int64(c.Value), c.GlobalDefault, table.Since(c.CreationTimestamp, now), table.Or(c.PreemptionPolicy, "")}

@@ -60,8 +60,8 @@ func Wide(column metav1.TableColumnDefinition) metav1.TableColumnDefinition {
 // Pods returns the wide columns of kinds with a pod template: container names, images and, where described, the selector.
 func Pods(selector string) []metav1.TableColumnDefinition {
 	columns := []metav1.TableColumnDefinition{
-		Wide(Text("Containers", "Names of the containers in the template.")),
-		Wide(Text("Images", "Images of the containers in the template.")),
+		Wide(Text("Containers", "Names of each container in the template.")),
+		Wide(Text("Images", "Images referenced by each container in the template.")),
 	}
 	if selector != "" {
 		columns = append(columns, Wide(Text("Selector", selector)))
@@ -89,13 +89,13 @@ func Containers(containers []corev1.Container) (names, images string) {
 
 // List names the first entries and counts the others.
 func List(entries []string) string {
-	switch {
-	case len(entries) == 0:
-		return Unset
-	case len(entries) > shown:
+	if len(entries) > shown {
 		return fmt.Sprintf("%s + %d more...", strings.Join(entries[:shown], ","), len(entries)-shown)
 	}
-	return strings.Join(entries, ",")
+	if text := strings.Join(entries, ","); text != "" {
+		return text
+	}
+	return Unset
 }
 
 // Or returns the value that p points to, or text when it points nowhere.
