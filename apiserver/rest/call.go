@@ -167,7 +167,7 @@ func warn(ctx context.Context, texts ...string) {
 // strategyRequest is what descriptors may know of the call.
 func (c *Call) strategyRequest(ctx context.Context, now metav1.Time) kinds.Request {
 	u := user(ctx)
-	return kinds.Request{Now: now, User: u.Name, Groups: u.Groups, DryRun: c.dryRun(), Subresource: c.Subresource}
+	return kinds.Request{Now: now, User: u.Name, Groups: u.Groups, DryRun: c.dryRun(), Subresource: c.Subresource, Version: c.Target.GVR.GroupVersion()}
 }
 
 func (c *Call) dryRun() bool {
