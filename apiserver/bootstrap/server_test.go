@@ -18,10 +18,13 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"kogge.dev/kogge/apiserver"
+	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/admission/plugins"
 	"kogge.dev/kogge/apiserver/admission/versions"
+	"kogge.dev/kogge/apiserver/aggregation"
 	"kogge.dev/kogge/apiserver/aggregation/outcall"
 	"kogge.dev/kogge/apiserver/aggregation/route"
 	"kogge.dev/kogge/apiserver/authn"
@@ -47,6 +50,8 @@ type plane struct {
 	server  *apiserver.Server
 	catalog *catalog.Catalog
 	routes  *route.Resolver
+	// aggregator is the one of the server.
+	aggregator *aggregation.Aggregator
 }
 
 func (p *plane) as(user string, groups ...string) *client.Client {
@@ -115,7 +120,13 @@ func (p *plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	own := client.New(s.Client(request.User{Name: "system:apiserver", Groups: []string{request.GroupMasters}}), p.catalog)
 	admitted, err := plugins.Default(plugins.Config{
 		Reader: reader, Authorizer: authorizer, RBAC: roles, Calls: calls, Compiler: expr.NewCompiler(), Versions: converter,
-		Extra: nil,
+		Extra: []admission.Plugin{crd.Rules{}.Plugin()},
+		Types: func(gvr schema.GroupVersionResource) (managedfields.TypeConverter, error) {
+			if t := s.Engine().Lookup(gvr); t != nil && t.Custom != nil {
+				return t.Custom.Types(gvr.GroupVersion())
+			}
+			return s.OpenAPI().TypeConverter()
+		},
 		UpdateQuota: func(ctx context.Context, q *corev1.ResourceQuota) error {
 			_, err := client.Of[*corev1.ResourceQuota](own).UpdateStatus(ctx, q)
 			return err
@@ -124,7 +135,18 @@ func (p *plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	if err != nil {
 		return apiserver.Parts{}, err
 	}
-	definitions, err := crd.New(crd.Config{Client: own, Engine: s.Engine(), Registry: s.Registry(), OpenAPI: s.OpenAPI(), Calls: calls, Logger: slog.New(slog.DiscardHandler)})
+	var definitions *crd.Controller
+	p.aggregator, err = aggregation.New(aggregation.Config{
+		Client: own, Registry: s.Registry(), OpenAPI: s.OpenAPI(), Routes: p.routes, Logger: slog.New(slog.DiscardHandler),
+		Local: func() []aggregation.Local { return aggregation.Locals(p.catalog.All(), definitions.GroupVersions()) },
+	})
+	if err != nil {
+		return apiserver.Parts{}, err
+	}
+	definitions, err = crd.New(crd.Config{
+		Client: own, Engine: s.Engine(), Registry: s.Registry(), OpenAPI: s.OpenAPI(), Calls: calls, Logger: slog.New(slog.DiscardHandler),
+		Changed: p.aggregator.Refresh,
+	})
 	if err != nil {
 		return apiserver.Parts{}, err
 	}
@@ -140,8 +162,9 @@ func (p *plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 			},
 			{Group: "authorization.k8s.io", Resource: "selfsubjectaccessreviews"}: may.SelfSubjectAccessReview,
 		},
-		Runners: []apiserver.Runner{{Name: "crd", Run: definitions.Run}},
-		Hooks:   []apiserver.Hook{{Name: "bootstrap", Run: func(ctx context.Context) error { return bootstrap.Once(ctx, p.bootstrapConfig()) }}},
+		Runners:   []apiserver.Runner{{Name: "crd", Run: definitions.Run}, {Name: "aggregation", Run: p.aggregator.Run}},
+		Aggregate: p.aggregator.Handler,
+		Hooks:     []apiserver.Hook{{Name: "bootstrap", Run: func(ctx context.Context) error { return bootstrap.Once(ctx, p.bootstrapConfig()) }}},
 	}, nil
 }
 

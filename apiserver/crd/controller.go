@@ -279,5 +279,14 @@ func (c *Controller) Versions() []Version {
 	return out
 }
 
+// GroupVersions returns the group-versions that definitions serve, sorted.
+func (c *Controller) GroupVersions() []schema.GroupVersion {
+	var out []schema.GroupVersion
+	for _, v := range c.Versions() {
+		out = append(out, v.GroupVersion())
+	}
+	return slices.Compact(out)
+}
+
 // settleDelay is how long the controller waits between looks at instances that are being deleted.
 const settleDelay = 250 * time.Millisecond
