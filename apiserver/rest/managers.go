@@ -162,3 +162,12 @@ func (t *Target) defaults(in runtime.Object) {
 		t.Kind.Default(obj)
 	}
 }
+
+// Types returns the type converter of a served resource, for whoever else merges apply configurations.
+func (e *Engine) Types(gvr schema.GroupVersionResource) (managedfields.TypeConverter, error) {
+	t := e.Lookup(gvr)
+	if t == nil {
+		return nil, runtime.NewNotRegisteredErrForKind(gvr.Resource, gvr.GroupVersion().WithKind(gvr.Resource))
+	}
+	return e.typesOf(t)
+}
