@@ -21,6 +21,7 @@ func (s *Scheduler) followObjects(set *client.Informers) {
 	followObject[*storagev1.CSINode](s, set)
 	followObject[*storagev1.CSIDriver](s, set)
 	followObject[*storagev1.CSIStorageCapacity](s, set)
+	followObject[*storagev1.VolumeAttachment](s, set)
 	followObject[*policyv1.PodDisruptionBudget](s, set)
 	followObject[*corev1.Service](s, set)
 	followObject[*corev1.ReplicationController](s, set)

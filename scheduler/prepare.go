@@ -11,8 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"kogge.dev/kogge/rules/volumes"
 	"kogge.dev/kogge/scheduler/core"
 )
 
@@ -79,18 +79,12 @@ func (s *Scheduler) allBound(ctx context.Context, plan *core.Plan) (bool, error)
 		if claim.UID != wanted.UID || claim.DeletionTimestamp != nil {
 			return false, fmt.Errorf("persistentvolumeclaim %q bound to another pod or deleted", wanted.Name)
 		}
-		if node := wanted.Annotations[selectedNode]; node != "" && claim.Annotations[selectedNode] != node {
+		if node := wanted.Annotations[volumes.SelectedNode]; node != "" && claim.Annotations[volumes.SelectedNode] != node {
 			return false, fmt.Errorf("provisioning failed for PVC %q", wanted.Name)
 		}
-		if claim.Spec.VolumeName == "" || !metav1.HasAnnotation(claim.ObjectMeta, bindCompleted) || claim.Status.Phase != corev1.ClaimBound {
+		if !volumes.IsBound(claim) || claim.Status.Phase != corev1.ClaimBound {
 			return false, nil
 		}
 	}
 	return true, nil
 }
-
-// Annotations of claims.
-const (
-	selectedNode  = "volume.kubernetes.io/selected-node"
-	bindCompleted = "pv.kubernetes.io/bind-completed"
-)

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/cluster/control"
@@ -75,14 +76,12 @@ func addNode(t *testing.T, c *client.Client, name, cpu string, labels map[string
 	list := corev1.ResourceList{
 		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse("8Gi"), corev1.ResourcePods: resource.MustParse("110"),
 	}
-	made := create(t, c, &corev1.Node{
+	create(t, c, &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels},
 		Status:     corev1.NodeStatus{Allocatable: list, Capacity: list, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
 	})
 	// Admission taints every new node until it is known to be ready.
-	made = made.DeepCopy()
-	made.Spec.Taints = nil
-	made, err := client.Of[*corev1.Node](c).Update(t.Context(), made)
+	made, err := client.Of[*corev1.Node](c).Patch(t.Context(), "", name, types.MergePatchType, []byte(`{"spec":{"taints":null}}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,7 @@ var sameLevel = map[[2]string]string{
 	{"ledger", "hostnet"}:                   "an undo deletes links, addresses and routes and sets sysctls back",
 	{"ledger", "nft/kernel"}:                "an undo deletes nftables tables",
 	{"scheduler/plugins", "scheduler/core"}: "plugins implement the contract of the cycle",
+	{"scheduler/core", "rules"}:             "the claims behind a pod's volumes",
 	{"scheduler/plugins", "rules"}:          "taints and other shared rules decide placement",
 }
 

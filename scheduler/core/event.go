@@ -16,6 +16,7 @@ const (
 	CSINodes      Kind = "csinodes"
 	CSIDrivers    Kind = "csidrivers"
 	Capacities    Kind = "csistoragecapacities"
+	Attachments   Kind = "volumeattachments"
 	Namespaces    Kind = "namespaces"
 	Budgets       Kind = "poddisruptionbudgets"
 	otherObjects  Kind = ""

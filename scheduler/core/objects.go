@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+
+	"kogge.dev/kogge/rules/volumes"
 )
 
 // Objects are the API objects besides nodes and pods that decisions depend on. Those that State owns are changed by Put
@@ -26,6 +28,7 @@ type Objects struct {
 	csiNodes   map[string]*storagev1.CSINode
 	drivers    map[string]*storagev1.CSIDriver
 	capacities map[types.NamespacedName]*storagev1.CSIStorageCapacity
+	attached   map[string]*storagev1.VolumeAttachment
 	budgets    map[types.NamespacedName]*policyv1.PodDisruptionBudget
 	services   map[types.NamespacedName]*corev1.Service
 	owners     map[types.NamespacedName]map[string]labels.Selector // selectors of workloads by key and kind
@@ -39,7 +42,7 @@ func newObjects() *Objects {
 	return &Objects{
 		namespaces: map[string]*corev1.Namespace{}, claims: map[types.NamespacedName]*corev1.PersistentVolumeClaim{},
 		volumes: map[string]*corev1.PersistentVolume{}, classes: map[string]*storagev1.StorageClass{}, csiNodes: map[string]*storagev1.CSINode{},
-		drivers: map[string]*storagev1.CSIDriver{}, capacities: map[types.NamespacedName]*storagev1.CSIStorageCapacity{},
+		attached: map[string]*storagev1.VolumeAttachment{}, drivers: map[string]*storagev1.CSIDriver{}, capacities: map[types.NamespacedName]*storagev1.CSIStorageCapacity{},
 		budgets: map[types.NamespacedName]*policyv1.PodDisruptionBudget{}, services: map[types.NamespacedName]*corev1.Service{},
 		owners:        map[types.NamespacedName]map[string]labels.Selector{},
 		assumedClaims: map[types.NamespacedName]*corev1.PersistentVolumeClaim{}, assumedVolumes: map[string]*corev1.PersistentVolume{},
@@ -67,6 +70,8 @@ func (o *Objects) Put(object metav1.Object) []Event {
 		return put(o.drivers, CSIDrivers, key.Name, obj)
 	case *storagev1.CSIStorageCapacity:
 		return put(o.capacities, Capacities, key, obj)
+	case *storagev1.VolumeAttachment:
+		return put(o.attached, Attachments, key.Name, obj)
 	case *policyv1.PodDisruptionBudget:
 		put(o.budgets, Budgets, key, obj)
 	case *corev1.Service:
@@ -97,6 +102,8 @@ func (o *Objects) Drop(object metav1.Object) []Event {
 		return dropped(o.drivers, CSIDrivers, key.Name)
 	case *storagev1.CSIStorageCapacity:
 		return dropped(o.capacities, Capacities, key)
+	case *storagev1.VolumeAttachment:
+		return dropped(o.attached, Attachments, key.Name)
 	case *policyv1.PodDisruptionBudget:
 		dropped(o.budgets, Budgets, key)
 	case *corev1.Service:
@@ -173,6 +180,11 @@ func (o *Objects) NamespaceLabels(name string) labels.Set {
 	return nil
 }
 
+// Key names an object of a namespace.
+func Key(namespace, name string) types.NamespacedName {
+	return types.NamespacedName{Namespace: namespace, Name: name}
+}
+
 // Claim returns a claim, as decided if that is newer than seen, or nil.
 func (o *Objects) Claim(key types.NamespacedName) *corev1.PersistentVolumeClaim {
 	if c := o.assumedClaims[key]; c != nil {
@@ -193,7 +205,7 @@ func (o *Objects) Volume(name string) *corev1.PersistentVolume {
 func (o *Objects) VolumesOf(class string) []*corev1.PersistentVolume {
 	var out []*corev1.PersistentVolume
 	for name, v := range o.volumes {
-		if v.Spec.StorageClassName == class {
+		if volumes.VolumeClass(v) == class {
 			out = append(out, o.Volume(name))
 		}
 	}
@@ -215,6 +227,17 @@ func (o *Objects) Capacities() []*storagev1.CSIStorageCapacity {
 	out := make([]*storagev1.CSIStorageCapacity, 0, len(o.capacities))
 	for _, c := range o.capacities {
 		out = append(out, c)
+	}
+	return out
+}
+
+// AttachedTo returns the names of the persistent volumes that are attached to a node, by driver.
+func (o *Objects) AttachedTo(node string) map[string][]string {
+	out := map[string][]string{}
+	for _, a := range o.attached {
+		if a.Spec.NodeName == node && a.Spec.Source.PersistentVolumeName != nil {
+			out[a.Spec.Attacher] = append(out[a.Spec.Attacher], *a.Spec.Source.PersistentVolumeName)
+		}
 	}
 	return out
 }

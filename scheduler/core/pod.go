@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+
+	"kogge.dev/kogge/rules/volumes"
 )
 
 // Pod is a pod with what every cycle asks of it, computed once per revision. It is immutable.
@@ -25,6 +27,8 @@ type Pod struct {
 	// Terms of pod affinity, parsed.
 	RequiredAffinity, RequiredAntiAffinity   []Term
 	PreferredAffinity, PreferredAntiAffinity []WeightedTerm
+
+	claims []types.NamespacedName
 
 	// Invalid says why the affinity terms can't be understood; such a pod can't be scheduled.
 	Invalid error
@@ -59,7 +63,7 @@ func (t *Term) Matches(pod *Pod, nsLabels labels.Set) bool {
 
 // NewPod computes what cycles need of pod.
 func NewPod(pod *corev1.Pod) *Pod {
-	p := &Pod{Pod: pod, Ports: hostPorts(pod)}
+	p := &Pod{Pod: pod, Ports: hostPorts(pod), claims: volumes.ClaimsOf(pod)}
 	p.Requests, p.Scored = requestsOf(pod)
 	if pod.Spec.Priority != nil {
 		p.Priority = *pod.Spec.Priority
@@ -127,23 +131,4 @@ func (p *Pod) HasAffinity() bool {
 }
 
 // Claims returns the names of the claims that the pod mounts, those of its generic ephemeral volumes included.
-func (p *Pod) Claims() []types.NamespacedName {
-	var out []types.NamespacedName
-	for i := range p.Spec.Volumes {
-		if name := ClaimName(p.Pod, &p.Spec.Volumes[i]); name != "" {
-			out = append(out, types.NamespacedName{Namespace: p.Namespace, Name: name})
-		}
-	}
-	return out
-}
-
-// ClaimName returns the claim behind a volume, or nothing.
-func ClaimName(pod *corev1.Pod, v *corev1.Volume) string {
-	switch {
-	case v.PersistentVolumeClaim != nil:
-		return v.PersistentVolumeClaim.ClaimName
-	case v.Ephemeral != nil:
-		return pod.Name + "-" + v.Name
-	}
-	return ""
-}
+func (p *Pod) Claims() []types.NamespacedName { return p.claims }

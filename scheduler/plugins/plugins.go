@@ -13,6 +13,7 @@ import (
 	"kogge.dev/kogge/scheduler/plugins/podaffinity"
 	"kogge.dev/kogge/scheduler/plugins/resources"
 	"kogge.dev/kogge/scheduler/plugins/spread"
+	"kogge.dev/kogge/scheduler/plugins/storage"
 )
 
 // Config sets plugins; the zero value is upstream's default.
@@ -41,6 +42,10 @@ func New(config Config) ([]core.Plugin, error) {
 		affinity,
 		placement.Ports{},
 		resources.NewFit(config.Fit),
+		storage.Restrictions{},
+		storage.Limits{},
+		storage.Binding{},
+		storage.Zone{},
 		spread.New(config.Spread),
 		podaffinity.New(config.PodAffinity),
 		eviction.Plugin{},
