@@ -31,6 +31,7 @@ import (
 	"kogge.dev/kogge/controllers/resourcequota"
 	"kogge.dev/kogge/controllers/rootca"
 	"kogge.dev/kogge/controllers/serviceaccount"
+	"kogge.dev/kogge/controllers/statefulset"
 	"kogge.dev/kogge/controllers/tokencleaner"
 	"kogge.dev/kogge/internal/pki"
 	"kogge.dev/kogge/reconcile"
@@ -99,6 +100,7 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		deployment.New(scope("deployment-controller")),
 		replicaset.New(scope("replicaset-controller")),
 		replicaset.NewReplication(scope("replication-controller")),
+		statefulset.New(scope("statefulset-controller")),
 		daemonset.New(scope("daemon-set-controller")),
 		job.New(scope("job-controller")),
 
