@@ -22,11 +22,17 @@ import (
 	"kogge.dev/kogge/controllers/deployment"
 	"kogge.dev/kogge/controllers/endpoints"
 	"kogge.dev/kogge/controllers/endpointslice"
+	"kogge.dev/kogge/controllers/ephemeralvolume"
 	"kogge.dev/kogge/controllers/garbage"
 	"kogge.dev/kogge/controllers/job"
 	"kogge.dev/kogge/controllers/namespace"
 	"kogge.dev/kogge/controllers/nodeipam"
+	"kogge.dev/kogge/controllers/nodelifecycle"
 	"kogge.dev/kogge/controllers/podgc"
+	"kogge.dev/kogge/controllers/pvbinder"
+	"kogge.dev/kogge/controllers/pvcprotection"
+	"kogge.dev/kogge/controllers/pvexpander"
+	"kogge.dev/kogge/controllers/pvprotection"
 	"kogge.dev/kogge/controllers/replicaset"
 	"kogge.dev/kogge/controllers/resourcequota"
 	"kogge.dev/kogge/controllers/rootca"
@@ -110,6 +116,7 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 
 		// Nodes.
 		nodeipam.New(scope("node-controller"), config.PodCIDRs),
+		nodelifecycle.New(scope("node-controller")),
 		podgc.New(scope("pod-garbage-collector")),
 
 		// Trust: certificates on request, and the join by token.
@@ -117,6 +124,13 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		csrcleaner.New(scope("certificate-controller")),
 		bootstrapsigner.New(scope("bootstrap-signer"), config.Server, config.RootCA),
 		tokencleaner.New(scope("token-cleaner")),
+
+		// Volumes.
+		pvbinder.New(scope("persistent-volume-binder")),
+		pvprotection.New(scope("pv-protection-controller")),
+		pvcprotection.New(scope("pvc-protection-controller")),
+		ephemeralvolume.New(scope("ephemeral-volume-controller")),
+		pvexpander.New(scope("expand-controller")),
 
 		// Namespaces and what is left over.
 		namespace.New(scope("namespace-controller")),
