@@ -480,3 +480,103 @@ func TestTokensProveAccounts(t *testing.T) {
 	_, err = client.Of[*corev1.ServiceAccount](admin).Post(t.Context(), "default", "default", "token", &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: new(int64(60))}})
 	wantError(t, err, "may not specify a duration less than 10 minutes")
 }
+
+func TestNodesMayFollowTheirOwn(t *testing.T) {
+	p := newPlane(t)
+	n1 := p.as("system:node:n1", request.GroupNodes)
+	pods, nodes := client.Of[*corev1.Pod](n1), client.Of[*corev1.Node](n1)
+	for name, c := range map[string]struct {
+		do   func() error
+		want string
+	}{
+		"pods of the node": {func() error {
+			_, err := pods.List(t.Context(), "", metav1.ListOptions{FieldSelector: "spec.nodeName=n1"})
+			return err
+		}, ""},
+		"pods of another": {func() error {
+			_, err := pods.List(t.Context(), "", metav1.ListOptions{FieldSelector: "spec.nodeName=n2"})
+			return err
+		}, "can only list/watch pods with spec.nodeName field selector"},
+		"all pods": {func() error { _, err := pods.List(t.Context(), "", metav1.ListOptions{}); return err }, "can only list/watch pods"},
+		"watching pods": {func() error {
+			w, err := pods.Watch(t.Context(), "", metav1.ListOptions{FieldSelector: "spec.nodeName=n1"})
+			if err == nil {
+				w.Stop()
+			}
+			return err
+		}, ""},
+		"its own Node": {func() error {
+			_, err := nodes.List(t.Context(), "", metav1.ListOptions{FieldSelector: "metadata.name=n1"})
+			return err
+		}, ""},
+		"watching its own Node": {func() error {
+			w, err := nodes.Watch(t.Context(), "", metav1.ListOptions{FieldSelector: "metadata.name=n1"})
+			if err == nil {
+				w.Stop()
+			}
+			return err
+		}, ""},
+		"another Node": {func() error {
+			_, err := nodes.List(t.Context(), "", metav1.ListOptions{FieldSelector: "metadata.name=n2"})
+			return err
+		}, "node 'n1' cannot read 'n2', only its own Node object"},
+		"services": {func() error {
+			_, err := client.Of[*corev1.Service](n1).List(t.Context(), "", metav1.ListOptions{})
+			return err
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := c.do()
+			if c.want == "" && err != nil {
+				t.Error(err)
+			}
+			if c.want != "" {
+				wantError(t, err, c.want)
+			}
+		})
+	}
+}
+
+// TestComponentsHaveTheirRights asks, for the identities of the control plane, for what they can't do without.
+func TestComponentsHaveTheirRights(t *testing.T) {
+	p := newPlane(t)
+	const sa = "system:serviceaccount:kube-system:"
+	for _, c := range []struct {
+		user string
+		do   func(*client.Client) error
+	}{
+		{"system:kube-scheduler", func(c *client.Client) error {
+			_, err := client.Of[*corev1.Pod](c).List(t.Context(), "", metav1.ListOptions{})
+			return err
+		}},
+		{"system:kube-proxy", func(c *client.Client) error {
+			_, err := client.Of[*corev1.Service](c).List(t.Context(), "", metav1.ListOptions{})
+			return err
+		}},
+		{sa + "namespace-controller", func(c *client.Client) error {
+			_, err := client.Of[*corev1.Namespace](c).List(t.Context(), "", metav1.ListOptions{})
+			return err
+		}},
+		{sa + "coredns", func(c *client.Client) error {
+			_, err := client.Of[*corev1.Namespace](c).List(t.Context(), "", metav1.ListOptions{})
+			return err
+		}},
+		{sa + "metrics-server", func(c *client.Client) error {
+			_, err := client.Of[*corev1.Node](c).List(t.Context(), "", metav1.ListOptions{})
+			return err
+		}},
+		{"system:anonymous", func(c *client.Client) error {
+			_, err := client.Of[*corev1.ConfigMap](c).Get(t.Context(), "kube-public", "cluster-info")
+			if apierrors.IsNotFound(err) {
+				return nil
+			}
+			return err
+		}},
+	} {
+		if err := c.do(p.as(c.user)); err != nil {
+			t.Errorf("%s: %v", c.user, err)
+		}
+	}
+	_, err := client.Of[*corev1.Secret](p.as("system:kube-proxy")).List(t.Context(), "", metav1.ListOptions{})
+	wantError(t, err, "forbidden")
+}

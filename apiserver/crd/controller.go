@@ -66,6 +66,8 @@ type Controller struct {
 	// The rest is used by the one goroutine that reconciles.
 	informer *client.Informer[*apiextensionsv1.CustomResourceDefinition]
 	loop     *reconcile.Loop
+	// quiet is set while publishing is put off.
+	quiet bool
 }
 
 // New makes a controller.
@@ -94,15 +96,24 @@ func (c *Controller) Run(ctx context.Context) error {
 		if err := informers.WaitSynced(ctx); err != nil {
 			return nil //nolint:nilerr // ctx ended
 		}
-		for _, crd := range c.informer.List("") {
-			if err := c.reconcile(ctx, reconcile.KeyOf(crd)); err != nil && ctx.Err() == nil {
-				c.cfg.Logger.Debug("definition will be looked at again", "object", crd.Name, "err", err)
-			}
-		}
+		c.serveAll(ctx)
 		close(c.ready)
 		return c.loop.Run(ctx)
 	})
 	return g.Wait()
+}
+
+// serveAll serves what is there at the start, and publishes once: documents cover all definitions, so that publishing after each would make
+// the start quadratic.
+func (c *Controller) serveAll(ctx context.Context) {
+	c.quiet = true
+	for _, crd := range c.informer.List("") {
+		if err := c.reconcile(ctx, reconcile.KeyOf(crd)); err != nil && ctx.Err() == nil {
+			c.cfg.Logger.Debug("definition will be looked at again", "object", crd.Name, "err", err)
+		}
+	}
+	c.quiet = false
+	c.publish()
 }
 
 func (c *Controller) crds() client.Resource[*apiextensionsv1.CustomResourceDefinition] {
@@ -128,7 +139,9 @@ func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	}
 	next := crd.DeepCopy()
 	c.judgeNames(next)
-	judgeSchemas(next)
+	if mayBeUnstructural(crd) {
+		judgeSchemas(next)
+	}
 	judgeApproval(next)
 	accepted := apihelpers.IsCRDConditionTrue(next, apiextensionsv1.NamesAccepted)
 	usable := accepted || apihelpers.IsCRDConditionTrue(crd, apiextensionsv1.Established)
@@ -238,6 +251,9 @@ func (c *Controller) drop(name string) string {
 }
 
 func (c *Controller) publish() {
+	if c.quiet {
+		return
+	}
 	c.cfg.Registry.Set("crd", c.groups())
 	if c.cfg.OpenAPI != nil {
 		c.cfg.OpenAPI.Set("crd", c.documents())

@@ -87,6 +87,13 @@ func contains(list []string, item string) bool {
 	return false
 }
 
+// mayBeUnstructural spares established definitions the work: their schemas were judged when they were written, and validation lets no
+// unstructural one in.
+func mayBeUnstructural(crd *apiextensionsv1.CustomResourceDefinition) bool {
+	return crd.Spec.PreserveUnknownFields || !apihelpers.IsCRDConditionTrue(crd, apiextensionsv1.Established) ||
+		apihelpers.FindCRDCondition(crd, apiextensionsv1.NonStructuralSchema) != nil
+}
+
 // judgeSchemas sets the NonStructuralSchema condition when a schema is not structural, and takes it away when all are.
 func judgeSchemas(crd *apiextensionsv1.CustomResourceDefinition) {
 	var texts []string
