@@ -1,0 +1,104 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package volumes
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestContentIsReplacedAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	write := func(files map[string]file) bool {
+		t.Helper()
+		changed, err := writeAtomically(dir, files, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return changed
+	}
+	read := func(name string) string {
+		t.Helper()
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return "error: " + err.Error()
+		}
+		return string(data)
+	}
+	first := map[string]file{"a": {data: []byte("1"), mode: 0o644}, "d/b": {data: []byte("2"), mode: 0o400}}
+	if !write(first) || read("a") != "1" || read("d/b") != "2" {
+		t.Fatalf("first content is not there")
+	}
+	info, err := os.Stat(filepath.Join(dir, "d/b"))
+	if err != nil || info.Mode().Perm() != 0o400 {
+		t.Errorf("mode of d/b = %v, %v, want 0400", info.Mode(), err)
+	}
+	if write(first) {
+		t.Error("the same content was written again")
+	}
+	if !write(map[string]file{"a": {data: []byte("3"), mode: 0o644}}) || read("a") != "3" {
+		t.Error("second content is not there")
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "d")); !os.IsNotExist(err) {
+		t.Error("the name of a removed file is still there")
+	}
+	stale, err := filepath.Glob(filepath.Join(dir, "..2*"))
+	if err != nil || len(stale) != 1 {
+		t.Errorf("content folders = %v, %v, want one", stale, err)
+	}
+}
+
+func TestContentPathsStayInside(t *testing.T) {
+	for _, name := range []string{"", "/a", "../a", "a/../../b", "..a"} {
+		if _, err := writeAtomically(t.TempDir(), map[string]file{name: {}}, nil); err == nil {
+			t.Errorf("writeAtomically(%q) succeeds", name)
+		}
+	}
+}
+
+func TestSubpathsDoNotLeaveTheVolume(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Symlink("/etc", filepath.Join(root, "out")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("in", filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openBeneath(root, "out/passwd"); err == nil || !strings.Contains(err.Error(), "not within the volume path") {
+		t.Errorf("openBeneath through a link to the outside: %v", err)
+	}
+	fd, err := openBeneath(root, "in/deep")
+	if err != nil {
+		t.Fatalf("openBeneath of a missing folder: %v", err)
+	}
+	os.NewFile(uintptr(fd), "").Close()
+	fd, err = openBeneath(root, "link/deep")
+	if err != nil {
+		t.Fatalf("openBeneath through a link inside: %v", err)
+	}
+	os.NewFile(uintptr(fd), "").Close()
+}
+
+func TestOwnershipReachesTheGroup(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("changing owners needs root")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "f"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := own(dir, 4242, false); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(dir, "f"))
+	if err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("mode = %v, %v, want 0660", info.Mode(), err)
+	}
+	folder, err := os.Stat(dir)
+	if err != nil || folder.Mode()&os.ModeSetgid == 0 {
+		t.Errorf("folder does not pass its group on: %v, %v", folder.Mode(), err)
+	}
+}
