@@ -13,9 +13,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -68,6 +70,8 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) err
 	m := &machine{
 		Settings: settings, role: role, console: console, paths: node.PathsOf(settings.DataDir, DefaultDataDir), stages: newStages(console.Progress),
 	}
+	// Who started a cluster may go away, and with it the pipe or terminal that progress is written to.
+	signal.Ignore(syscall.SIGPIPE)
 	unlock, err := lock(settings.DataDir, role)
 	if err != nil {
 		return err

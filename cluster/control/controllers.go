@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/controllers/attachdetach"
 	"kogge.dev/kogge/controllers/bootstrapsigner"
 	"kogge.dev/kogge/controllers/clusterrole"
 	"kogge.dev/kogge/controllers/csrapproving"
@@ -131,6 +132,7 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		pvcprotection.New(scope("pvc-protection-controller")),
 		ephemeralvolume.New(scope("ephemeral-volume-controller")),
 		pvexpander.New(scope("expand-controller")),
+		attachdetach.New(scope("attachdetach-controller")),
 
 		// Namespaces and what is left over.
 		namespace.New(scope("namespace-controller")),

@@ -112,6 +112,11 @@ func New(config Config) (*Node, error) {
 	if config.Stage == nil {
 		config.Stage = func(string) {}
 	}
+	for _, table := range []string{"kogge-proxy", "kogge-netpol"} {
+		if err := config.Ledger.Record(ledger.Entry{Kind: ledger.Table, Name: table}); err != nil {
+			return nil, err
+		}
+	}
 	n := &Node{config: config, informers: client.NewInformers(config.Proxy, config.Log.With("component", "proxy"))}
 	var err error
 	if config.CRISocket == "" {

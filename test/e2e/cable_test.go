@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 )
@@ -30,4 +31,23 @@ func connect(near, far string) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "e2e0"
 	return handle.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "e2e1", PeerNamespace: netlink.NsFd(int(b))})
+}
+
+// tablesIn lists the nftables tables of a namespace; Debian's nft can't read ours.
+func tablesIn(namespace string) ([]string, error) {
+	ns, err := netns.GetFromPath(namespace)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	conn, err := nftables.New(nftables.WithNetNSFd(int(ns)))
+	if err != nil {
+		return nil, err
+	}
+	tables, err := conn.ListTables()
+	var names []string
+	for _, t := range tables {
+		names = append(names, t.Name)
+	}
+	return names, err
 }

@@ -78,7 +78,9 @@ func snapshot(ts *testscript.TestScript, neg bool, args []string) {
 	}))
 	section("links and routes", links)
 	section("addresses", lines("sh", "-c", "cat /proc/net/fib_trie | grep -B1 'host LOCAL' | grep -o '[0-9.]*$' | sort -u; cat /proc/net/if_inet6 | cut -d' ' -f1,6 | grep -v fe80"))
-	section("tables", lines("nft", "list", "tables"))
+	tables, err := tablesIn(m.namespaces[0])
+	ts.Check(err)
+	section("tables", tables)
 	section("sysctls", lines("sh", "-c", "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/bridge/bridge-nf-call-iptables"))
 	var mounts []string
 	text, err := os.ReadFile("/proc/self/mountinfo")
