@@ -16,6 +16,7 @@ import (
 	"kogge.dev/kogge/controllers/attachdetach"
 	"kogge.dev/kogge/controllers/bootstrapsigner"
 	"kogge.dev/kogge/controllers/clusterrole"
+	"kogge.dev/kogge/controllers/cronjob"
 	"kogge.dev/kogge/controllers/csrapproving"
 	"kogge.dev/kogge/controllers/csrcleaner"
 	"kogge.dev/kogge/controllers/csrsigning"
@@ -40,6 +41,7 @@ import (
 	"kogge.dev/kogge/controllers/serviceaccount"
 	"kogge.dev/kogge/controllers/statefulset"
 	"kogge.dev/kogge/controllers/tokencleaner"
+	"kogge.dev/kogge/controllers/ttlafterfinished"
 	"kogge.dev/kogge/internal/pki"
 	"kogge.dev/kogge/reconcile"
 )
@@ -110,6 +112,8 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		statefulset.New(scope("statefulset-controller")),
 		daemonset.New(scope("daemon-set-controller")),
 		job.New(scope("job-controller")),
+		cronjob.New(scope("cronjob-controller")),
+		ttlafterfinished.New(scope("ttl-after-finished-controller")),
 
 		// Services.
 		endpoints.New(scope("endpoint-controller")),
