@@ -135,8 +135,13 @@ func (k *Kubelet) containerConfig(w *worker, p *corev1.Pod, a pod.Action, image 
 	if err != nil {
 		return nil, err
 	}
+	devices, err := k.devices(ctx, p, c)
+	if err != nil {
+		return nil, err
+	}
 	s := render.Container{
-		Pod: p, Spec: c, Attempt: attempt, ImageRef: image.Ref, ImageUser: render.ImageUser{UID: image.UID, Name: image.User}, Env: env, Mounts: mounts,
+		Devices: devices,
+		Pod:     p, Spec: c, Attempt: attempt, ImageRef: image.Ref, ImageUser: render.ImageUser{UID: image.UID, Name: image.User}, Env: env, Mounts: mounts,
 		TargetID: a.Target, Resources: k.limits().Container(p, c, w.qos), SeccompRoot: filepath.Join(k.config.Root, "seccomp"),
 		SeccompDefault: *k.config.Settings.SeccompDefault,
 	}
@@ -229,9 +234,6 @@ func (k *Kubelet) mounts(ctx context.Context, w *worker, p *corev1.Pod, c *corev
 		}
 		out = append(out, mount)
 	}
-	for i := range c.VolumeDevices {
-		return nil, fmt.Errorf("volumeDevice %q: raw block devices are not supported by this node", c.VolumeDevices[i].Name)
-	}
 	if !mountsHosts {
 		path, err := k.writeHosts(w, p)
 		if err != nil {
@@ -314,6 +316,27 @@ func (k *Kubelet) mount(ctx context.Context, w *worker, p *corev1.Pod, c *corev1
 				return nil, err
 			}
 		}
+	}
+	return out, nil
+}
+
+// devices renders the raw block volumes that a container sees.
+func (k *Kubelet) devices(ctx context.Context, p *corev1.Pod, c *corev1.Container) ([]*runtimeapi.Device, error) {
+	var out []*runtimeapi.Device
+	for i := range c.VolumeDevices {
+		d := &c.VolumeDevices[i]
+		path, err := k.volumes.Path(ctx, p, d.Name)
+		if err != nil {
+			return nil, err
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, fmt.Errorf("volumeDevice %q: %w", d.Name, err)
+		}
+		if info.Mode()&os.ModeDevice == 0 || info.Mode()&os.ModeCharDevice != 0 {
+			return nil, fmt.Errorf("volumeDevice %q: %s is not a block device", d.Name, path)
+		}
+		out = append(out, &runtimeapi.Device{ContainerPath: d.DevicePath, HostPath: path, Permissions: "mrw"})
 	}
 	return out, nil
 }

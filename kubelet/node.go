@@ -43,13 +43,14 @@ type nodeStatus struct {
 	runtimeVersion string
 	wake           chan struct{} // one slot: something may have changed
 
-	mu        sync.Mutex
-	pressure  map[corev1.NodeConditionType]bool
-	network   string // why the network is not ready; empty if it is
-	asked     time.Time
-	port      int32 // the server's
-	problem   string
-	failedNow bool
+	mu       sync.Mutex
+	pressure map[corev1.NodeConditionType]bool
+	network  string // why the network is not ready; empty if it is
+	asked    time.Time
+	port     int32 // the server's
+	// problem says why the node is not ready; silent is set while the runtime does not answer at all.
+	problem string
+	silent  bool
 	// sent is the status as the API server has it, as far as known.
 	sent      *corev1.NodeStatus
 	sentAt    time.Time
@@ -80,6 +81,7 @@ func (s *nodeStatus) run(ctx context.Context) {
 		case <-time.After(fast):
 		}
 	}
+	s.k.plugins.ensureCSINode(ctx)
 	var last time.Time
 	for ctx.Err() == nil {
 		ready := s.askRuntime(ctx)
@@ -141,7 +143,7 @@ func (s *nodeStatus) askRuntime(ctx context.Context) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.problem, s.network, s.asked = problem, network, time.Now()
+	s.problem, s.network, s.asked, s.silent = problem, network, time.Now(), err != nil
 	return problem == ""
 }
 

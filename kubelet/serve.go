@@ -5,6 +5,7 @@ package kubelet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -41,8 +42,15 @@ func (k *Kubelet) serve(ctx context.Context) error {
 	}).Run(ctx)
 }
 
-// healthy reports whether the kubelet can do its work.
-func (k *Kubelet) healthy() error { return nil }
+// healthy reports whether the kubelet can do its work: without an answer of the runtime it can do nothing.
+func (k *Kubelet) healthy() error {
+	k.status.mu.Lock()
+	defer k.status.mu.Unlock()
+	if k.status.silent {
+		return errors.New(k.status.problem)
+	}
+	return nil
+}
 
 func (k *Kubelet) metricHandlers() map[string]http.Handler {
 	return map[string]http.Handler{

@@ -28,6 +28,8 @@ type Container struct {
 	Env []*runtimeapi.KeyValue
 	// Mounts in the order of the specification, the kubelet's own files after them.
 	Mounts []*runtimeapi.Mount
+	// Devices are the raw block volumes.
+	Devices []*runtimeapi.Device
 	// TargetID is the container whose processes an ephemeral container sees.
 	TargetID string
 	// ExtraGroups come from the pod's volumes.
@@ -52,7 +54,7 @@ func (s *Container) Config() (*runtimeapi.ContainerConfig, error) {
 	out := &runtimeapi.ContainerConfig{
 		Metadata: &runtimeapi.ContainerMetadata{Name: c.Name, Attempt: s.Attempt},
 		Image:    &runtimeapi.ImageSpec{Image: s.ImageRef, UserSpecifiedImage: c.Image},
-		Command:  expandAll(c.Command, values), Args: expandAll(c.Args, values), WorkingDir: c.WorkingDir, Envs: s.Env, Mounts: s.Mounts,
+		Command:  expandAll(c.Command, values), Args: expandAll(c.Args, values), WorkingDir: c.WorkingDir, Envs: s.Env, Mounts: s.Mounts, Devices: s.Devices,
 		Labels: podLabels(s.Pod), Annotations: s.annotations(), LogPath: LogPath(c.Name, s.Attempt),
 		Stdin: c.Stdin, StdinOnce: c.StdinOnce, Tty: c.TTY,
 		Linux: &runtimeapi.LinuxContainerConfig{Resources: s.Resources, SecurityContext: security},
