@@ -93,15 +93,11 @@ func (s *Settings) profiles() (map[string]*core.Profile, error) {
 
 // compile makes one profile.
 func compile(in *configv1.KubeSchedulerProfile) (*core.Profile, error) {
-	profile := &core.Profile{Name: corev1.DefaultSchedulerName}
+	name := corev1.DefaultSchedulerName
 	if in.SchedulerName != nil && *in.SchedulerName != "" {
-		profile.Name = *in.SchedulerName
+		name = *in.SchedulerName
 	}
 	config, err := pluginConfig(in.PluginConfig)
-	if err != nil {
-		return nil, err
-	}
-	all, err := plugins.New(config)
 	if err != nil {
 		return nil, err
 	}
@@ -109,17 +105,31 @@ func compile(in *configv1.KubeSchedulerProfile) (*core.Profile, error) {
 	if choice == nil {
 		choice = &configv1.Plugins{}
 	}
-	known := sets.New("PrioritySort", "DefaultBinder")
-	for _, p := range all {
-		known.Insert(p.Name())
-	}
-	if err := checkNames(choice, known); err != nil {
+	if err := checkNames(choice, sets.New("PrioritySort", "DefaultBinder").Insert(plugins.Names()...)); err != nil {
 		return nil, err
 	}
-	for _, p := range all {
-		add(profile, p, choice)
+	return plugins.Profile(name, config, func(plugin string, at plugins.Point) (bool, int64) {
+		first, main := pointSets(choice, at)
+		if ok, _ := chosen(plugin, configv1.PluginSet{}, first); !ok {
+			return false, 0
+		}
+		return chosen(plugin, choice.MultiPoint, main)
+	})
+}
+
+// pointSets are what users say about a point, and about what comes before it in upstream's terms.
+func pointSets(choice *configv1.Plugins, at plugins.Point) (first, main configv1.PluginSet) {
+	switch at {
+	case plugins.Gate:
+		return first, choice.PreEnqueue
+	case plugins.Filter:
+		return choice.PreFilter, choice.Filter
+	case plugins.Preempt:
+		return first, choice.PostFilter
+	case plugins.Score:
+		return choice.PreScore, choice.Score
 	}
-	return profile, nil
+	return first, main
 }
 
 // checkNames refuses plugins that do not exist, and the choice of none where there must be one.
@@ -160,32 +170,6 @@ func chosen(name string, multi, point configv1.PluginSet) (on bool, weight int64
 		}
 	}
 	return true, 0
-}
-
-// add puts a plugin where it implements something and is not turned off.
-func add(profile *core.Profile, p core.Plugin, choice *configv1.Plugins) {
-	name := p.Name()
-	at := func(point configv1.PluginSet) bool { on, _ := chosen(name, choice.MultiPoint, point); return on }
-	if gate, ok := p.(core.Gate); ok && at(choice.PreEnqueue) {
-		profile.Gates = append(profile.Gates, gate)
-	}
-	if filter, ok := p.(core.FilterPlugin); ok && at(choice.Filter) && at(choice.PreFilter) {
-		profile.Filters = append(profile.Filters, filter)
-	}
-	if preempter, ok := p.(core.Preempter); ok && at(choice.PostFilter) {
-		profile.Preempter = preempter
-	}
-	if score, ok := p.(core.ScorePlugin); ok && at(choice.PreScore) {
-		if on, weight := chosen(name, choice.MultiPoint, choice.Score); on {
-			if weight == 0 {
-				weight = max(plugins.Weights()[name], 1)
-			}
-			profile.Scores = append(profile.Scores, core.Weighted{ScorePlugin: score, Weight: weight})
-		}
-	}
-	if waker, ok := p.(core.Waker); ok {
-		profile.Wakers = append(profile.Wakers, waker)
-	}
 }
 
 // pluginConfig reads the arguments of plugins.

@@ -27,9 +27,82 @@ type Config struct {
 	PodAffinity   podaffinity.Config
 }
 
-// New makes every plugin. The order is that in which filters are asked: cheap ones, and those that rule out for good,
+// weight is how much a plugin's score counts.
+func weight(plugin string) int64 {
+	switch plugin {
+	case placement.TaintName:
+		return 3
+	case placement.AffinityName, spread.Name, podaffinity.Name:
+		return 2
+	}
+	return 1
+}
+
+// Point is where a plugin takes part.
+type Point int
+
+// The points that users can turn plugins off at.
+const (
+	Gate Point = iota
+	Filter
+	Preempt
+	Score
+)
+
+// Choice tells whether a plugin takes part at a point, and the weight of its score, 0 for the default.
+type Choice func(plugin string, at Point) (on bool, weight int64)
+
+// Everything is the Choice of the default profile.
+func Everything(string, Point) (bool, int64) { return true, 0 }
+
+// Names are those of every plugin.
+func Names() []string {
+	made, err := all(Config{})
+	if err != nil {
+		return nil // only AddedAffinity can be wrong
+	}
+	var out []string
+	for _, p := range made {
+		out = append(out, p.Name())
+	}
+	return out
+}
+
+// Profile puts plugins together, each where it has something to say and was chosen.
+func Profile(name string, config Config, choice Choice) (*core.Profile, error) {
+	made, err := all(config)
+	if err != nil {
+		return nil, err
+	}
+	profile := &core.Profile{Name: name}
+	for _, p := range made {
+		on := func(at Point) bool { ok, _ := choice(p.Name(), at); return ok }
+		if gate, ok := p.(core.Gate); ok && on(Gate) {
+			profile.Gates = append(profile.Gates, gate)
+		}
+		if filter, ok := p.(core.FilterPlugin); ok && on(Filter) {
+			profile.Filters = append(profile.Filters, filter)
+		}
+		if preempter, ok := p.(core.Preempter); ok && on(Preempt) {
+			profile.Preempter = preempter
+		}
+		if score, ok := p.(core.ScorePlugin); ok && on(Score) {
+			_, chosen := choice(p.Name(), Score)
+			if chosen == 0 {
+				chosen = weight(p.Name())
+			}
+			profile.Scores = append(profile.Scores, core.Weighted{ScorePlugin: score, Weight: chosen})
+		}
+		if waker, ok := p.(core.Waker); ok {
+			profile.Wakers = append(profile.Wakers, waker)
+		}
+	}
+	return profile, nil
+}
+
+// all makes every plugin. The order is that in which filters are asked: cheap ones, and those that rule out for good,
 // first.
-func New(config Config) ([]core.Plugin, error) {
+func all(config Config) ([]core.Plugin, error) {
 	affinity, err := placement.NewAffinity(config.AddedAffinity)
 	if err != nil {
 		return nil, err
@@ -52,9 +125,4 @@ func New(config Config) ([]core.Plugin, error) {
 		resources.NewBalanced(config.Balanced),
 		placement.Image{},
 	}, nil
-}
-
-// Weights are those of score plugins that do not count once.
-func Weights() map[string]int64 {
-	return map[string]int64{placement.TaintName: 3, placement.AffinityName: 2, spread.Name: 2, podaffinity.Name: 2}
 }
