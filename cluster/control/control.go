@@ -37,6 +37,7 @@ import (
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/controllers/localvolume"
 	"kogge.dev/kogge/expr"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/catalog"
@@ -267,6 +268,9 @@ func (p *Plane) bootstrap(ctx context.Context) error {
 		return err
 	}
 	if err := dnsService(ctx, self, DNSAddress(p.config.ServiceCIDRs[0])); err != nil {
+		return err
+	}
+	if err := localvolume.EnsureClass(ctx, self); err != nil {
 		return err
 	}
 	close(p.booted)

@@ -27,6 +27,7 @@ import (
 	"kogge.dev/kogge/controllers/ephemeralvolume"
 	"kogge.dev/kogge/controllers/garbage"
 	"kogge.dev/kogge/controllers/job"
+	"kogge.dev/kogge/controllers/localvolume"
 	"kogge.dev/kogge/controllers/namespace"
 	"kogge.dev/kogge/controllers/nodeipam"
 	"kogge.dev/kogge/controllers/nodelifecycle"
@@ -137,6 +138,7 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		ephemeralvolume.New(scope("ephemeral-volume-controller")),
 		pvexpander.New(scope("expand-controller")),
 		attachdetach.New(scope("attachdetach-controller")),
+		localvolume.New(scope(localvolume.Name)),
 
 		// Namespaces and what is left over.
 		namespace.New(scope("namespace-controller")),

@@ -6,6 +6,7 @@ package control
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -24,10 +25,10 @@ const NodeNetworkUser = "system:kube-proxy"
 
 // extraPolicy is what kogge's own components need besides upstream's policy.
 func extraPolicy() bootstrap.Policy {
-	network, join := nodeNetworkPolicy(), joinPolicy()
+	network, join, local := nodeNetworkPolicy(), joinPolicy(), localVolumePolicy()
 	return bootstrap.Policy{
-		ClusterRoles:        append(network.ClusterRoles, join.ClusterRoles...),
-		ClusterRoleBindings: append(network.ClusterRoleBindings, join.ClusterRoleBindings...),
+		ClusterRoles:        slices.Concat(network.ClusterRoles, join.ClusterRoles, local.ClusterRoles),
+		ClusterRoleBindings: slices.Concat(network.ClusterRoleBindings, join.ClusterRoleBindings, local.ClusterRoleBindings),
 		Roles:               join.Roles, RoleBindings: join.RoleBindings,
 	}
 }
@@ -72,7 +73,7 @@ func nodeNetworkPolicy() bootstrap.Policy {
 		ClusterRoles: []*rbacv1.ClusterRole{{
 			ObjectMeta: metav1.ObjectMeta{Name: name},
 			Rules: []rbacv1.PolicyRule{
-				{Verbs: read, APIGroups: []string{""}, Resources: []string{"services", "nodes", "pods", "namespaces", "endpoints"}},
+				{Verbs: read, APIGroups: []string{""}, Resources: []string{"services", "nodes", "pods", "namespaces", "endpoints", "persistentvolumes"}},
 				{Verbs: read, APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}},
 				{Verbs: read, APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}},
 			},
