@@ -12,6 +12,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -21,6 +23,7 @@ import (
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/rules/pods"
+	"kogge.dev/kogge/rules/volumes"
 	"kogge.dev/kogge/scheduler"
 	"kogge.dev/kogge/testcluster"
 )
@@ -183,5 +186,142 @@ func TestOtherSchedulersPodsAreLeftAlone(t *testing.T) {
 		if p.Name == "foreign" && p.Spec.NodeName != "" {
 			t.Errorf("pod of another scheduler got node %s", p.Spec.NodeName)
 		}
+	}
+}
+
+func priorityClass(t *testing.T, c *client.Client, name string, value int32) {
+	t.Helper()
+	create(t, c, &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Value: value})
+}
+
+func withPriority(class string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Spec.PriorityClassName = class }
+}
+
+func TestImportantPodPreempts(t *testing.T) {
+	c := start(t)
+	priorityClass(t, c, "high", 1000)
+	addNode(t, c, "node-a", "2", nil)
+	keep := func(p *corev1.Pod) { p.Finalizers = []string{"example.com/look"} } // the victim stays to be looked at
+	create(t, c, pod("victim", "1", keep))
+	create(t, c, pod("small", "100m"))
+	testcluster.Await(t, c, "default", limit, placed(2))
+	create(t, c, pod("vip", "1500m", withPriority("high")))
+	testcluster.Await(t, c, "default", limit, func(all []*corev1.Pod) bool {
+		seen := 0
+		for _, p := range all {
+			cond := pods.Condition(p, corev1.DisruptionTarget)
+			switch p.Name {
+			case "victim":
+				if p.DeletionTimestamp != nil && cond != nil && cond.Reason == corev1.PodReasonPreemptionByScheduler &&
+					cond.Message == "default-scheduler: preempting to accommodate a higher priority pod" {
+					seen++
+				}
+			case "small":
+				if p.DeletionTimestamp == nil {
+					seen++
+				}
+			case "vip":
+				if p.Status.NominatedNodeName == "node-a" && p.Spec.NodeName == "" {
+					seen++
+				}
+			}
+		}
+		return seen == 3
+	})
+	testcluster.Await(t, c, "default", limit, func(events []*corev1.Event) bool {
+		for _, e := range events {
+			if e.Reason == "Preempted" && e.InvolvedObject.Name == "victim" && strings.HasPrefix(e.Message, "Preempted by pod ") &&
+				strings.HasSuffix(e.Message, " on node node-a") {
+				return true
+			}
+		}
+		return false
+	})
+	// The kubelet would end it; here it is ended by hand.
+	if _, err := client.Of[*corev1.Pod](c).Patch(t.Context(), "default", "victim", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.IgnoreNotFound(client.Of[*corev1.Pod](c).Delete(t.Context(), "default", "victim", metav1.DeleteOptions{GracePeriodSeconds: new(int64)})); err != nil {
+		t.Fatal(err)
+	}
+	testcluster.Await(t, c, "default", limit, func(all []*corev1.Pod) bool {
+		for _, p := range all {
+			if p.Name == "vip" {
+				return p.Spec.NodeName == "node-a"
+			}
+		}
+		return false
+	})
+}
+
+func TestGatedPodWaits(t *testing.T) {
+	c := start(t)
+	addNode(t, c, "node-a", "2", nil)
+	create(t, c, pod("gated", "1", func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "example.com/gate"}} }))
+	create(t, c, pod("free", "1"))
+	refusal(t, c, "gated", corev1.PodReasonSchedulingGated, "Scheduling is blocked due to non-empty scheduling gates")
+	testcluster.Await(t, c, "default", limit, placed(1))
+	if _, err := client.Of[*corev1.Pod](c).Patch(t.Context(), "default", "gated", types.JSONPatchType,
+		[]byte(`[{"op":"remove","path":"/spec/schedulingGates"}]`)); err != nil {
+		t.Fatal(err)
+	}
+	testcluster.Await(t, c, "default", limit, placed(2))
+}
+
+func TestClaimWaitsForItsFirstConsumer(t *testing.T) {
+	c := start(t)
+	addNode(t, c, "node-a", "2", nil)
+	addNode(t, c, "node-b", "2", nil)
+	mode := storagev1.VolumeBindingWaitForFirstConsumer
+	create(t, c, &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "made"}, Provisioner: "example.com/made", VolumeBindingMode: &mode})
+	class := "made"
+	create(t, c, &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "data"},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			StorageClassName: &class, AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
+		},
+	})
+	create(t, c, pod("user", "1", func(p *corev1.Pod) {
+		p.Spec.NodeSelector = map[string]string{corev1.LabelHostname: "node-b"}
+		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"},
+		}}}
+	}))
+	claims := testcluster.Await(t, c, "default", limit, func(all []*corev1.PersistentVolumeClaim) bool {
+		return len(all) == 1 && all[0].Annotations[volumes.SelectedNode] == "node-b"
+	})
+	for _, p := range testcluster.Await(t, c, "default", limit, func(all []*corev1.Pod) bool { return len(all) == 1 }) {
+		if p.Spec.NodeName != "" {
+			t.Errorf("pod is bound to %s before its claim", p.Spec.NodeName)
+		}
+	}
+	// What a provisioner would do; then comes the binder.
+	create(t, c, &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: "pv-1", Annotations: map[string]string{volumes.ProvisionedBy: "example.com/made"}},
+		Spec: corev1.PersistentVolumeSpec{
+			StorageClassName: class, AccessModes: claims[0].Spec.AccessModes, PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
+			Capacity: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
+			ClaimRef: &corev1.ObjectReference{
+				APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: "default", Name: "data", UID: claims[0].UID,
+			},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: "made.example.com", VolumeHandle: "h"}},
+		},
+	})
+	bind(t, c, claims[0])
+	testcluster.Await(t, c, "default", limit, placed(1))
+}
+
+// bind does the binder's part for a claim.
+func bind(t *testing.T, c *client.Client, claim *corev1.PersistentVolumeClaim) {
+	t.Helper()
+	api := client.Of[*corev1.PersistentVolumeClaim](c)
+	if _, err := api.Patch(t.Context(), "default", claim.Name, types.MergePatchType,
+		[]byte(`{"metadata":{"annotations":{"pv.kubernetes.io/bind-completed":"yes"}},"spec":{"volumeName":"pv-1"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.Patch(t.Context(), "default", claim.Name, types.MergePatchType, []byte(`{"status":{"phase":"Bound"}}`), "status"); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -114,6 +114,7 @@ func all(config Config) ([]core.Plugin, error) {
 		placement.Taint{},
 		affinity,
 		placement.Ports{},
+		resources.Devices{},
 		resources.NewFit(config.Fit),
 		storage.Restrictions{},
 		storage.Limits{},
