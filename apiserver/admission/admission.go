@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The kogge authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package admission is the contract between the request path and the admission plugins, and the chain that runs them:
-// all mutating plugins in order, then validation of the object, then all validating plugins in order.
+// Package admission is the contract between the request path and the admission plugins. The request path runs all mutating plugins in
+// order, then validates the object, then runs all validating plugins in order.
 package admission
 
 import (

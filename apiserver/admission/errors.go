@@ -4,7 +4,6 @@
 package admission
 
 import (
-	"errors"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,11 +22,6 @@ func Forbidden(a *Attributes, reason error) error {
 // Forbiddenf is Forbidden with a formatted reason.
 func Forbiddenf(a *Attributes, format string, args ...any) error {
 	return Forbidden(a, fmt.Errorf(format, args...))
-}
-
-// NotFound says that the object itself, or what it needs, is not there.
-func NotFound(a *Attributes) error {
-	return apierrors.NewNotFound(a.Resource.GroupResource(), a.NameOrUnknown())
 }
 
 // NameOrUnknown is the object's name for messages: on create with generateName it is the prefix.
@@ -60,13 +54,4 @@ func (a *Attributes) Meta() metav1.Object {
 		return nil
 	}
 	return obj
-}
-
-// asStatus makes sure that what leaves the chain is an API status error.
-func asStatus(err error) error {
-	var status apierrors.APIStatus
-	if err == nil || errors.As(err, &status) {
-		return err
-	}
-	return apierrors.NewInternalError(err)
 }

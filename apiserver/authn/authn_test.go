@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -208,37 +209,36 @@ func TestTokenCache(t *testing.T) {
 	})
 }
 
-func TestUnionAndAnonymous(t *testing.T) {
-	failing := fixed{err: errors.New("broken")}
-	jane := fixed{user: &request.User{Name: "jane"}}
-	user, ok, err := authn.Union{failing, jane}.Authenticate(with(nil))
-	if err != nil || !ok || strings.Join(user.Groups, "") != request.GroupAuthenticated {
-		t.Errorf("Union = %+v, %v, %v", user, ok, err)
-	}
-	if jane.user.Groups != nil {
-		t.Error("the authenticator's user was changed")
-	}
-	anonymous := authn.WithAnonymous{Next: authn.Union{fixed{}}, Allowed: authn.AnonymousPaths}
-	r := with(nil)
-	if _, ok, _ := anonymous.Authenticate(r); ok {
-		t.Error("anonymous users reach /api")
-	}
-	r.URL.Path = "/livez"
-	if user, ok, _ := anonymous.Authenticate(r); !ok || user.Name != request.Anonymous {
-		t.Error("anonymous users don't reach /livez")
-	}
-	if _, ok, err := (authn.WithAnonymous{Next: authn.Union{failing}}).Authenticate(r); ok || err == nil {
-		t.Error("bad credentials make an anonymous user")
+func TestAnonymousPaths(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/livez": true, "/readyz/etcd": true, "/version": true, "/api/v1/namespaces/kube-public/configmaps/cluster-info": true,
+		"/": false, "/api": false, "/metrics": false, "/healthzz": false, "/api/v1/namespaces/kube-public/configmaps/cluster-info/x": false,
+	} {
+		if got := authn.AnonymousPaths(path); got != want {
+			t.Errorf("AnonymousPaths(%q) = %v, want %v", path, got, want)
+		}
 	}
 }
 
-type fixed struct {
-	user *request.User
-	err  error
-}
-
-func (f fixed) Authenticate(*http.Request) (*request.User, bool, error) {
-	return f.user, f.user != nil, f.err
+func TestTokenReview(t *testing.T) {
+	v := authn.Reviews{Tokens: &tokens{}, Audiences: []string{"api"}}
+	ask := func(token string) *authenticationv1.TokenReview {
+		out, err := v.TokenReview(request.With(t.Context(), &request.State{}), &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.(*authenticationv1.TokenReview)
+	}
+	good := ask("good").Status
+	if !good.Authenticated || good.User.Username != "bot" || strings.Join(good.User.Groups, "") != request.GroupAuthenticated || strings.Join(good.Audiences, "") != "api" {
+		t.Errorf("good token: %+v", good)
+	}
+	if bad := ask("bad").Status; bad.Authenticated || bad.Error != "bad token" {
+		t.Errorf("bad token: %+v", bad)
+	}
+	if _, err := v.TokenReview(t.Context(), &authenticationv1.TokenReview{}); err == nil {
+		t.Error("a review without token was answered")
+	}
 }
 
 func TestBootstrapToken(t *testing.T) {

@@ -88,3 +88,13 @@ func userInfo(u *request.User) authenticationv1.UserInfo {
 	}
 	return info
 }
+
+// withAuthenticated makes everybody but the anonymous user a member of system:authenticated.
+func withAuthenticated(u *request.User) *request.User {
+	if u.Name == request.Anonymous || slices.Contains(u.Groups, request.GroupAuthenticated) || slices.Contains(u.Groups, request.GroupUnauthenticated) {
+		return u
+	}
+	out := *u
+	out.Groups = append(slices.Clip(slices.Clone(u.Groups)), request.GroupAuthenticated)
+	return &out
+}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -80,17 +81,17 @@ func Forbidden(a *Attributes, reason string) *apierrors.StatusError {
 }
 
 func refusal(a *Attributes) string {
-	who := "User " + quote(a.User.Name) + " cannot " + a.Verb
+	who := "User " + strconv.Quote(a.User.Name) + " cannot " + a.Verb
 	if !a.ResourceRequest {
-		return who + " path " + quote(a.Path)
+		return who + " path " + strconv.Quote(a.Path)
 	}
 	resource := a.Resource
 	if a.Subresource != "" {
 		resource += "/" + a.Subresource
 	}
-	what := who + " resource " + quote(resource) + " in API group " + quote(a.APIGroup)
+	what := who + " resource " + strconv.Quote(resource) + " in API group " + strconv.Quote(a.APIGroup)
 	if a.Namespace != "" {
-		return what + " in the namespace " + quote(a.Namespace)
+		return what + " in the namespace " + strconv.Quote(a.Namespace)
 	}
 	return what + " at the cluster scope"
 }

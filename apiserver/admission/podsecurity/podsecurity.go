@@ -90,17 +90,20 @@ func template(obj runtime.Object) (*metav1.ObjectMeta, *corev1.PodSpec) {
 	return &t.ObjectMeta, &t.Spec
 }
 
-// policyOf reads the namespace's labels. Labels that don't parse count as restricted for enforcement; err says what is wrong.
-func (p *Plugin) policyOf(ctx context.Context, a *admission.Attributes) (psapi.Policy, error, error) {
+// policyOf reads the namespace's labels. Labels that don't parse count as restricted for enforcement; flaw says what is wrong with them.
+func (p *Plugin) policyOf(ctx context.Context, a *admission.Attributes) (policies psapi.Policy, flaw string, err error) {
 	ns, found, err := admission.GetAny[*corev1.Namespace](ctx, p.reader, schema.GroupResource{Resource: "namespaces"}, "", a.Namespace)
 	if err == nil && !found {
 		err = apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, a.Namespace)
 	}
 	if err != nil {
-		return psapi.Policy{}, nil, apierrors.NewInternalError(fmt.Errorf("failed to lookup namespace %q: %w", a.Namespace, err))
+		return psapi.Policy{}, "", apierrors.NewInternalError(fmt.Errorf("failed to lookup namespace %q: %w", a.Namespace, err))
 	}
-	parsed, errs := psapi.PolicyToEvaluate(ns.Labels, p.defaults)
-	return parsed, errs.ToAggregate(), nil
+	policies, errs := psapi.PolicyToEvaluate(ns.Labels, p.defaults)
+	if len(errs) > 0 {
+		flaw = errs.ToAggregate().Error()
+	}
+	return policies, flaw, nil
 }
 
 func (p *Plugin) pod(ctx context.Context, a *admission.Attributes) error {
@@ -111,7 +114,7 @@ func (p *Plugin) pod(ctx context.Context, a *admission.Attributes) error {
 	if old, ok := admission.Old[*corev1.Pod](a); ok && a.Operation == admission.Update && !significant(pod, old) {
 		return nil
 	}
-	policies, parseErr, err := p.policyOf(ctx, a)
+	policies, flaw, err := p.policyOf(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -126,8 +129,8 @@ func (p *Plugin) pod(ctx context.Context, a *admission.Attributes) error {
 		cache[lv] = r
 		return r
 	}
-	if parseErr != nil {
-		annotate(state, "error", "failed to parse policy: "+parseErr.Error())
+	if flaw != "" {
+		annotate(state, "error", "failed to parse policy: "+flaw)
 	}
 	enforced := evaluate(policies.Enforce)
 	p.tell(state, policies, evaluate, enforced.Allowed)

@@ -7,41 +7,6 @@ import (
 	"context"
 )
 
-// Chain runs plugins in a fixed order. It holds no state between requests and is safe for concurrent use.
-type Chain struct {
-	plugins []Plugin
-}
-
-// NewChain makes a chain; the slice's order is the order of both passes.
-func NewChain(plugins []Plugin) *Chain { return &Chain{plugins: plugins} }
-
-// Mutate runs the mutating pass. Plugins change a.Object in place. What was changed by webhooks and policies is run through the
-// pass once more by Reinvoking, the last mutating plugin.
-func (c *Chain) Mutate(ctx context.Context, a *Attributes) error {
-	for _, p := range c.plugins {
-		if p.Mutate == nil {
-			continue
-		}
-		if err := p.Mutate.Admit(ctx, a); err != nil {
-			return asStatus(err)
-		}
-	}
-	return nil
-}
-
-// Validate runs the validating pass. It stops at the first refusal.
-func (c *Chain) Validate(ctx context.Context, a *Attributes) error {
-	for _, p := range c.plugins {
-		if p.Validate == nil {
-			continue
-		}
-		if err := p.Validate.Validate(ctx, a); err != nil {
-			return asStatus(err)
-		}
-	}
-	return nil
-}
-
 // Reinvoking wraps the last mutating plugin, which calls webhooks. When a webhook or a policy changed the object, Earlier run once
 // more on the result, and with them those policies and webhooks that asked for it. There is never a third pass.
 type Reinvoking struct {
