@@ -143,7 +143,10 @@ func negotiate(r *http.Request, t *rest.Target) (*answer, error) {
 	if t.Custom != nil {
 		formats = customFormats
 	}
-	accepted, ok := codec.Accept(r.Header.Get("Accept"), formats, codec.MetaProjection)
+	accepted, ok := codec.Accept(r.Header.Get("Accept"), formats, func(as string, gv schema.GroupVersion) bool {
+		// What is not stored has no rows.
+		return codec.MetaProjection(as, gv) && (as != codec.AsTable || t.Kind.Storage.Prefix != "" || t.Kind.Table != nil)
+	})
 	if !ok && t.Custom != nil {
 		// Metadata alone has a protobuf form, whatever the resource is.
 		accepted, ok = codec.Accept(r.Header.Get("Accept"), codec.Formats, codec.MetaProjection)

@@ -48,7 +48,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, registry: discovery.NewRegistry(), metrics: newMetrics(), health: newHealth()}
+	s := &Server{cfg: cfg, log: cfg.Logger, metrics: newMetrics(), health: newHealth()}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.openapi = openapi.New(cfg.Catalog.All())
 	engine, err := rest.NewEngine(rest.Config{
@@ -58,6 +58,13 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.engine = engine
+	s.registry = discovery.NewRegistry()
+	s.registry.FindStored(func(gvr schema.GroupVersionResource) schema.GroupVersionKind {
+		if t := engine.Lookup(gvr); t != nil && t.Kind.Storage.Prefix != "" {
+			return t.Kind.Storage.GroupVersionKind
+		}
+		return schema.GroupVersionKind{}
+	})
 	s.registry.Set("built-in", discovery.Groups(cfg.Catalog.All()))
 	if cfg.Kubelet != nil {
 		s.kubelets = proxy.NewKubelets(proxy.KubeletConfig{TLS: cfg.Kubelet.TLS, Dial: cfg.Kubelet.Dial, Reader: engine.Reader()})

@@ -43,13 +43,10 @@ func Groups(all []*kinds.Kind) []Group {
 func addKind(out *[]Group, k *kinds.Kind, served *kinds.Served) {
 	g := slices.IndexFunc(*out, func(g Group) bool { return g.Discovery.Name == served.Group })
 	if g < 0 {
-		fresh := Group{Priority: priorities[served.Group], Hashes: map[string]string{}}
+		fresh := Group{Priority: priorities[served.Group]}
 		fresh.Discovery.Name = served.Group
 		*out = append(*out, fresh)
 		g = len(*out) - 1
-	}
-	if k.Storage.Prefix != "" {
-		(*out)[g].Hashes[served.Version+"/"+k.Resource] = StorageHash(k.Storage.GroupVersionKind)
 	}
 	versions := &(*out)[g].Discovery.Versions
 	v := slices.IndexFunc(*versions, func(v apidiscoveryv2.APIVersionDiscovery) bool { return v.Version == served.Version })

@@ -26,6 +26,8 @@ import (
 // Registry collects what each source serves. A source is the built-in catalog, the custom resource definitions, or the aggregated
 // APIs; each replaces its own groups whole. Reading is lock-free.
 type Registry struct {
+	stored func(gvr schema.GroupVersionResource) schema.GroupVersionKind
+
 	mu      sync.Mutex
 	sources map[string][]Group
 
@@ -38,12 +40,17 @@ type Group struct {
 	Discovery apidiscoveryv2.APIGroupDiscovery
 	// Priority sorts groups: higher first (APIService's groupPriorityMinimum). Ties are sorted by name.
 	Priority int
-	// Hashes are the storage version hashes (StorageHash) of stored resources, by "version/resource"; the legacy documents show them.
-	Hashes map[string]string
 }
 
-// StorageHash names the version that a resource is stored in, so that clients see when it changes.
-func StorageHash(gvk schema.GroupVersionKind) string {
+// storageHash names the version that a resource is stored in, so that clients see when it changes; empty for what is not stored here.
+func (s *snapshot) storageHash(gvr schema.GroupVersionResource) string {
+	if s.stored == nil {
+		return ""
+	}
+	gvk := s.stored(gvr)
+	if gvk.Empty() {
+		return ""
+	}
 	sum := sha256.Sum256([]byte(gvk.Group + "/" + gvk.Version + "/" + gvk.Kind))
 	return base64.StdEncoding.EncodeToString(sum[:8])
 }
@@ -53,8 +60,8 @@ type snapshot struct {
 	// core is the group without a name, groups are the others in order.
 	core   []apidiscoveryv2.APIGroupDiscovery
 	groups []apidiscoveryv2.APIGroupDiscovery
-	// hashes by "group/version/resource".
-	hashes map[string]string
+	// stored is Registry.stored.
+	stored func(gvr schema.GroupVersionResource) schema.GroupVersionKind
 	docs   sync.Map // document key to *document
 }
 
@@ -63,6 +70,12 @@ func NewRegistry() *Registry {
 	r := &Registry{sources: map[string][]Group{}}
 	r.current.Store(&snapshot{})
 	return r
+}
+
+// FindStored tells the registry how to find the kind that a resource is stored as, an empty one for what is not stored here. It is
+// called before the registry is used.
+func (r *Registry) FindStored(stored func(gvr schema.GroupVersionResource) schema.GroupVersionKind) {
+	r.stored = stored
 }
 
 // Set replaces all groups of a source; nil removes it. Groups of the same name from different sources are merged: their versions
@@ -80,7 +93,6 @@ func (r *Registry) Set(source string, groups []Group) {
 
 func (r *Registry) mergeLocked() *snapshot {
 	merged := map[string]*Group{}
-	hashes := map[string]string{}
 	names := make([]string, 0, len(r.sources))
 	for name := range r.sources {
 		names = append(names, name)
@@ -88,9 +100,6 @@ func (r *Registry) mergeLocked() *snapshot {
 	slices.Sort(names)
 	for _, source := range names {
 		for _, g := range r.sources[source] {
-			for key, hash := range g.Hashes {
-				hashes[g.Discovery.Name+"/"+key] = hash
-			}
 			have := merged[g.Discovery.Name]
 			if have == nil {
 				fresh := Group{Discovery: *g.Discovery.DeepCopy(), Priority: g.Priority}
@@ -108,7 +117,7 @@ func (r *Registry) mergeLocked() *snapshot {
 	slices.SortFunc(all, func(a, b *Group) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), strings.Compare(a.Discovery.Name, b.Discovery.Name))
 	})
-	out := &snapshot{hashes: hashes}
+	out := &snapshot{stored: r.stored}
 	for _, g := range all {
 		if g.Discovery.Name == "" {
 			out.core = append(out.core, g.Discovery)
@@ -219,7 +228,7 @@ func (s *snapshot) legacyResources(group string, v *apidiscoveryv2.APIVersionDis
 		namespaced := r.Scope == apidiscoveryv2.ScopeNamespace
 		main := metav1.APIResource{
 			Name: r.Resource, SingularName: r.SingularResource, Namespaced: namespaced, Verbs: metav1.Verbs(r.Verbs),
-			ShortNames: r.ShortNames, Categories: r.Categories, StorageVersionHash: s.hashes[group+"/"+v.Version+"/"+r.Resource],
+			ShortNames: r.ShortNames, Categories: r.Categories, StorageVersionHash: s.storageHash(schema.GroupVersionResource{Group: group, Version: v.Version, Resource: r.Resource}),
 		}
 		if r.ResponseKind != nil {
 			main.Kind = r.ResponseKind.Kind

@@ -54,9 +54,11 @@ type Service struct {
 	mu sync.Mutex
 	// dynamic documents by source, then by path ("apis/stable.example.com/v1").
 	dynamic map[string]map[string]Document
-	// cache of encoded documents by request; emptied when a source changes.
-	cache map[string]*encoded
-	names map[schema.GroupVersionKind]string
+	// cache of encoded documents by request; emptied when a source changes. generation counts the changes, so that a document that
+	// was begun before one is not kept.
+	cache      map[string]*encoded
+	generation int
+	names      map[schema.GroupVersionKind]string
 }
 
 // encoded is a document ready to send.
@@ -135,6 +137,7 @@ func (s *Service) Set(source string, documents map[string]Document) {
 		s.dynamic[source] = documents
 	}
 	clear(s.cache)
+	s.generation++
 }
 
 const kindExtension = "x-kubernetes-group-version-kind"
@@ -281,7 +284,7 @@ func (s *Service) hash(path string) string {
 
 func (s *Service) cached(key string, build func() (any, error)) (*encoded, error) {
 	s.mu.Lock()
-	have := s.cache[key]
+	have, generation := s.cache[key], s.generation
 	s.mu.Unlock()
 	if have != nil {
 		return have, nil
@@ -298,7 +301,9 @@ func (s *Service) cached(key string, build func() (any, error)) (*encoded, error
 	}
 	out := &encoded{data: data, etag: fmt.Sprintf(`"%X"`, sha512.Sum512(data))}
 	s.mu.Lock()
-	s.cache[key] = out
+	if s.generation == generation {
+		s.cache[key] = out
+	}
 	s.mu.Unlock()
 	return out, nil
 }
