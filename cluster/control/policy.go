@@ -88,8 +88,12 @@ func nodeNetworkPolicy() bootstrap.Policy {
 
 // dnsService reserves the cluster's DNS address. It has no endpoints: every node answers the address itself.
 func dnsService(ctx context.Context, c *client.Client, address netip.Addr) error {
+	services := client.Of[*corev1.Service](c)
+	if _, err := services.Get(ctx, metav1.NamespaceSystem, "kube-dns"); !apierrors.IsNotFound(err) {
+		return err
+	}
 	single := corev1.IPFamilyPolicySingleStack
-	_, err := client.Of[*corev1.Service](c).Create(ctx, &corev1.Service{
+	_, err := services.Create(ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: metav1.NamespaceSystem, Name: "kube-dns",
 			Labels: map[string]string{"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"},
@@ -102,9 +106,6 @@ func dnsService(ctx context.Context, c *client.Client, address netip.Addr) error
 			},
 		},
 	})
-	if apierrors.IsAlreadyExists(err) {
-		return nil
-	}
 	return err
 }
 
