@@ -209,7 +209,7 @@ func (w *worker) refreshVolumes(ctx context.Context, p *corev1.Pod, now time.Tim
 	}
 	w.refresh = time.Time{}
 	w.ops.Go(func() {
-		next, err := w.k.volumes.Mount(ctx, p)
+		next, err := w.k.volumes.Refresh(ctx, p)
 		if err != nil {
 			w.log.Warn("volumes can't be refreshed", "err", err)
 			next = earliest(next, time.Now().Add(time.Minute))

@@ -38,7 +38,7 @@ func (v *Volumes) mountClaim(ctx context.Context, p *corev1.Pod, vol *corev1.Vol
 		}
 		return nil
 	case s.CSI != nil:
-		return v.mountPersistentCSI(ctx, p, pvc, pv, readOnly)
+		return v.mountPersistentCSI(ctx, p, vol.Name, pvc, pv, readOnly)
 	case s.NFS != nil, s.ISCSI != nil, s.FC != nil:
 		return errors.New("network volumes need a CSI driver on this node")
 	}

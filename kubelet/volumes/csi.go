@@ -80,10 +80,10 @@ func (v *Volumes) mountInlineCSI(ctx context.Context, p *corev1.Pod, vol *corev1
 		}
 	}
 	n := note{Driver: s.Driver, VolumeHandle: w.ID, SpecVolID: vol.Name, NodeName: v.config.NodeName, Lifecycle: string(storagev1.VolumeLifecycleEphemeral)}
-	return v.publish(ctx, p, d, object, w, dir, n, true)
+	return v.publish(ctx, p, vol.Name, d, object, w, dir, n)
 }
 
-func (v *Volumes) mountPersistentCSI(ctx context.Context, p *corev1.Pod, pvc *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume, readOnly bool) error { //nolint:revive // mirrors the API field
+func (v *Volumes) mountPersistentCSI(ctx context.Context, p *corev1.Pod, name string, pvc *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume, readOnly bool) error { //nolint:revive // mirrors the API field
 	s := pv.Spec.CSI
 	v.use(p.UID, uniqueName(s))
 	d, object, err := v.driver(ctx, s.Driver)
@@ -117,7 +117,7 @@ func (v *Volumes) mountPersistentCSI(ctx context.Context, p *corev1.Pod, pvc *co
 			return err
 		}
 	}
-	if err := v.publish(ctx, p, d, object, w, dir, n, !readOnly && !w.Block); err != nil {
+	if err := v.publish(ctx, p, name, d, object, w, dir, n); err != nil {
 		return err
 	}
 	return v.expand(ctx, d, w, pvc, pv)
@@ -144,7 +144,7 @@ func (v *Volumes) stage(ctx context.Context, d *csi.Driver, w *csi.Volume, s *co
 }
 
 // publish writes the note first, so that whatever the driver did can be undone, and then asks the driver.
-func (v *Volumes) publish(ctx context.Context, p *corev1.Pod, d *csi.Driver, object *storagev1.CSIDriver, w *csi.Volume, dir string, n note, group bool) error { //nolint:revive // private
+func (v *Volumes) publish(ctx context.Context, p *corev1.Pod, name string, d *csi.Driver, object *storagev1.CSIDriver, w *csi.Volume, dir string, n note) error {
 	if err := os.MkdirAll(filepath.Dir(w.Target), 0o750); err != nil {
 		return err
 	}
@@ -159,10 +159,21 @@ func (v *Volumes) publish(ctx context.Context, p *corev1.Pod, d *csi.Driver, obj
 		return err
 	}
 	republish := object.Spec.RequiresRepublish != nil && *object.Spec.RequiresRepublish
-	if _, err := os.Lstat(w.Target); err == nil && !republish {
-		if mounted, err := isMountPoint(w.Target); err == nil && mounted {
-			return nil
+	if republish {
+		v.mu.Lock()
+		if v.again[p.UID] == nil {
+			v.again[p.UID] = map[string]bool{}
 		}
+		v.again[p.UID][name] = true
+		v.mu.Unlock()
+	}
+	there := false
+	if _, err := os.Lstat(w.Target); err == nil {
+		mounted, err := isMountPoint(w.Target)
+		there = err == nil && mounted
+	}
+	if there && !republish {
+		return nil
 	}
 	if err := v.addPodInfo(ctx, p, object, w, n.Lifecycle); err != nil {
 		return err
@@ -175,7 +186,7 @@ func (v *Volumes) publish(ctx context.Context, p *corev1.Pod, d *csi.Driver, obj
 	if err := d.Publish(ctx, w); err != nil {
 		return fmt.Errorf("rpc failed: %w", err)
 	}
-	if !group || fsgroup == nil || delegated || !appliesGroup(object, w) {
+	if there || w.ReadOnly || w.Block || fsgroup == nil || delegated || !appliesGroup(object, w) {
 		return nil
 	}
 	if onRootMismatch(p) {

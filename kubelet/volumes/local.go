@@ -39,7 +39,7 @@ func (v *Volumes) mountEmptyDir(p *corev1.Pod, vol *corev1.Volume) error {
 		return err
 	}
 	if group := fsGroup(p); group != nil {
-		if !fresh && onRootMismatch(p) {
+		if !fresh { // it may hold what the pod made, with modes of its own
 			return ownIfMismatched(dir, *group)
 		}
 		return own(dir, *group, false)

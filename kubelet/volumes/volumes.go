@@ -58,6 +58,8 @@ type Volumes struct {
 	locks map[types.UID]*sync.Mutex
 	// inUse lists the unique names of attachable volumes per pod.
 	inUse map[types.UID]map[corev1.UniqueVolumeName]bool
+	// again lists the volumes per pod that their drivers want to publish again and again.
+	again map[types.UID]map[string]bool
 	// sizes caches what Stats measured, see stats.go.
 	sizes map[string]measured
 }
@@ -66,7 +68,7 @@ type Volumes struct {
 func New(config Config) *Volumes {
 	return &Volumes{
 		config: config, tokens: newTokens(config.Token), locks: map[types.UID]*sync.Mutex{}, inUse: map[types.UID]map[corev1.UniqueVolumeName]bool{},
-		sizes: map[string]measured{},
+		sizes: map[string]measured{}, again: map[types.UID]map[string]bool{},
 	}
 }
 
@@ -86,11 +88,27 @@ func (e *Error) Unwrap() error { return e.Err }
 // Mount makes all volumes of a pod, or brings their content up to date. It returns when it should be called again because
 // something in a volume expires; zero means never. Errors are joined *Error values.
 func (v *Volumes) Mount(ctx context.Context, p *corev1.Pod) (time.Time, error) {
+	return v.mountAll(ctx, p, func(*corev1.Volume) bool { return true })
+}
+
+// Refresh is Mount for the volumes whose content may change: those made from API objects, and those that a driver wants to
+// publish again and again. The others belong to the pod once they are made.
+func (v *Volumes) Refresh(ctx context.Context, p *corev1.Pod) (time.Time, error) {
+	return v.mountAll(ctx, p, func(vol *corev1.Volume) bool {
+		s := &vol.VolumeSource
+		return s.ConfigMap != nil || s.Secret != nil || s.DownwardAPI != nil || s.Projected != nil || v.republished(p.UID, vol.Name)
+	})
+}
+
+func (v *Volumes) mountAll(ctx context.Context, p *corev1.Pod, selects func(*corev1.Volume) bool) (time.Time, error) {
 	defer v.lock(p.UID)()
 	var next time.Time
 	var errs []error
 	for i := range p.Spec.Volumes {
 		vol := &p.Spec.Volumes[i]
+		if !selects(vol) {
+			continue
+		}
 		refresh, err := v.mount(ctx, p, vol)
 		if err != nil {
 			errs = append(errs, &Error{vol.Name, err})
@@ -129,17 +147,34 @@ func (v *Volumes) mount(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) 
 	case s.Image != nil:
 		return none, nil // the runtime mounts it
 	case s.PersistentVolumeClaim != nil:
-		return none, v.mountClaim(ctx, p, vol, s.PersistentVolumeClaim.ClaimName, s.PersistentVolumeClaim.ReadOnly)
+		return v.due(p.UID, vol.Name, v.mountClaim(ctx, p, vol, s.PersistentVolumeClaim.ClaimName, s.PersistentVolumeClaim.ReadOnly))
 	case s.Ephemeral != nil:
-		return none, v.mountClaim(ctx, p, vol, p.Name+"-"+vol.Name, false)
+		return v.due(p.UID, vol.Name, v.mountClaim(ctx, p, vol, p.Name+"-"+vol.Name, false))
 	case s.CSI != nil:
-		return none, v.mountInlineCSI(ctx, p, vol)
+		return v.due(p.UID, vol.Name, v.mountInlineCSI(ctx, p, vol))
 	case s.NFS != nil, s.ISCSI != nil, s.FC != nil:
 		return none, errors.New("network volumes need a CSI driver on this node")
 	case s.GitRepo != nil:
 		return none, errors.New("gitRepo volumes are disabled")
 	}
 	return none, errors.New("no volume plugin matched")
+}
+
+// republishEvery is how often a driver that asks for it is asked to publish a volume again.
+const republishEvery = time.Minute
+
+// due returns when a volume is to be published again, if its driver wants that.
+func (v *Volumes) due(uid types.UID, name string, err error) (time.Time, error) {
+	if err != nil || !v.republished(uid, name) {
+		return time.Time{}, err
+	}
+	return time.Now().Add(republishEvery), nil
+}
+
+func (v *Volumes) republished(uid types.UID, name string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.again[uid][name]
 }
 
 // Path is where a volume of a pod lies on the node.
@@ -259,6 +294,7 @@ func (v *Volumes) Forget(uid types.UID) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.locks, uid)
+	delete(v.again, uid)
 	delete(v.inUse, uid)
 	for path := range v.sizes {
 		if strings.HasPrefix(path, v.podDir(uid)+"/") {
