@@ -189,7 +189,8 @@ func compare(a, b string) int {
 }
 
 func (m *Machine) containerStatus(c *corev1.Container, old *corev1.ContainerStatus, kind Kind) corev1.ContainerStatus {
-	instances := m.instances(c.Name)
+	// An instance that is created and not yet started has nothing to show: what was before it is still true.
+	instances := slices.DeleteFunc(m.instances(c.Name), func(i *Container) bool { return i.State == Created })
 	var s corev1.ContainerStatus
 	if len(instances) == 0 {
 		s = m.statusWithoutInstance(c, old)
