@@ -22,6 +22,7 @@ import (
 	"kogge.dev/kogge/controllers/csrsigning"
 	"kogge.dev/kogge/controllers/daemonset"
 	"kogge.dev/kogge/controllers/deployment"
+	"kogge.dev/kogge/controllers/disruption"
 	"kogge.dev/kogge/controllers/endpoints"
 	"kogge.dev/kogge/controllers/endpointslice"
 	"kogge.dev/kogge/controllers/ephemeralvolume"
@@ -41,6 +42,7 @@ import (
 	"kogge.dev/kogge/controllers/rootca"
 	"kogge.dev/kogge/controllers/serviceaccount"
 	"kogge.dev/kogge/controllers/statefulset"
+	"kogge.dev/kogge/controllers/tainteviction"
 	"kogge.dev/kogge/controllers/tokencleaner"
 	"kogge.dev/kogge/controllers/ttlafterfinished"
 	"kogge.dev/kogge/internal/pki"
@@ -115,6 +117,8 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		job.New(scope("job-controller")),
 		cronjob.New(scope("cronjob-controller")),
 		ttlafterfinished.New(scope("ttl-after-finished-controller")),
+		disruption.New(scope("disruption-controller")),
+		disruption.NewStale(scope("disruption-controller")),
 
 		// Services.
 		endpoints.New(scope("endpoint-controller")),
@@ -123,6 +127,7 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		// Nodes.
 		nodeipam.New(scope("node-controller"), config.PodCIDRs),
 		nodelifecycle.New(scope("node-controller")),
+		tainteviction.New(scope("node-controller")),
 		podgc.New(scope("pod-garbage-collector")),
 
 		// Trust: certificates on request, and the join by token.
