@@ -258,7 +258,7 @@ func runtimeSocket(settings Settings) string {
 	if settings.Node.CRISocket != "" {
 		return settings.Node.CRISocket
 	}
-	return node.Containerd(node.PathsOf(settings.DataDir, DefaultDataDir), settings.Node.Name, nil).Socket()
+	return node.Containerd(node.PathsOf(settings.DataDir, DefaultDataDir), nodeOf(settings), nil).Socket()
 }
 
 // ImportImages reads an archive into this machine's node and returns the names of its images.

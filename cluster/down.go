@@ -34,7 +34,7 @@ func Down(ctx context.Context, settings Settings, out io.Writer) error {
 	}
 	steps := newStages(out)
 	paths := node.PathsOf(settings.DataDir, DefaultDataDir)
-	runtime := node.Containerd(paths, settings.Node.Name, nil)
+	runtime := node.Containerd(paths, nodeOf(settings), nil)
 	// Pods go first: their network is taken down by the process that made it.
 	if err := stopPods(ctx, runtime); err != nil {
 		return err
@@ -92,7 +92,7 @@ func stopPods(ctx context.Context, config containerd.Config) error {
 // removed.
 func Reset(ctx context.Context, settings Settings, out io.Writer) ([]string, error) {
 	paths := node.PathsOf(settings.DataDir, DefaultDataDir)
-	runtime := node.Containerd(paths, settings.Node.Name, nil)
+	runtime := node.Containerd(paths, nodeOf(settings), nil)
 	steps := newStages(out)
 	if err := stopPods(ctx, runtime); err != nil {
 		fmt.Fprintf(out, "pods did not stop in order, they are killed: %v\n", err)

@@ -22,8 +22,19 @@ import (
 
 // record says which process runs a cluster. It is written by the process that holds the lock on it.
 type record struct {
-	PID  int  `json:"pid"`
-	Role Role `json:"role"`
+	PID  int    `json:"pid"`
+	Role Role   `json:"role"`
+	Node string `json:"node"`
+}
+
+// nodeOf returns the name of the node whose data a folder holds: what ran there last, else what the settings say.
+func nodeOf(settings Settings) string {
+	text, err := os.ReadFile(lockPath(settings.DataDir))
+	var r record
+	if err == nil && json.Unmarshal(text, &r) == nil && r.Node != "" {
+		return r.Node
+	}
+	return settings.Node.Name
 }
 
 func lockPath(dataDir string) string { return filepath.Join(dataDir, "kogge.lock") }
@@ -32,7 +43,7 @@ func lockPath(dataDir string) string { return filepath.Join(dataDir, "kogge.lock
 func LogPath(dataDir string) string { return filepath.Join(dataDir, "kogge.log") }
 
 // lock makes this process the only one of a data folder.
-func lock(dataDir string, role Role) (unlock func(), err error) {
+func lock(dataDir string, role Role, node string) (unlock func(), err error) {
 	if err := os.MkdirAll(dataDir, 0o755); err != nil {
 		return nil, fmt.Errorf("make data folder: %w", err)
 	}
@@ -47,7 +58,7 @@ func lock(dataDir string, role Role) (unlock func(), err error) {
 		}
 		return nil, fmt.Errorf("lock data folder: %w", err)
 	}
-	text, err := json.Marshal(record{PID: os.Getpid(), Role: role})
+	text, err := json.Marshal(record{PID: os.Getpid(), Role: role, Node: node})
 	if err == nil {
 		if err = file.Truncate(0); err == nil {
 			_, err = file.WriteAt(text, 0)

@@ -72,7 +72,7 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) err
 	}
 	// Who started a cluster may go away, and with it the pipe or terminal that progress is written to.
 	signal.Ignore(syscall.SIGPIPE)
-	unlock, err := lock(settings.DataDir, role)
+	unlock, err := lock(settings.DataDir, role, settings.Node.Name)
 	if err != nil {
 		return err
 	}

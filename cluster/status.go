@@ -55,7 +55,7 @@ func Status(ctx context.Context, settings Settings, out io.Writer) error {
 }
 
 func runtimeStatus(w io.Writer, settings Settings) {
-	config := node.Containerd(node.PathsOf(settings.DataDir, DefaultDataDir), settings.Node.Name, nil)
+	config := node.Containerd(node.PathsOf(settings.DataDir, DefaultDataDir), nodeOf(settings), nil)
 	state, err := containerd.Inspect(config)
 	switch {
 	case err != nil:
