@@ -51,8 +51,9 @@ type nodeStatus struct {
 	problem string
 	silent  bool
 	// sent is the status as the API server has it, as far as known.
-	sent      *corev1.NodeStatus
-	sentAt    time.Time
+	sent   *corev1.NodeStatus
+	sentAt time.Time
+	// announced is the readiness that the last event told of.
 	announced bool
 }
 
@@ -420,17 +421,13 @@ func (s *nodeStatus) setConditions(next, old *corev1.NodeStatus, ready bool, now
 		choose(disk, "kubelet has disk pressure", "kubelet has no disk pressure"))
 	set(corev1.NodePIDPressure, pids, choose(pids, "KubeletHasInsufficientPID", "KubeletHasSufficientPID"),
 		choose(pids, "kubelet has insufficient PID available", "kubelet has sufficient PID available"))
-	was := false
-	for i := range old.Conditions {
-		was = was || old.Conditions[i].Type == corev1.NodeReady && old.Conditions[i].Status == corev1.ConditionTrue
-	}
 	if ready {
 		set(corev1.NodeReady, true, "KubeletReady", "kubelet is posting ready status")
 	} else {
 		set(corev1.NodeReady, false, "KubeletNotReady", strings.TrimSpace("["+problem+"]"))
 	}
-	if was != ready || !s.announced {
-		s.announced = true
+	if ready != s.announced {
+		s.announced = ready
 		s.k.nodeEvent(corev1.EventTypeNormal, choose(ready, "NodeReady", "NodeNotReady"),
 			fmt.Sprintf("Node %s status is now: %s", s.k.config.NodeName, choose(ready, "NodeReady", "NodeNotReady")))
 	}
