@@ -38,10 +38,10 @@ func (v *Volumes) mountContent(ctx context.Context, p *corev1.Pod, vol *corev1.V
 		if group == nil {
 			return nil
 		}
-		return own(fresh, *group, false)
+		return own(fresh, *group, true) // these volumes are read-only to the pod
 	})
 	if err == nil && group != nil {
-		err = ownEntry(dir, *group, false, true)
+		err = ownEntry(dir, *group, true, true)
 	}
 	return next, err
 }
