@@ -25,6 +25,7 @@ import (
 	"kogge.dev/kogge/controllers/disruption"
 	"kogge.dev/kogge/controllers/endpoints"
 	"kogge.dev/kogge/controllers/endpointslice"
+	"kogge.dev/kogge/controllers/endpointslicemirroring"
 	"kogge.dev/kogge/controllers/ephemeralvolume"
 	"kogge.dev/kogge/controllers/garbage"
 	"kogge.dev/kogge/controllers/job"
@@ -41,10 +42,12 @@ import (
 	"kogge.dev/kogge/controllers/resourcequota"
 	"kogge.dev/kogge/controllers/rootca"
 	"kogge.dev/kogge/controllers/serviceaccount"
+	"kogge.dev/kogge/controllers/servicecidr"
 	"kogge.dev/kogge/controllers/statefulset"
 	"kogge.dev/kogge/controllers/tainteviction"
 	"kogge.dev/kogge/controllers/tokencleaner"
 	"kogge.dev/kogge/controllers/ttlafterfinished"
+	"kogge.dev/kogge/controllers/vapstatus"
 	"kogge.dev/kogge/internal/pki"
 	"kogge.dev/kogge/reconcile"
 )
@@ -123,6 +126,8 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		// Services.
 		endpoints.New(scope("endpoint-controller")),
 		endpointslice.New(scope("endpointslice-controller")),
+		endpointslicemirroring.New(scope("endpointslicemirroring-controller")),
+		servicecidr.New(scope("service-cidrs-controller")),
 
 		// Nodes.
 		nodeipam.New(scope("node-controller"), config.PodCIDRs),
@@ -151,6 +156,7 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		rootca.New(scope("root-ca-cert-publisher"), config.RootCA),
 		resourcequota.New(scope("resourcequota-controller")),
 		clusterrole.New(scope("clusterrole-aggregation-controller")),
+		vapstatus.New(scope("validatingadmissionpolicy-status-controller")),
 		garbage.New(scope("generic-garbage-collector")),
 	}
 	if config.Authority.Key != nil {
