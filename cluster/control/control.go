@@ -7,9 +7,7 @@ package control
 
 import (
 	"context"
-	"crypto"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,28 +16,13 @@ import (
 	"net/netip"
 
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver"
-	"kogge.dev/kogge/apiserver/admission/plugins"
-	"kogge.dev/kogge/apiserver/admission/versions"
-	"kogge.dev/kogge/apiserver/aggregation/outcall"
-	"kogge.dev/kogge/apiserver/aggregation/route"
-	"kogge.dev/kogge/apiserver/authn"
-	"kogge.dev/kogge/apiserver/authn/satoken"
-	"kogge.dev/kogge/apiserver/authz"
-	"kogge.dev/kogge/apiserver/authz/node"
-	"kogge.dev/kogge/apiserver/authz/rbac"
 	"kogge.dev/kogge/apiserver/bootstrap"
-	"kogge.dev/kogge/apiserver/crd"
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/controllers/localvolume"
-	"kogge.dev/kogge/expr"
-	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/catalog"
 	"kogge.dev/kogge/store"
 )
@@ -96,9 +79,6 @@ func New(config Config) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	kubelets := &tls.Config{
-		MinVersion: tls.VersionTLS12, RootCAs: config.Keys.CA.Pool(), Certificates: []tls.Certificate{config.Keys.Kubelets.TLS()},
-	}
 	ranges := make([]string, 0, len(config.ServiceCIDRs))
 	for _, r := range config.ServiceCIDRs {
 		ranges = append(ranges, r.String())
@@ -107,13 +87,20 @@ func New(config Config) (*Plane, error) {
 		Store: config.Store, Catalog: p.catalog, Logger: config.Log.With("component", "apiserver"),
 		Build: p.build, Listener: config.Listener, TLS: serving,
 		Address:  net.JoinHostPort(config.Advertise.String(), fmt.Sprint(config.Port)),
-		Kubelet:  &apiserver.Kubelet{TLS: kubelets},
+		Kubelet:  &apiserver.Kubelet{TLS: p.kubeletTLS()},
 		Services: rest.ServiceConfig{CIDRs: ranges},
 	})
 	if err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// kubeletTLS is how the API server meets kubelets.
+func (p *Plane) kubeletTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, RootCAs: p.config.Keys.CA.Pool(), Certificates: []tls.Certificate{p.config.Keys.Kubelets.TLS()},
+	}
 }
 
 func (p *Plane) servingTLS() (*tls.Config, error) {
@@ -131,129 +118,6 @@ func (p *Plane) servingTLS() (*tls.Config, error) {
 		// Client certificates are asked for, and judged by the authenticators: a token or nobody is as good.
 		ClientAuth: tls.RequestClientCert, ClientCAs: trusted,
 	}, nil
-}
-
-// build makes the parts of the request path that read the server's own caches.
-func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
-	reader := s.Reader()
-	public := p.config.Keys.ServiceAccounts.Public()
-	tokens, err := satoken.NewIssuer(issuer, p.config.Keys.ServiceAccounts)
-	if err != nil {
-		return apiserver.Parts{}, err
-	}
-	verifier, err := satoken.NewVerifier(satoken.VerifierConfig{
-		Issuers: []string{issuer}, Keys: []crypto.PublicKey{public}, Audiences: []string{issuer}, Reader: reader,
-	})
-	if err != nil {
-		return apiserver.Parts{}, err
-	}
-	documents, err := satoken.NewDocuments(issuer, "", []crypto.PublicKey{public})
-	if err != nil {
-		return apiserver.Parts{}, err
-	}
-	nodeRules, err := bootstrap.NodeRules()
-	if err != nil {
-		return apiserver.Parts{}, err
-	}
-	roles := rbac.New(reader)
-	authorizer := authz.Chain{authz.Masters{}, authz.AlwaysAllowPaths{"/healthz", "/livez", "/readyz"}, node.New(reader, nodeRules), roles}
-	bearer := authn.NewTokenCache(authn.TokenUnion{verifier, authn.BootstrapToken{Reader: reader}})
-	clientRoots, proxyRoots := p.config.Keys.CA.Pool(), p.config.Keys.ProxyCA.Pool()
-	who := authn.Reviews{Tokens: bearer, Audiences: []string{issuer}}
-	may := authz.Reviews{Authorizer: authorizer, Rules: roles, IsNode: func(u *request.User) bool { _, is := node.NameOf(u); return is }}
-	requests := satoken.Requests{Issuer: tokens, Reader: reader, Audiences: []string{issuer}}
-	calls := outcall.New(&route.Resolver{Reader: reader})
-	admitted, err := plugins.Default(plugins.Config{
-		Reader: reader, Authorizer: authorizer, RBAC: roles, Calls: calls, Compiler: expr.NewCompiler(),
-		Versions: converter(s.Engine()), UpdateQuota: p.updateQuota,
-	})
-	if err != nil {
-		return apiserver.Parts{}, err
-	}
-	definitions, err := crd.New(crd.Config{
-		Client: p.asServer(s), Engine: s.Engine(), Registry: s.Registry(), Calls: calls, Logger: p.config.Log.With("component", "apiserver"),
-	})
-	if err != nil {
-		return apiserver.Parts{}, err
-	}
-	return apiserver.Parts{
-		Authenticators: []authn.Authenticator{
-			authn.FrontProxy{Roots: func() *x509.CertPool { return proxyRoots }, AllowedNames: []string{frontProxyName}},
-			authn.X509{Roots: func() *x509.CertPool { return clientRoots }},
-			authn.Bearer{Tokens: bearer, Audiences: []string{issuer}},
-		},
-		Authorizer: authorizer,
-		Admission:  admitted,
-		Virtual: map[schema.GroupResource]apiserver.VirtualFunc{
-			{Group: "authentication.k8s.io", Resource: "tokenreviews"}:             who.TokenReview,
-			{Group: "authentication.k8s.io", Resource: "selfsubjectreviews"}:       who.SelfSubjectReview,
-			{Group: "authorization.k8s.io", Resource: "subjectaccessreviews"}:      may.SubjectAccessReview,
-			{Group: "authorization.k8s.io", Resource: "localsubjectaccessreviews"}: may.LocalSubjectAccessReview,
-			{Group: "authorization.k8s.io", Resource: "selfsubjectaccessreviews"}:  may.SelfSubjectAccessReview,
-			{Group: "authorization.k8s.io", Resource: "selfsubjectrulesreviews"}:   may.SelfSubjectRulesReview,
-			{Resource: "serviceaccounts/token"}: func(ctx context.Context, obj runtime.Object) (runtime.Object, error) {
-				info := request.From(ctx).Info
-				return requests.Create(ctx, info.Namespace, info.Name, obj, nil)
-			},
-		},
-		Paths:   p.paths(documents),
-		Runners: []apiserver.Runner{{Name: "custom resource definitions", Run: definitions.Run}},
-		Hooks:   []apiserver.Hook{{Name: "bootstrap", Run: p.bootstrap}},
-	}, nil
-}
-
-// asServer is the API server's client of itself.
-func (p *Plane) asServer(s *apiserver.Server) *client.Client {
-	user := request.User{Name: "system:apiserver", Groups: []string{request.GroupMasters, request.GroupAuthenticated}}
-	return client.New(s.Client(user), p.catalog)
-}
-
-// updateQuota stores what admission has charged to a quota.
-func (p *Plane) updateQuota(ctx context.Context, quota *corev1.ResourceQuota) error {
-	_, err := client.Of[*corev1.ResourceQuota](p.asServer(p.server)).UpdateStatus(ctx, quota)
-	return err
-}
-
-// converter finds the descriptors of everything that is served, for those who show objects to webhooks and policies.
-func converter(engine *rest.Engine) *versions.Converter {
-	return &versions.Converter{
-		Lookup: func(gr schema.GroupResource) *kinds.Kind {
-			for gvr, target := range engine.Targets() {
-				if gvr.GroupResource() == gr {
-					return target.Kind
-				}
-			}
-			return nil
-		},
-		ByKind: func(gvk schema.GroupVersionKind) *kinds.Kind {
-			for _, target := range engine.Targets() {
-				if target.Served.GroupVersionKind == gvk {
-					return target.Kind
-				}
-			}
-			return nil
-		},
-	}
-}
-
-// paths are the handlers outside the resource API.
-func (p *Plane) paths(documents satoken.Documents) map[string]http.Handler {
-	paths := map[string]http.Handler{
-		"/.well-known/openid-configuration": document("application/json", documents.Configuration),
-		satoken.KeySetPath:                  document("application/jwk-set+json", documents.KeySet),
-	}
-	for path, handler := range p.config.Paths {
-		paths[path] = handler
-	}
-	return paths
-}
-
-func document(kind string, content []byte) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", kind)
-		w.Header().Set("Cache-Control", "public, max-age=3600")
-		_, _ = w.Write(content) // a client that went away is its own affair
-	})
 }
 
 func (p *Plane) bootstrap(ctx context.Context) error {
@@ -320,6 +184,9 @@ func (p *Plane) runClients(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if !p.config.Without.Controllers {
 		g.Go(func() error { return named("controllers", p.runControllers(ctx)) })
+	}
+	if !p.config.Without.Cloud {
+		g.Go(func() error { return named("cloud", p.runCloud(ctx)) })
 	}
 	if !p.config.Without.Scheduler {
 		g.Go(func() error {

@@ -1,0 +1,247 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
+
+	"kogge.dev/kogge/apiserver"
+	"kogge.dev/kogge/apiserver/admission"
+	"kogge.dev/kogge/apiserver/admission/plugins"
+	"kogge.dev/kogge/apiserver/admission/versions"
+	"kogge.dev/kogge/apiserver/aggregation"
+	"kogge.dev/kogge/apiserver/aggregation/outcall"
+	"kogge.dev/kogge/apiserver/aggregation/route"
+	"kogge.dev/kogge/apiserver/authn"
+	"kogge.dev/kogge/apiserver/authn/satoken"
+	"kogge.dev/kogge/apiserver/authz"
+	"kogge.dev/kogge/apiserver/authz/node"
+	"kogge.dev/kogge/apiserver/authz/rbac"
+	"kogge.dev/kogge/apiserver/bootstrap"
+	"kogge.dev/kogge/apiserver/crd"
+	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/apiserver/rest"
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/expr"
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/metrics"
+)
+
+// build makes the parts of the request path that read the server's own caches.
+func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
+	reader := s.Reader()
+	public := p.config.Keys.ServiceAccounts.Public()
+	tokens, err := satoken.NewIssuer(issuer, p.config.Keys.ServiceAccounts)
+	if err != nil {
+		return apiserver.Parts{}, err
+	}
+	verifier, err := satoken.NewVerifier(satoken.VerifierConfig{
+		Issuers: []string{issuer}, Keys: []crypto.PublicKey{public}, Audiences: []string{issuer}, Reader: reader,
+	})
+	if err != nil {
+		return apiserver.Parts{}, err
+	}
+	documents, err := satoken.NewDocuments(issuer, "", []crypto.PublicKey{public})
+	if err != nil {
+		return apiserver.Parts{}, err
+	}
+	nodeRules, err := bootstrap.NodeRules()
+	if err != nil {
+		return apiserver.Parts{}, err
+	}
+	roles := rbac.New(reader)
+	authorizer := authz.Chain{authz.Masters{}, authz.AlwaysAllowPaths{"/healthz", "/livez", "/readyz"}, node.New(reader, nodeRules), roles}
+	bearer := authn.NewTokenCache(authn.TokenUnion{verifier, authn.BootstrapToken{Reader: reader}})
+	clientRoots, proxyRoots := p.config.Keys.CA.Pool(), p.config.Keys.ProxyCA.Pool()
+	who := authn.Reviews{Tokens: bearer, Audiences: []string{issuer}}
+	may := authz.Reviews{Authorizer: authorizer, Rules: roles, IsNode: func(u *request.User) bool { _, is := node.NameOf(u); return is }}
+	requests := satoken.Requests{Issuer: tokens, Reader: reader, Audiences: []string{issuer}}
+	routes := &route.Resolver{Reader: reader}
+	calls := outcall.New(routes)
+	admitted, err := plugins.Default(plugins.Config{
+		Reader: reader, Authorizer: authorizer, RBAC: roles, Calls: calls, Compiler: expr.NewCompiler(),
+		Versions: converter(s.Engine()), UpdateQuota: p.updateQuota, Types: typesOf(s),
+		Extra: []admission.Plugin{crd.Rules{}.Plugin()},
+	})
+	if err != nil {
+		return apiserver.Parts{}, err
+	}
+	definitions, aggregator, err := p.extensions(s, routes, calls)
+	if err != nil {
+		return apiserver.Parts{}, err
+	}
+	return apiserver.Parts{
+		Authenticators: []authn.Authenticator{
+			authn.FrontProxy{Roots: func() *x509.CertPool { return proxyRoots }, AllowedNames: []string{frontProxyName}},
+			authn.X509{Roots: func() *x509.CertPool { return clientRoots }},
+			authn.Bearer{Tokens: bearer, Audiences: []string{issuer}},
+		},
+		Anonymous:  authn.AnonymousPaths,
+		Authorizer: authorizer,
+		Admission:  admitted,
+		Aggregate:  aggregator.Handler,
+		Virtual: map[schema.GroupResource]apiserver.VirtualFunc{
+			{Group: "authentication.k8s.io", Resource: "tokenreviews"}:             who.TokenReview,
+			{Group: "authentication.k8s.io", Resource: "selfsubjectreviews"}:       who.SelfSubjectReview,
+			{Group: "authorization.k8s.io", Resource: "subjectaccessreviews"}:      may.SubjectAccessReview,
+			{Group: "authorization.k8s.io", Resource: "localsubjectaccessreviews"}: may.LocalSubjectAccessReview,
+			{Group: "authorization.k8s.io", Resource: "selfsubjectaccessreviews"}:  may.SelfSubjectAccessReview,
+			{Group: "authorization.k8s.io", Resource: "selfsubjectrulesreviews"}:   may.SelfSubjectRulesReview,
+			{Resource: "serviceaccounts/token"}: func(ctx context.Context, obj runtime.Object) (runtime.Object, error) {
+				info := request.From(ctx).Info
+				return requests.Create(ctx, info.Namespace, info.Name, obj, nil)
+			},
+		},
+		Paths: p.paths(documents),
+		Runners: []apiserver.Runner{
+			{Name: "custom resource definitions", Run: definitions.Run}, {Name: "aggregation", Run: aggregator.Run},
+		},
+		Hooks: []apiserver.Hook{{Name: "bootstrap", Run: p.bootstrap}},
+	}, nil
+}
+
+// extensions makes what serves resources that are not built in: custom ones, and those of other servers.
+func (p *Plane) extensions(s *apiserver.Server, routes *route.Resolver, calls *outcall.Client) (*crd.Controller, *aggregation.Aggregator, error) {
+	log := p.config.Log.With("component", "apiserver")
+	measured, err := p.metrics(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	var definitions *crd.Controller
+	certificate := p.config.Keys.FrontProxy.TLS()
+	aggregator, err := aggregation.New(aggregation.Config{
+		Client: p.asServer(s), Registry: s.Registry(), OpenAPI: s.OpenAPI(), Routes: routes, Logger: log,
+		Local:       func() []aggregation.Local { return aggregation.Locals(p.catalog.All(), definitions.GroupVersions()) },
+		Certificate: func() (*tls.Certificate, error) { return &certificate, nil },
+		BuiltIn:     map[schema.GroupVersion]http.Handler{metricsv1beta1.SchemeGroupVersion: measured},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	definitions, err = crd.New(crd.Config{
+		Client: p.asServer(s), Engine: s.Engine(), Registry: s.Registry(), Calls: calls, OpenAPI: s.OpenAPI(), Logger: log,
+		Changed: aggregator.Refresh,
+	})
+	return definitions, aggregator, err
+}
+
+// metrics makes the metrics API from the kubelets' resource metrics, read with the API server's own certificate.
+func (p *Plane) metrics(s *apiserver.Server) (http.Handler, error) {
+	reader := s.Reader()
+	ctx := context.Background() // reads of the process's own cache
+	list := func(resource, namespace string) []kinds.Object {
+		found, err := reader.List(ctx, schema.GroupResource{Resource: resource}, namespace)
+		if err != nil {
+			return nil // the caches are not filled yet
+		}
+		return found
+	}
+	kubelets := &http.Client{Transport: &http.Transport{TLSClientConfig: p.kubeletTLS()}}
+	return metrics.New(metrics.Config{
+		Log: p.config.Log.With("component", "metrics"),
+		Scrape: metrics.Kubelets(kubelets, func(name string) *corev1.Node {
+			obj, err := reader.Get(ctx, schema.GroupResource{Resource: "nodes"}, "", name)
+			if node, ok := obj.(*corev1.Node); ok && err == nil {
+				return node
+			}
+			return nil
+		}),
+		Nodes: func() []*corev1.Node { return typed[*corev1.Node](list("nodes", "")) },
+		Pods:  func(namespace string) []*corev1.Pod { return typed[*corev1.Pod](list("pods", namespace)) },
+	})
+}
+
+func typed[T kinds.Object](all []kinds.Object) []T {
+	out := make([]T, 0, len(all))
+	for _, obj := range all {
+		if t, ok := obj.(T); ok {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// typesOf finds the converters by which apply configurations are merged.
+func typesOf(s *apiserver.Server) func(gvr schema.GroupVersionResource) (managedfields.TypeConverter, error) {
+	return func(gvr schema.GroupVersionResource) (managedfields.TypeConverter, error) {
+		target := s.Engine().Lookup(gvr)
+		if target != nil && target.Custom != nil && target.Custom.Types != nil {
+			return target.Custom.Types(gvr.GroupVersion())
+		}
+		return s.OpenAPI().TypeConverter()
+	}
+}
+
+// asServer is the API server's client of itself.
+func (p *Plane) asServer(s *apiserver.Server) *client.Client {
+	user := request.User{Name: "system:apiserver", Groups: []string{request.GroupMasters, request.GroupAuthenticated}}
+	return client.New(s.Client(user), p.catalog)
+}
+
+// updateQuota stores what admission has charged to a quota.
+func (p *Plane) updateQuota(ctx context.Context, quota *corev1.ResourceQuota) error {
+	_, err := client.Of[*corev1.ResourceQuota](p.asServer(p.server)).UpdateStatus(ctx, quota)
+	return err
+}
+
+// converter finds the descriptors of everything that is served, for those who show objects to webhooks and policies.
+func converter(engine *rest.Engine) *versions.Converter {
+	return &versions.Converter{
+		Lookup: func(gr schema.GroupResource) *kinds.Kind {
+			for gvr, target := range engine.Targets() {
+				if gvr.GroupResource() == gr {
+					return target.Kind
+				}
+			}
+			return nil
+		},
+		ByKind: func(gvk schema.GroupVersionKind) *kinds.Kind {
+			for _, target := range engine.Targets() {
+				if target.Served.GroupVersionKind == gvk {
+					return target.Kind
+				}
+			}
+			return nil
+		},
+		Complete: func(gvr schema.GroupVersionResource, obj *unstructured.Unstructured) error {
+			target := engine.Lookup(gvr)
+			if target == nil || target.Custom == nil || target.Custom.Schema == nil {
+				return nil
+			}
+			_, err := target.Custom.Schema(gvr.GroupVersion(), obj)
+			return err
+		},
+	}
+}
+
+// paths are the handlers outside the resource API.
+func (p *Plane) paths(documents satoken.Documents) map[string]http.Handler {
+	paths := map[string]http.Handler{
+		"/.well-known/openid-configuration": document("application/json", documents.Configuration),
+		satoken.KeySetPath:                  document("application/jwk-set+json", documents.KeySet),
+	}
+	for path, handler := range p.config.Paths {
+		paths[path] = handler
+	}
+	return paths
+}
+
+func document(kind string, content []byte) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", kind)
+		w.Header().Set("Cache-Control", "public, max-age=3600")
+		_, _ = w.Write(content) // a client that went away is its own affair
+	})
+}
