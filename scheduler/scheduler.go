@@ -58,7 +58,7 @@ type Scheduler struct {
 	state    *core.State
 	queue    *core.Queue
 	profiles map[string]*core.Profile
-	chooser  core.Chooser
+	memory   core.Memory
 	evicting map[types.UID][]*core.Pod // victims of each preempting pod whose eviction is not yet seen
 }
 
@@ -132,7 +132,7 @@ func (s *Scheduler) schedule(ctx context.Context, pod *core.Queued) {
 		without.Preempter = nil
 		profile = &without
 	}
-	decision := profile.Schedule(s.state.Snapshot(), pod.Pod, &s.chooser)
+	decision := profile.Schedule(s.state.Snapshot(), pod.Pod, &s.memory)
 	switch {
 	case decision.Err != "":
 		s.config.Log.Warn("pod could not be judged", "object", pod.Key(), "err", decision.Err)

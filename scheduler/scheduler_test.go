@@ -325,3 +325,17 @@ func bind(t *testing.T, c *client.Client, claim *corev1.PersistentVolumeClaim) {
 		t.Fatal(err)
 	}
 }
+
+func TestFinishedPodMakesRoom(t *testing.T) {
+	c := start(t)
+	addNode(t, c, "node-a", "1", nil)
+	create(t, c, pod("first", "1"))
+	testcluster.Await(t, c, "default", limit, placed(1))
+	create(t, c, pod("second", "1"))
+	refusal(t, c, "second", corev1.PodReasonUnschedulable, "1 Insufficient cpu")
+	if _, err := client.Of[*corev1.Pod](c).Patch(t.Context(), "default", "first", types.MergePatchType,
+		[]byte(`{"status":{"phase":"Succeeded"}}`), "status"); err != nil {
+		t.Fatal(err)
+	}
+	testcluster.Await(t, c, "default", limit, placed(2))
+}

@@ -38,7 +38,7 @@ type world struct {
 	state   *core.State
 	queue   *core.Queue
 	profile *core.Profile
-	chooser core.Chooser
+	memory  core.Memory
 	pods    map[string]*corev1.Pod
 }
 
@@ -200,7 +200,7 @@ func (w *world) drop(name string) {
 func (w *world) schedule() string {
 	var out strings.Builder
 	for p := w.queue.Pop(w.now); p != nil; p = w.queue.Pop(w.now) {
-		d := w.profile.Schedule(w.state.Snapshot(), p.Pod, &w.chooser)
+		d := w.profile.Schedule(w.state.Snapshot(), p.Pod, &w.memory)
 		switch {
 		case d.Err != "":
 			fmt.Fprintf(&out, "%s: error: %s\n", p.Name, d.Err)

@@ -26,39 +26,29 @@ type Decision struct {
 	Err string
 }
 
-// Chooser breaks ties in turn, so that equal nodes get equal shares and the same history gives the same decisions.
-type Chooser struct{ turn uint64 }
-
-func (c *Chooser) among(n int) int {
-	if n == 1 {
-		return 0
-	}
-	c.turn++
-	return int(c.turn % uint64(n))
-}
-
 // Cycle is the search of a node for one pod.
 type Cycle struct {
 	Snapshot *Snapshot
 	Pod      *Pod
 	Profile  *Profile
 	filters  []activeFilter
+	class    *class
 }
 
 type activeFilter struct {
-	name string
+	local bool
 	Filter
 }
 
 // Schedule finds the node for a pod.
-func (p *Profile) Schedule(s *Snapshot, pod *Pod, chooser *Chooser) Decision {
+func (p *Profile) Schedule(s *Snapshot, pod *Pod, memory *Memory) Decision {
 	if len(s.Nodes) == 0 {
 		return Decision{Fit: &Fit{Plugins: []string{unschedulable}, After: noNodes}}
 	}
 	if pod.Invalid != nil {
 		return Decision{Err: pod.Invalid.Error()}
 	}
-	c := &Cycle{Snapshot: s, Pod: pod, Profile: p}
+	c := &Cycle{Snapshot: s, Pod: pod, Profile: p, class: memory.class(p, s, pod)}
 	nodes, fit, failed := c.feasible()
 	if failed != nil {
 		return Decision{Err: failed.explain()}
@@ -66,7 +56,7 @@ func (p *Profile) Schedule(s *Snapshot, pod *Pod, chooser *Chooser) Decision {
 	if len(nodes) == 0 {
 		return c.preempt(fit)
 	}
-	best, failed := c.choose(nodes, chooser)
+	best, failed := c.choose(nodes, memory)
 	if failed != nil {
 		return Decision{Err: failed.explain()}
 	}
@@ -97,7 +87,8 @@ func (c *Cycle) begin(fit *Fit) (nodes []*Node, failed *Status) {
 		if filter == nil {
 			continue
 		}
-		c.filters = append(c.filters, activeFilter{name: plugin.Name(), Filter: filter})
+		_, local := filter.(Local)
+		c.filters = append(c.filters, activeFilter{local: local, Filter: filter})
 		candidates, ok := filter.(Candidates)
 		if !ok {
 			continue
@@ -148,21 +139,34 @@ func (c *Cycle) feasible() (nodes []*Node, fit *Fit, failed *Status) {
 		return nil, fit, failed
 	}
 	if name := c.Nomination(); name != "" {
-		if n := c.Snapshot.Node(name); n != nil && slices.Contains(candidates, n) && c.check(n, fit) == nil {
+		if n := c.Snapshot.Node(name); n != nil && slices.Contains(candidates, n) && c.CheckWithNominated(c.filters, n) == nil {
 			return []*Node{n}, fit, nil
 		}
-		clear(fit.ByNode)
 	}
-	for _, n := range candidates {
-		status := c.check(n, fit)
+	nodes = make([]*Node, 0, len(candidates))
+	var refused []*Status // by candidate, nil where it is accepted
+	for i, n := range candidates {
+		status := c.CheckWithNominated(c.filters, n)
 		switch {
 		case status == nil:
 			nodes = append(nodes, n)
 		case status.Code == Failed:
 			return nil, fit, status
+		default:
+			if refused == nil {
+				refused = make([]*Status, len(candidates))
+			}
+			refused[i] = status
 		}
 	}
-	return nodes, fit, nil
+	if len(nodes) > 0 {
+		return nodes, fit, nil
+	}
+	for i, status := range refused {
+		fit.ByNode[candidates[i].Name] = status
+		fit.refusedBy(status.Plugin)
+	}
+	return nil, fit, nil
 }
 
 // Nomination returns the node that the pod waits for room on.
@@ -173,49 +177,66 @@ func (c *Cycle) Nomination() string {
 	return c.Pod.Status.NominatedNodeName
 }
 
-// check judges one node and notes a refusal.
-func (c *Cycle) check(n *Node, fit *Fit) *Status {
-	status := c.CheckWithNominated(c.filters, n)
-	if status != nil && status.Code != Failed {
-		fit.ByNode[n.Name] = status
-		fit.refusedBy(status.Plugin)
-	}
-	return status
-}
-
 // Filters is a set of filters that can be tried on changed nodes.
 type Filters = []activeFilter
 
 // CheckWithNominated judges a node twice when pods of no lower priority wait for room on it: with them, because they will
 // take it, and without, because they may not come and others may need them.
 func (c *Cycle) CheckWithNominated(filters Filters, n *Node) *Status {
-	waiting := c.Snapshot.NominatedTo(n.Name)
+	if len(c.Snapshot.nominated) == 0 {
+		return c.run(filters, n)
+	}
 	var with []*Pod
-	for _, pod := range waiting {
+	for _, pod := range c.Snapshot.NominatedTo(n.Name) {
 		if pod.UID != c.Pod.UID && pod.Priority >= c.Pod.Priority {
 			with = append(with, pod)
 		}
 	}
 	if len(with) == 0 {
-		return run(filters, n)
+		return c.run(filters, n)
 	}
 	tried, full := CloneFilters(filters), n.Clone()
 	for _, pod := range with {
 		full.WithPod(pod)
 		TellAdded(tried, pod, full)
 	}
-	if status := run(tried, full); status != nil {
+	if status := check(tried, full, everyFilter); status != nil {
 		return status
 	}
-	return run(filters, n)
+	return c.run(filters, n)
 }
 
-func run(filters Filters, n *Node) *Status {
+// run asks filters about a node; of a node of the snapshot, local ones are asked once until it changes.
+func (c *Cycle) run(filters Filters, n *Node) *Status {
+	i := n.index
+	if i >= len(c.Snapshot.Nodes) || c.Snapshot.Nodes[i] != n {
+		return check(filters, n, everyFilter)
+	}
+	if c.class.judged[i] != n.Generation {
+		c.class.judged[i], c.class.status[i] = n.Generation, check(filters, n, localOnes)
+	}
+	if status := c.class.status[i]; status != nil {
+		return status
+	}
+	return check(filters, n, otherOnes)
+}
+
+// which filters to ask.
+type which int
+
+const (
+	everyFilter which = iota
+	localOnes
+	otherOnes
+)
+
+// check returns the first refusal. Local filters come first in every profile, so that parting them changes no answer.
+func check(filters Filters, n *Node, w which) *Status {
 	for _, f := range filters {
+		if w == localOnes && !f.local || w == otherOnes && f.local {
+			continue
+		}
 		if status := f.Check(n); status != nil {
-			if status.Plugin == "" {
-				status.Plugin = f.name
-			}
 			return status
 		}
 	}
@@ -270,13 +291,13 @@ func (c *Cycle) preempt(fit *Fit) Decision {
 }
 
 // choose returns the node with the highest sum of weighted scores.
-func (c *Cycle) choose(nodes []*Node, chooser *Chooser) (*Node, *Status) {
+func (c *Cycle) choose(nodes []*Node, memory *Memory) (*Node, *Status) {
 	if len(nodes) == 1 {
 		return nodes[0], nil
 	}
 	total := make([]int64, len(nodes))
 	scores := make([]int64, len(nodes))
-	for _, w := range c.Profile.Scores {
+	for at, w := range c.Profile.Scores {
 		scorer, status := w.Score(c.Snapshot, c.Pod, nodes)
 		if status != nil {
 			return nil, status
@@ -284,8 +305,12 @@ func (c *Cycle) choose(nodes []*Node, chooser *Chooser) (*Node, *Status) {
 		if scorer == nil {
 			continue
 		}
-		for i, n := range nodes {
-			scores[i] = scorer.Score(n)
+		if _, local := scorer.(Local); local {
+			c.recall(at, scorer, nodes, scores)
+		} else {
+			for i, n := range nodes {
+				scores[i] = scorer.Score(n)
+			}
 		}
 		if norm, ok := scorer.(Normalizer); ok {
 			norm.Normalize(nodes, scores)
@@ -294,14 +319,37 @@ func (c *Cycle) choose(nodes []*Node, chooser *Chooser) (*Node, *Status) {
 			total[i] += w.Weight * scores[i]
 		}
 	}
-	best := slices.Max(total)
-	var ties []*Node
-	for i, n := range nodes {
-		if total[i] == best {
-			ties = append(ties, n)
+	best, ties := slices.Max(total), 0
+	for _, sum := range total {
+		if sum == best {
+			ties++
 		}
 	}
-	return ties[chooser.among(len(ties))], nil
+	turn := memory.among(ties)
+	for i, sum := range total {
+		if sum != best {
+			continue
+		}
+		if turn == 0 {
+			return nodes[i], nil
+		}
+		turn--
+	}
+	return nodes[0], nil
+}
+
+// recall fills in the scores of a local scorer, asking it only about nodes that changed.
+func (c *Cycle) recall(at int, scorer Scorer, nodes []*Node, scores []int64) {
+	known := &c.class.scores[at]
+	if known.value == nil {
+		known.value, known.at = make([]int64, len(c.Snapshot.Nodes)), make([]uint64, len(c.Snapshot.Nodes))
+	}
+	for i, n := range nodes {
+		if known.at[n.index] != n.Generation {
+			known.at[n.index], known.value[n.index] = n.Generation, scorer.Score(n)
+		}
+		scores[i] = known.value[n.index]
+	}
 }
 
 func (c *Cycle) reserve(n *Node) *Plan {

@@ -34,6 +34,8 @@ type Node struct {
 
 	// Generation grows with every change of the node or its pods, over all nodes.
 	Generation uint64
+
+	index int // in Snapshot.Nodes
 }
 
 func newNode() *Node {

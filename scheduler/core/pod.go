@@ -29,6 +29,7 @@ type Pod struct {
 	PreferredAffinity, PreferredAntiAffinity []WeightedTerm
 
 	claims []types.NamespacedName
+	class  string // of pods that local plugins treat alike
 
 	// Invalid says why the affinity terms can't be understood; such a pod can't be scheduled.
 	Invalid error
@@ -69,6 +70,7 @@ func NewPod(pod *corev1.Pod) *Pod {
 		p.Priority = *pod.Spec.Priority
 	}
 	p.parseAffinity()
+	p.class = classOf(p)
 	return p
 }
 

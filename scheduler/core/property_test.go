@@ -110,7 +110,7 @@ func TestAgainstNaiveOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{nodes: map[string]*corev1.Node{}, placed: map[string]*corev1.Pod{}}
 		state, queue := core.NewState(), core.NewQueue(core.QueueConfig{})
-		var chooser core.Chooser
+		var memory core.Memory
 		now := time.Unix(0, 0)
 		waiting := map[string]*corev1.Pod{}
 		moved := func(events []core.Event) {
@@ -120,7 +120,7 @@ func TestAgainstNaiveOracle(t *testing.T) {
 		}
 		schedule := func() {
 			for p := queue.Pop(now); p != nil; p = queue.Pop(now) {
-				d := profile.Schedule(state.Snapshot(), p.Pod, &chooser)
+				d := profile.Schedule(state.Snapshot(), p.Pod, &memory)
 				if d.Fit != nil {
 					for _, node := range m.nodes {
 						if m.fits(p.Pod.Pod, node) {

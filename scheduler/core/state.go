@@ -25,7 +25,8 @@ type State struct {
 
 	generation uint64
 	dirty      map[string]struct{} // nodes that changed since the last snapshot
-	relist     bool                // nodes came or went since the last snapshot
+	epoch      uint64
+	relist     bool // nodes came or went since the last snapshot
 	snapshot   *Snapshot
 }
 
@@ -208,6 +209,8 @@ type Snapshot struct {
 	ImageNodes map[string]int
 	*Objects
 
+	// epoch changes when nodes come or go, and so the meaning of indexes.
+	epoch       uint64
 	byName      map[string]int
 	nominated   map[string]map[types.UID]*Pod
 	nominations map[types.UID]string
@@ -249,8 +252,14 @@ func (s *State) Snapshot() *Snapshot {
 			}
 		}
 		slices.SortFunc(next.Nodes, func(a, b *Node) int { return strings.Compare(a.Name, b.Name) })
+		s.epoch++
 		for i, n := range next.Nodes {
 			next.byName[n.Name] = i
+			if n.index != i {
+				moved := *n // the last snapshot keeps its own
+				moved.index = i
+				next.Nodes[i] = &moved
+			}
 		}
 	} else {
 		next.byName = s.snapshot.byName
@@ -258,9 +267,11 @@ func (s *State) Snapshot() *Snapshot {
 		for name := range s.dirty {
 			if i, ok := next.byName[name]; ok {
 				next.Nodes[i] = s.nodes[name].Clone()
+				next.Nodes[i].index = i
 			}
 		}
 	}
+	next.epoch = s.epoch
 	for _, n := range next.Nodes {
 		if len(n.WithAffinity) > 0 {
 			next.WithAffinity = append(next.WithAffinity, n)

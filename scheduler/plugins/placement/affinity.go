@@ -159,3 +159,9 @@ func (s preference) Score(node *core.Node) int64 {
 
 // Normalize implements core.Normalizer.
 func (preference) Normalize(_ []*core.Node, scores []int64) { core.Scale(scores, core.HighestIsBest) }
+
+// Local implements core.Local.
+func (*selected) Local() {}
+
+// Local implements core.Local.
+func (preference) Local() {}

@@ -167,3 +167,9 @@ var (
 	_ core.ScorePlugin  = Image{}
 	_ core.Candidates   = (*selected)(nil)
 )
+
+// Local implements core.Local.
+func (named) Local() {}
+
+// Local implements core.Local.
+func (free) Local() {}

@@ -119,3 +119,12 @@ func (s welcome) Score(node *core.Node) int64 {
 
 // Normalize implements core.Normalizer.
 func (welcome) Normalize(_ []*core.Node, scores []int64) { core.Scale(scores, core.LowestIsBest) }
+
+// Local implements core.Local.
+func (uncordoned) Local() {}
+
+// Local implements core.Local.
+func (tolerating) Local() {}
+
+// Local implements core.Local.
+func (welcome) Local() {}

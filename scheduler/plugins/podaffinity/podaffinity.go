@@ -42,14 +42,54 @@ func New(config Config) *Plugin {
 // Name implements core.Plugin.
 func (*Plugin) Name() string { return Name }
 
-// domain is a group of nodes: those that have a label.
-type domain struct{ key, value string }
+// tally counts by domain: by the key of a label and, within it, by its value.
+type tally map[string]map[string]int64
+
+// add counts for the domain of that key that a node is in, if any.
+func (t tally) add(key string, node *core.Node, by int64) {
+	value, ok := node.Labels[key]
+	if !ok {
+		return
+	}
+	if t[key] == nil {
+		t[key] = map[string]int64{}
+	}
+	t[key][value] += by
+	if t[key][value] == 0 {
+		delete(t[key], value)
+		if len(t[key]) == 0 {
+			delete(t, key)
+		}
+	}
+}
+
+// of returns the count of the domain of that key that a node is in.
+func (t tally) of(key string, node *core.Node) int64 { return t[key][node.Labels[key]] }
+
+// sum adds the counts of all domains that a node is in.
+func (t tally) sum(node *core.Node) int64 {
+	n := int64(0)
+	for key, values := range t {
+		if value, ok := node.Labels[key]; ok {
+			n += values[value]
+		}
+	}
+	return n
+}
+
+func (t tally) clone() tally {
+	out := make(tally, len(t))
+	for key, values := range t {
+		out[key] = maps.Clone(values)
+	}
+	return out
+}
 
 // Filter implements core.FilterPlugin.
 func (*Plugin) Filter(s *core.Snapshot, pod *core.Pod) (core.Filter, *core.Status) {
 	f := &neighbours{
 		pod: pod, objects: s.Objects, nsLabels: s.NamespaceLabels(pod.Namespace),
-		wanted: map[domain]int{}, unwanted: map[domain]int{}, forbidden: map[domain]int{},
+		wanted: tally{}, unwanted: tally{}, forbidden: tally{},
 	}
 	for _, node := range s.WithAntiAffinity {
 		for _, other := range node.WithAntiAffinity {
@@ -77,39 +117,27 @@ type neighbours struct {
 	nsLabels labels.Set // of the pod's namespace
 	// wanted counts pods that match all of the pod's affinity terms; unwanted those that match an anti-affinity term of
 	// it; forbidden those that have an anti-affinity term that matches the pod.
-	wanted, unwanted, forbidden map[domain]int
+	wanted, unwanted, forbidden tally
 }
 
-func count(m map[domain]int, key string, node *core.Node, by int) {
-	value, ok := node.Labels[key]
-	if !ok {
-		return
-	}
-	d := domain{key, value}
-	m[d] += by
-	if m[d] == 0 {
-		delete(m, d)
-	}
-}
-
-func (f *neighbours) countForbidding(other *core.Pod, node *core.Node, by int) {
+func (f *neighbours) countForbidding(other *core.Pod, node *core.Node, by int64) {
 	for i := range other.RequiredAntiAffinity {
 		if t := &other.RequiredAntiAffinity[i]; t.Matches(f.pod, f.nsLabels) {
-			count(f.forbidden, t.TopologyKey, node, by)
+			f.forbidden.add(t.TopologyKey, node, by)
 		}
 	}
 }
 
-func (f *neighbours) countOwn(other *core.Pod, node *core.Node, by int) {
+func (f *neighbours) countOwn(other *core.Pod, node *core.Node, by int64) {
 	theirs := f.objects.NamespaceLabels(other.Namespace)
 	if len(f.pod.RequiredAffinity) > 0 && matchesAll(f.pod.RequiredAffinity, other, theirs) {
 		for i := range f.pod.RequiredAffinity {
-			count(f.wanted, f.pod.RequiredAffinity[i].TopologyKey, node, by)
+			f.wanted.add(f.pod.RequiredAffinity[i].TopologyKey, node, by)
 		}
 	}
 	for i := range f.pod.RequiredAntiAffinity {
 		if t := &f.pod.RequiredAntiAffinity[i]; t.Matches(other, theirs) {
-			count(f.unwanted, t.TopologyKey, node, by)
+			f.unwanted.add(t.TopologyKey, node, by)
 		}
 	}
 }
@@ -129,15 +157,12 @@ func (f *neighbours) Check(node *core.Node) *core.Status {
 		return core.RefuseForGood(Name, "node(s) didn't match pod affinity rules")
 	}
 	for i := range f.pod.RequiredAntiAffinity {
-		key := f.pod.RequiredAntiAffinity[i].TopologyKey
-		if value, ok := node.Labels[key]; ok && f.unwanted[domain{key, value}] > 0 {
+		if f.unwanted.of(f.pod.RequiredAntiAffinity[i].TopologyKey, node) > 0 {
 			return core.Refuse(Name, "node(s) didn't match pod anti-affinity rules")
 		}
 	}
-	for d, n := range f.forbidden {
-		if value, ok := node.Labels[d.key]; ok && value == d.value && n > 0 {
-			return core.Refuse(Name, "node(s) didn't satisfy existing pods anti-affinity rules")
-		}
+	if f.forbidden.sum(node) > 0 {
+		return core.Refuse(Name, "node(s) didn't satisfy existing pods anti-affinity rules")
 	}
 	return nil
 }
@@ -148,11 +173,10 @@ func (f *neighbours) near(node *core.Node) bool {
 	all := true
 	for i := range f.pod.RequiredAffinity {
 		key := f.pod.RequiredAffinity[i].TopologyKey
-		value, ok := node.Labels[key]
-		if !ok {
+		if _, ok := node.Labels[key]; !ok {
 			return false
 		}
-		all = all && f.wanted[domain{key, value}] > 0
+		all = all && f.wanted.of(key, node) > 0
 	}
 	return all || len(f.wanted) == 0 && matchesAll(f.pod.RequiredAffinity, f.pod, f.nsLabels)
 }
@@ -160,7 +184,7 @@ func (f *neighbours) near(node *core.Node) bool {
 // Clone implements core.Tracking.
 func (f *neighbours) Clone() core.Tracking {
 	c := *f
-	c.wanted, c.unwanted, c.forbidden = maps.Clone(f.wanted), maps.Clone(f.unwanted), maps.Clone(f.forbidden)
+	c.wanted, c.unwanted, c.forbidden = f.wanted.clone(), f.unwanted.clone(), f.forbidden.clone()
 	return &c
 }
 
@@ -182,7 +206,7 @@ func (p *Plugin) Score(s *core.Snapshot, pod *core.Pod, _ []*core.Node) (core.Sc
 	if !own && (p.ignoreExisting || len(s.WithAffinity) == 0) {
 		return nil, nil
 	}
-	r := &attraction{plugin: p, pod: pod, objects: s.Objects, nsLabels: s.NamespaceLabels(pod.Namespace), sum: map[domain]int64{}}
+	r := &attraction{plugin: p, pod: pod, objects: s.Objects, nsLabels: s.NamespaceLabels(pod.Namespace), sum: tally{}}
 	if own {
 		for _, node := range s.Nodes {
 			for _, other := range node.Pods {
@@ -199,9 +223,6 @@ func (p *Plugin) Score(s *core.Snapshot, pod *core.Pod, _ []*core.Node) (core.Sc
 	if len(r.sum) == 0 {
 		return nil, nil
 	}
-	for d := range r.sum {
-		r.byKey = append(r.byKey, d)
-	}
 	return r, nil
 }
 
@@ -211,13 +232,12 @@ type attraction struct {
 	pod      *core.Pod
 	objects  *core.Objects
 	nsLabels labels.Set
-	sum      map[domain]int64
-	byKey    []domain
+	sum      tally
 }
 
 func (r *attraction) draw(t *core.Term, weight int64, matched *core.Pod, nsLabels labels.Set, node *core.Node) {
-	if value, ok := node.Labels[t.TopologyKey]; ok && t.Matches(matched, nsLabels) {
-		r.sum[domain{t.TopologyKey, value}] += weight
+	if t.Matches(matched, nsLabels) {
+		r.sum.add(t.TopologyKey, node, weight)
 	}
 }
 
@@ -248,15 +268,7 @@ func (r *attraction) add(other *core.Pod, node *core.Node) {
 }
 
 // Score implements core.Scorer.
-func (r *attraction) Score(node *core.Node) int64 {
-	sum := int64(0)
-	for _, d := range r.byKey {
-		if value, ok := node.Labels[d.key]; ok && value == d.value {
-			sum += r.sum[d]
-		}
-	}
-	return sum
-}
+func (r *attraction) Score(node *core.Node) int64 { return r.sum.sum(node) }
 
 // Normalize implements core.Normalizer.
 func (*attraction) Normalize(_ []*core.Node, scores []int64) {

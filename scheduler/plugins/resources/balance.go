@@ -116,3 +116,6 @@ func evenness(fractions []float64) int64 {
 }
 
 var _ core.ScorePlugin = (*Balanced)(nil)
+
+// Local implements core.Local.
+func (*balance) Local() {}

@@ -205,3 +205,9 @@ var (
 	_ core.ScorePlugin  = (*Fit)(nil)
 	_ core.Waker        = (*Fit)(nil)
 )
+
+// Local implements core.Local.
+func (*room) Local() {}
+
+// Local implements core.Local.
+func (*usage) Local() {}
