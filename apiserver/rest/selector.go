@@ -185,7 +185,7 @@ func decodeToken(text string) (token, error) {
 	if t.Revision == 0 {
 		return t, errors.New("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
 	}
-	if t.Start == "" {
+	if strings.Trim(t.Start, "/") == "" {
 		return t, errors.New("continue key is not valid: encoded start key empty (version meta.k8s.io/v1)")
 	}
 	// The key is joined to the list's prefix: it must not climb out of it.

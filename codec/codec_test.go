@@ -1,0 +1,159 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package codec_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+
+	"kogge.dev/kogge/codec"
+)
+
+var podKind = corev1.SchemeGroupVersion.WithKind("Pod")
+
+func pod() *corev1.Pod {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "n", Labels: map[string]string{"a": "b"}}}
+	p.SetGroupVersionKind(podKind)
+	p.Spec.Containers = []corev1.Container{{Name: "c", Image: "i", Args: []string{"x", "y"}}}
+	return p
+}
+
+func TestObjectsSurviveEveryFormat(t *testing.T) {
+	for _, format := range codec.Formats {
+		data, err := codec.Marshal(pod(), format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := &corev1.Pod{}
+		gvk, unknown, err := codec.Decode(data, format, got, codec.Strict, schema.GroupVersionKind{})
+		if err != nil || len(unknown) > 0 || gvk != podKind {
+			t.Errorf("Decode(%s) = %v, %v, %v", format, gvk, unknown, err)
+		}
+		got.SetGroupVersionKind(gvk)
+		if diff := cmp.Diff(pod(), got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", format, diff)
+		}
+	}
+}
+
+func TestEnvelopesAreThoseOfAPIMachinery(t *testing.T) {
+	var want bytes.Buffer
+	scheme := runtime.NewScheme()
+	if err := protobuf.NewSerializer(scheme, scheme).Encode(pod(), &want); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := codec.Marshal(pod(), codec.Protobuf)
+	if err != nil || !bytes.Equal(whole, want.Bytes()) {
+		t.Errorf("Marshal() = %q, %v; want %q", whole, err, want.Bytes())
+	}
+	raw, err := codec.Raw(pod())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := codec.Wrap(podKind, raw[:5], raw[5:]); !bytes.Equal(got, want.Bytes()) {
+		t.Errorf("Wrap() = %q, want %q", got, want.Bytes())
+	}
+}
+
+func TestStrictDecodingNamesFields(t *testing.T) {
+	tests := []struct{ name, format, body, want string }{
+		{"unknown field", "application/json", `{"kind":"Pod","apiVersion":"v1","spec":{"bogus":1}}`, `unknown field "spec.bogus"`},
+		{"case matters", "application/json", `{"kind":"Pod","apiVersion":"v1","Spec":{}}`, `unknown field "Spec"`},
+		{"duplicate field", "application/json", `{"kind":"Pod","apiVersion":"v1","kind":"Pod"}`, `duplicate field "kind"`},
+		{"duplicate key in YAML", "application/yaml", "kind: Pod\napiVersion: v1\nkind: Pod\n", `key "kind" already set in map`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, found, err := codec.Decode([]byte(tt.body), codec.Format(tt.format), &corev1.Pod{}, codec.Strict, schema.GroupVersionKind{})
+			if err != nil || len(found) != 1 || !strings.Contains(found[0].Error(), tt.want) {
+				t.Errorf("Decode() = %v, %v; want %q", found, err, tt.want)
+			}
+			_, found, err = codec.Decode([]byte(tt.body), codec.Format(tt.format), &corev1.Pod{}, codec.Lenient, schema.GroupVersionKind{})
+			if err != nil || len(found) > 0 {
+				t.Errorf("lenient Decode() = %v, %v", found, err)
+			}
+		})
+	}
+}
+
+func TestTheTypeIsCompleted(t *testing.T) {
+	tests := []struct {
+		body string
+		want schema.GroupVersionKind
+	}{
+		{`{}`, podKind},
+		{`{"kind":"Other"}`, corev1.SchemeGroupVersion.WithKind("Other")},
+		{`{"apiVersion":"apps/v1"}`, schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Pod"}},
+	}
+	for _, tt := range tests {
+		got, _, err := codec.Decode([]byte(tt.body), codec.JSON, &corev1.Pod{}, codec.Lenient, podKind)
+		if err != nil || got != tt.want {
+			t.Errorf("Decode(%s) = %v, %v; want %v", tt.body, got, err, tt.want)
+		}
+	}
+}
+
+func TestAccept(t *testing.T) {
+	tests := []struct {
+		header string
+		want   codec.Accepted
+		ok     bool
+	}{
+		{"", codec.Accepted{Format: codec.JSON}, true},
+		{"*/*", codec.Accepted{Format: codec.JSON}, true},
+		{"application/*", codec.Accepted{Format: codec.JSON}, true},
+		{"application/yaml, application/json", codec.Accepted{Format: codec.YAML}, true},
+		{"application/json;q=0.5, application/vnd.kubernetes.protobuf", codec.Accepted{Format: codec.Protobuf}, true},
+		{"application/json;as=Table;v=v1;g=meta.k8s.io, application/json", codec.Accepted{Format: codec.JSON, As: "Table", GroupVersion: metav1.SchemeGroupVersion}, true},
+		{"application/json;as=Table;v=v9;g=meta.k8s.io, application/json", codec.Accepted{Format: codec.JSON}, true},
+		{"application/json;as=Table;v=v9;g=meta.k8s.io", codec.Accepted{}, false},
+		{"application/json;stream=watch, application/json", codec.Accepted{Format: codec.JSON}, true},
+		{"text/html", codec.Accepted{}, false},
+		{";;;,,", codec.Accepted{}, false},
+	}
+	for _, tt := range tests {
+		got, ok := codec.Accept(tt.header, codec.Formats, codec.MetaProjection)
+		if ok != tt.ok || ok && got != tt.want {
+			t.Errorf("Accept(%q) = %+v, %v; want %+v, %v", tt.header, got, ok, tt.want, tt.ok)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, format := range codec.Formats {
+		data, err := codec.Marshal(pod(), format)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(format), data)
+	}
+	f.Fuzz(func(t *testing.T, format string, data []byte) {
+		obj := &corev1.Pod{}
+		gvk, _, err := codec.Decode(data, codec.Format(format), obj, codec.Strict, podKind)
+		if err != nil || gvk != podKind {
+			return
+		}
+		obj.SetGroupVersionKind(gvk)
+		if _, err := codec.Marshal(obj, codec.Protobuf); err != nil {
+			t.Errorf("decoded from %q, but: %v", data, err)
+		}
+	})
+}
+
+func FuzzAccept(f *testing.F) {
+	f.Add("application/json;as=Table;v=v1;g=meta.k8s.io,*/*;q=0.1")
+	f.Fuzz(func(t *testing.T, header string) {
+		if a, ok := codec.Accept(header, codec.Formats, codec.MetaProjection); ok && a.Format == "" {
+			t.Errorf("Accept(%q) accepts nothing", header)
+		}
+	})
+}
