@@ -67,7 +67,9 @@ type Config struct {
 	Certificate func() (*tls.Certificate, error)
 	// BuiltIn handlers serve a group-version of this process until an APIService names a Service for it (metrics.k8s.io).
 	BuiltIn map[schema.GroupVersion]http.Handler
-	Logger  *slog.Logger
+	// BuiltInResources is what discovery says of them.
+	BuiltInResources map[schema.GroupVersion]*metav1.APIResourceList
+	Logger           *slog.Logger
 }
 
 // Aggregator keeps APIServices and passes requests on.
@@ -101,6 +103,7 @@ func (g *Aggregator) Run(ctx context.Context) error {
 	g.mu.Lock()
 	g.loop = loop
 	g.mu.Unlock()
+	g.publish()
 	loop.Enqueue(localKey)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return informers.Run(ctx) })

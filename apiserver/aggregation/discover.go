@@ -12,6 +12,7 @@ import (
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver/discovery"
 	"kogge.dev/kogge/apiserver/openapi"
@@ -79,13 +80,13 @@ func (r *remote) fromLegacy(ctx context.Context, f *findings) error {
 		return fmt.Errorf("discovery of https://%s%s: %w", r.host, path, err)
 	}
 	for i := range list.APIResources {
-		f.add(&list.APIResources[i], r)
+		f.add(&list.APIResources[i], schema.GroupVersion{Group: r.spec.Group, Version: r.spec.Version})
 	}
 	return nil
 }
 
-func (f *findings) add(res *metav1.APIResource, r *remote) {
-	kind := &metav1.GroupVersionKind{Group: r.spec.Group, Version: r.spec.Version, Kind: res.Kind}
+func (f *findings) add(res *metav1.APIResource, gv schema.GroupVersion) {
+	kind := &metav1.GroupVersionKind{Group: gv.Group, Version: gv.Version, Kind: res.Kind}
 	if res.Version != "" {
 		kind.Group, kind.Version = res.Group, res.Version
 	}
@@ -120,10 +121,35 @@ func parseOpenAPI(body []byte) *openapi.Document {
 	return &openapi.Document{Paths: doc.Paths, Schemas: doc.Components.Schemas}
 }
 
-// publish puts all remote group-versions into discovery and OpenAPI. A server that does not answer stays listed, as stale.
+// builtInLocked adds the group-versions of this process's own handlers that no remote server has taken over.
+func (g *Aggregator) builtInLocked(groups map[string]*discovery.Group) {
+	for gv, list := range g.cfg.BuiltInResources {
+		if g.remotes[gv] != nil {
+			continue
+		}
+		f := &findings{version: apidiscoveryv2.APIVersionDiscovery{Version: gv.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent}}
+		for i := range list.APIResources {
+			f.add(&list.APIResources[i], gv)
+		}
+		group := groups[gv.Group]
+		if group == nil {
+			group = &discovery.Group{Priority: builtInPriority}
+			group.Discovery.Name = gv.Group
+			groups[gv.Group] = group
+		}
+		group.Discovery.Versions = append(group.Discovery.Versions, f.version)
+	}
+}
+
+// builtInPriority is what metrics-server registers its group with.
+const builtInPriority = 100
+
+// publish puts all remote and built-in group-versions into discovery, and the schemas of remote ones into OpenAPI. A server
+// that does not answer stays listed, as stale.
 func (g *Aggregator) publish() {
 	g.mu.RLock()
 	groups := map[string]*discovery.Group{}
+	g.builtInLocked(groups)
 	documents := map[string]openapi.Document{}
 	for gv, r := range g.remotes {
 		group := groups[gv.Group]

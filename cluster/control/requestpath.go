@@ -11,6 +11,7 @@ import (
 	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -126,6 +127,8 @@ func (p *Plane) extensions(s *apiserver.Server, routes *route.Resolver, calls *o
 		Local:       func() []aggregation.Local { return aggregation.Locals(p.catalog.All(), definitions.GroupVersions()) },
 		Certificate: func() (*tls.Certificate, error) { return &certificate, nil },
 		BuiltIn:     map[schema.GroupVersion]http.Handler{metricsv1beta1.SchemeGroupVersion: measured},
+
+		BuiltInResources: map[schema.GroupVersion]*metav1.APIResourceList{metricsv1beta1.SchemeGroupVersion: metrics.Resources()},
 	})
 	if err != nil {
 		return nil, nil, err
