@@ -236,6 +236,9 @@ func (w *world) print(d *Decision) string {
 	if d.Clean {
 		b.WriteString(" clean")
 	}
+	if w.m.Resizing() {
+		b.WriteString(" resizing")
+	}
 	if !d.Wake.IsZero() {
 		fmt.Fprintf(&b, " wake=+%s", d.Wake.Sub(w.now))
 	}

@@ -37,7 +37,6 @@ func (m *Machine) planResize(d *Decision, now time.Time, current *Container, c *
 	}
 	for _, p := range c.ResizePolicy {
 		if p.RestartPolicy == corev1.RestartContainer && slices.Contains(changed, p.ResourceName) {
-			delete(m.actuated, c.Name)
 			m.kill(d, now, current, fmt.Sprintf("Container %s resize requires restart", c.Name), killDefault)
 			return
 		}
@@ -56,11 +55,16 @@ func (m *Machine) resizeDone(a Action, o Outcome, now time.Time) {
 	m.failures[a.Container.Name] = &failure{reason: reasonResize, message: o.Err.Error(), at: now, until: now.Add(5 * time.Second)}
 }
 
-// Resizing reports whether a running container has not yet been given the resources of the specification.
+// Resizing reports whether a container that runs, or is about to run again, has not yet been given the resources of the
+// specification.
 func (m *Machine) Resizing() bool {
 	for name, given := range m.actuated {
 		c, _ := m.spec(name)
-		if c != nil && m.alive(name) && len(changedResources(given, c.Resources)) > 0 {
+		last := m.newest(name)
+		if c == nil || last == nil || len(changedResources(given, c.Resources)) == 0 {
+			continue
+		}
+		if last.State != Exited || m.stage == Syncing && m.mayRestart(c, last.ExitCode) {
 			return true
 		}
 	}
