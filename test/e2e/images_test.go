@@ -18,7 +18,7 @@ import (
 	"strings"
 )
 
-// boxImage holds Debian's static busybox: a shell, httpd, wget and the rest.
+// boxImage holds Debian's static busybox (a shell, httpd and the rest) and our probe.
 const boxImage = "kogge.test/box:1"
 
 // writeImages assembles the test image as an OCI archive.
@@ -28,6 +28,16 @@ func writeImages(path string) error {
 		return fmt.Errorf("%w: apt-get install busybox-static", err)
 	}
 	list, err := exec.Command("/bin/busybox", "--list").Output()
+	if err != nil {
+		return err
+	}
+	asker := path + ".probe"
+	build := exec.Command("go", "build", "-o", asker, "./probe")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build probe: %w\n%s", err, out)
+	}
+	probe, err := os.ReadFile(asker)
 	if err != nil {
 		return err
 	}
@@ -41,6 +51,7 @@ func writeImages(path string) error {
 		_ = w.WriteHeader(&tar.Header{Name: dir, Mode: 0o1777, Typeflag: tar.TypeDir})
 	}
 	file("bin/busybox", 0o755, program)
+	file("bin/probe", 0o755, probe)
 	for _, applet := range strings.Fields(string(list)) {
 		if applet != "busybox" {
 			_ = w.WriteHeader(&tar.Header{Name: "bin/" + applet, Linkname: "busybox", Typeflag: tar.TypeSymlink})
