@@ -4,6 +4,7 @@
 package apiextensions
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -46,19 +47,46 @@ func validateSelectableFields(fields []apiextensionsv1.SelectableField, schema *
 	return errs
 }
 
-// resolve follows a path of property names through a schema.
+// resolve follows a path of property names, or keys of maps, through a schema.
 func resolve(schema *apiextensionsv1.JSONSchemaProps, path string) (*apiextensionsv1.JSONSchemaProps, error) {
-	rest, dotted := strings.CutPrefix(path, ".")
-	if !dotted {
-		return nil, fmt.Errorf("expected [ or . but got: %s", path)
-	}
-	at := schema
-	for name := range strings.SplitSeq(rest, ".") {
-		next, found := at.Properties[name]
-		if !found {
-			return nil, fmt.Errorf("does not refer to a valid field")
+	for path != "" {
+		rest, dotted := strings.CutPrefix(path, ".")
+		switch {
+		case path[0] == '[':
+			return nil, errors.New("array notation is not allowed")
+		case !dotted:
+			return nil, fmt.Errorf("expected [ or . but got: %s", token(path))
+		case rest == "":
+			return nil, errors.New("unexpected end of JSON path")
 		}
-		at = &next
+		name := token(rest)
+		switch more := schema.AdditionalProperties; {
+		case schema.Properties != nil:
+			next, found := schema.Properties[name]
+			if !found {
+				return nil, errNoField
+			}
+			schema = &next
+		case more != nil && more.Schema != nil:
+			schema = more.Schema
+		default:
+			return nil, errNoField
+		}
+		path = rest[len(name):]
 	}
-	return at, nil
+	return schema, nil
+}
+
+var errNoField = errors.New("does not refer to a valid field")
+
+// token is what path starts with: a name, or one of the signs between names.
+func token(path string) string {
+	switch end := strings.IndexAny(path, ".[]"); end {
+	case -1:
+		return path
+	case 0:
+		return path[:1]
+	default:
+		return path[:end]
+	}
 }

@@ -22,8 +22,8 @@ import (
 // bindings judges the conditions that make a device ready, and those that make it fail: only together, and distinct.
 func bindings(ready, failed []string, path *field.Path) field.ErrorList {
 	readyAt, failedAt := path.Child("bindingConditions"), path.Child("bindingFailureConditions")
-	errs := set(ready, resourcev1.BindingConditionsMaxSize, readyAt, same, metav1validation.ValidateLabelName)
-	errs = append(errs, set(failed, resourcev1.BindingFailureConditionsMaxSize, failedAt, same, metav1validation.ValidateLabelName)...)
+	errs := conditions(ready, resourcev1.BindingConditionsMaxSize, readyAt)
+	errs = append(errs, conditions(failed, resourcev1.BindingFailureConditionsMaxSize, failedAt)...)
 	for i, c := range failed {
 		if slices.Contains(ready, c) {
 			errs = append(errs, field.Invalid(failedAt.Index(i), c, "bindingFailureConditions must not overlap with bindingConditions"))
@@ -36,6 +36,14 @@ func bindings(ready, failed []string, path *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(failedAt, failed, "bindingFailureConditions are required to use bindingConditions"))
 	}
 	return errs
+}
+
+// conditions judges names of conditions; unlike elsewhere, a list that is too long is also searched for duplicates.
+func conditions(list []string, bound int, path *field.Path) field.ErrorList {
+	if n := len(list); n > bound {
+		return append(field.ErrorList{field.TooMany(path, n, bound)}, set(list, -1, path, same, func(string, *field.Path) field.ErrorList { return nil })...)
+	}
+	return set(list, bound, path, same, metav1validation.ValidateLabelName)
 }
 
 // share judges the id of one share of a device, where there is one.

@@ -203,6 +203,10 @@ func (r requests) allocation(a *resourcev1.AllocationResult, path *field.Path) f
 		errs = append(errs, bindings(result.BindingConditions, result.BindingFailureConditions, at)...)
 		errs = append(errs, share(result.ShareID, at.Child("shareID"))...)
 	}
+	// Classes and claims have as many each.
+	if n := len(a.Devices.Config); n > 2*resourcev1.DeviceConfigMaxSize {
+		return append(errs, field.TooMany(path.Child("config"), n, 2*resourcev1.DeviceConfigMaxSize))
+	}
 	sources := []resourcev1.AllocationConfigSource{resourcev1.AllocationConfigSourceClaim, resourcev1.AllocationConfigSourceClass}
 	for i := range a.Devices.Config {
 		c, at := &a.Devices.Config[i], path.Child("config").Index(i)

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -29,10 +31,17 @@ func validateDeviceClass(_ kinds.Request, c *resourcev1.DeviceClass) field.Error
 			errs = append(errs, configuration(c.Spec.Config[i].DeviceConfiguration, path.Child("config").Index(i))...)
 		}
 	}
-	if name := c.Spec.ExtendedResourceName; name != nil && len(utilvalidation.IsQualifiedName(*name)) > 0 {
+	if name := c.Spec.ExtendedResourceName; name != nil && !extended(*name) {
 		errs = append(errs, field.Invalid(path.Child("extendedResourceName"), *name, "must be a valid extended resource name"))
 	}
 	return errs
+}
+
+// extended says whether name can be that of a resource that isn't Kubernetes' own; it must also fit behind the prefix of quotas.
+func extended(name string) bool {
+	return strings.Contains(name, "/") && !strings.Contains(name, corev1.ResourceDefaultNamespacePrefix) &&
+		!strings.HasPrefix(name, corev1.DefaultResourceRequestsPrefix) &&
+		len(utilvalidation.IsQualifiedName(corev1.DefaultResourceRequestsPrefix+name)) == 0
 }
 
 func validateDeviceClassUpdate(req kinds.Request, new, _ *resourcev1.DeviceClass) field.ErrorList {
@@ -135,9 +144,10 @@ func device(d *resourcev1.Device, perDevice bool, path *field.Path) field.ErrorL
 	}
 	if n := len(d.Taints); n > resourcev1.DeviceTaintsMaxLength {
 		errs = append(errs, field.TooMany(path.Child("taints"), n, resourcev1.DeviceTaintsMaxLength))
-	}
-	for i, t := range d.Taints {
-		errs = append(errs, taint(&t, path.Child("taints").Index(i))...)
+	} else {
+		for i, t := range d.Taints {
+			errs = append(errs, taint(&t, path.Child("taints").Index(i))...)
+		}
 	}
 	errs = append(errs, set(d.ConsumesCounters, resourcev1.ResourceSliceMaxDeviceCounterConsumptionsPerDevice, path.Child("consumesCounters"),
 		func(c resourcev1.DeviceCounterConsumption) string { return c.CounterSet },
