@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 
 	"kogge.dev/kogge/client"
@@ -22,6 +23,9 @@ func (s *Scheduler) followObjects(set *client.Informers) {
 	followObject[*storagev1.CSIDriver](s, set)
 	followObject[*storagev1.CSIStorageCapacity](s, set)
 	followObject[*storagev1.VolumeAttachment](s, set)
+	followObject[*resourcev1.ResourceClaim](s, set)
+	followObject[*resourcev1.DeviceClass](s, set)
+	followObject[*resourcev1.ResourceSlice](s, set)
 	followObject[*policyv1.PodDisruptionBudget](s, set)
 	followObject[*corev1.Service](s, set)
 	followObject[*corev1.ReplicationController](s, set)

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/rules/volumes"
 	"kogge.dev/kogge/scheduler/core"
 )
@@ -34,6 +36,11 @@ func (s *Scheduler) prepare(ctx context.Context, plan *core.Plan) error {
 			return fmt.Errorf("select node of claim %s: %w", c.Name, err)
 		}
 	}
+	for _, c := range plan.DeviceClaims {
+		if err := s.reserveDevices(ctx, c); err != nil {
+			return fmt.Errorf("reserve resource claim %s: %w", c.Name, err)
+		}
+	}
 	if len(plan.Await) == 0 {
 		return nil
 	}
@@ -41,6 +48,19 @@ func (s *Scheduler) prepare(ctx context.Context, plan *core.Plan) error {
 	<-s.permits
 	err := s.await(ctx, plan)
 	s.permits <- struct{}{}
+	return err
+}
+
+// reserveDevices writes a claim's finalizer, if it is new, and then its allocation and reservation.
+func (s *Scheduler) reserveDevices(ctx context.Context, wanted *resourcev1.ResourceClaim) error {
+	claims := client.Of[*resourcev1.ResourceClaim](s.config.Client)
+	stored, err := claims.Update(ctx, wanted)
+	if err != nil {
+		return err
+	}
+	next := stored.DeepCopy()
+	next.Status = wanted.Status
+	_, err = claims.UpdateStatus(ctx, next)
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -338,4 +339,44 @@ func TestFinishedPodMakesRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	testcluster.Await(t, c, "default", limit, placed(2))
+}
+
+func TestDevicesAreAllocated(t *testing.T) {
+	c := start(t)
+	addNode(t, c, "node-a", "4", nil)
+	addNode(t, c, "node-b", "4", nil)
+	create(t, c, &resourcev1.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: "gpu"}})
+	node := "node-b"
+	create(t, c, &resourcev1.ResourceSlice{
+		ObjectMeta: metav1.ObjectMeta{Name: "slice"},
+		Spec: resourcev1.ResourceSliceSpec{
+			Driver: "gpu.example.com", NodeName: &node, Pool: resourcev1.ResourcePool{Name: "node-b", Generation: 1, ResourceSliceCount: 1},
+			Devices: []resourcev1.Device{{Name: "gpu-0"}},
+		},
+	})
+	for _, name := range []string{"first", "second"} {
+		create(t, c, &resourcev1.ResourceClaim{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+			Spec: resourcev1.ResourceClaimSpec{Devices: resourcev1.DeviceClaim{Requests: []resourcev1.DeviceRequest{{
+				Name: "r", Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "gpu"},
+			}}}},
+		})
+		create(t, c, pod(name, "1", func(p *corev1.Pod) {
+			p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu", ResourceClaimName: &name}}
+		}))
+		if name == "first" {
+			all := testcluster.Await(t, c, "default", limit, placed(1))
+			if all[0].Spec.NodeName != "node-b" {
+				t.Errorf("pod is on %s, want node-b, which has the device", all[0].Spec.NodeName)
+			}
+		}
+	}
+	refusal(t, c, "second", corev1.PodReasonUnschedulable, "0/2 nodes are available: 2 cannot allocate all claims.")
+	claim, err := client.Of[*resourcev1.ResourceClaim](c).Get(t.Context(), "default", "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if claim.Status.Allocation == nil || len(claim.Status.ReservedFor) != 1 || claim.Status.ReservedFor[0].Name != "first" {
+		t.Errorf("claim's status = %+v, want it allocated and reserved for its pod", claim.Status)
+	}
 }

@@ -71,8 +71,10 @@ func shrank(old, now *Amounts) bool {
 	return false
 }
 
-// specChanged tells whether a waiting pod changed in a way that scheduling may depend on; its own status does not count.
+// specChanged tells whether a waiting pod changed in a way that scheduling may depend on; of its own
+// status, only the names of its resource claims count.
 func specChanged(old, pod *Pod) bool {
 	return !maps.Equal(old.Labels, pod.Labels) || !maps.Equal(old.Annotations, pod.Annotations) ||
-		!equality.Semantic.DeepEqual(old.Spec, pod.Spec)
+		!equality.Semantic.DeepEqual(old.Spec, pod.Spec) ||
+		!equality.Semantic.DeepEqual(old.Status.ResourceClaimStatuses, pod.Status.ResourceClaimStatuses)
 }

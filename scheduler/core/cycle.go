@@ -353,12 +353,23 @@ func (c *Cycle) recall(at int, scorer Scorer, nodes []*Node, scores []int64) {
 }
 
 func (c *Cycle) reserve(n *Node) *Plan {
+	var all *Plan
 	for _, f := range c.filters {
-		if r, ok := f.Filter.(Reserving); ok {
-			if plan := r.Reserve(n); plan != nil {
-				return plan
-			}
+		r, ok := f.Filter.(Reserving)
+		if !ok {
+			continue
+		}
+		plan := r.Reserve(n)
+		switch {
+		case plan == nil:
+		case all == nil:
+			all = plan
+		default:
+			all.Volumes = append(all.Volumes, plan.Volumes...)
+			all.Claims = append(all.Claims, plan.Claims...)
+			all.Await = append(all.Await, plan.Await...)
+			all.DeviceClaims = append(all.DeviceClaims, plan.DeviceClaims...)
 		}
 	}
-	return nil
+	return all
 }

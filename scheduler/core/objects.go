@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -33,6 +34,8 @@ type Objects struct {
 	services   map[types.NamespacedName]*corev1.Service
 	owners     map[types.NamespacedName]map[string]labels.Selector // selectors of workloads by key and kind
 
+	devices devices
+
 	// What was decided about volumes and claims and is not yet seen in the API.
 	assumedClaims  map[types.NamespacedName]*corev1.PersistentVolumeClaim
 	assumedVolumes map[string]*corev1.PersistentVolume
@@ -42,7 +45,7 @@ func newObjects() *Objects {
 	return &Objects{
 		namespaces: map[string]*corev1.Namespace{}, claims: map[types.NamespacedName]*corev1.PersistentVolumeClaim{},
 		volumes: map[string]*corev1.PersistentVolume{}, classes: map[string]*storagev1.StorageClass{}, csiNodes: map[string]*storagev1.CSINode{},
-		attached: map[string]*storagev1.VolumeAttachment{}, drivers: map[string]*storagev1.CSIDriver{}, capacities: map[types.NamespacedName]*storagev1.CSIStorageCapacity{},
+		devices: newDevices(), attached: map[string]*storagev1.VolumeAttachment{}, drivers: map[string]*storagev1.CSIDriver{}, capacities: map[types.NamespacedName]*storagev1.CSIStorageCapacity{},
 		budgets: map[types.NamespacedName]*policyv1.PodDisruptionBudget{}, services: map[types.NamespacedName]*corev1.Service{},
 		owners:        map[types.NamespacedName]map[string]labels.Selector{},
 		assumedClaims: map[types.NamespacedName]*corev1.PersistentVolumeClaim{}, assumedVolumes: map[string]*corev1.PersistentVolume{},
@@ -72,6 +75,12 @@ func (o *Objects) Put(object metav1.Object) []Event {
 		return put(o.capacities, Capacities, key, obj)
 	case *storagev1.VolumeAttachment:
 		return put(o.attached, Attachments, key.Name, obj)
+	case *resourcev1.ResourceClaim:
+		return o.devices.putClaim(key, obj)
+	case *resourcev1.DeviceClass:
+		return put(o.devices.classes, DeviceClasses, key.Name, obj)
+	case *resourcev1.ResourceSlice:
+		return put(o.devices.slices, DeviceSlices, key.Name, obj)
 	case *policyv1.PodDisruptionBudget:
 		put(o.budgets, Budgets, key, obj)
 	case *corev1.Service:
@@ -104,6 +113,13 @@ func (o *Objects) Drop(object metav1.Object) []Event {
 		return dropped(o.capacities, Capacities, key)
 	case *storagev1.VolumeAttachment:
 		return dropped(o.attached, Attachments, key.Name)
+	case *resourcev1.ResourceClaim:
+		delete(o.devices.assumed, key)
+		return dropped(o.devices.claims, DeviceClaims, key)
+	case *resourcev1.DeviceClass:
+		return dropped(o.devices.classes, DeviceClasses, key.Name)
+	case *resourcev1.ResourceSlice:
+		return dropped(o.devices.slices, DeviceSlices, key.Name)
 	case *policyv1.PodDisruptionBudget:
 		dropped(o.budgets, Budgets, key)
 	case *corev1.Service:
@@ -288,6 +304,9 @@ func (o *Objects) assume(plan *Plan) {
 	for _, c := range plan.Claims {
 		o.assumedClaims[types.NamespacedName{Namespace: c.Namespace, Name: c.Name}] = c
 	}
+	for _, c := range plan.DeviceClaims {
+		o.devices.assumed[Key(c.Namespace, c.Name)] = c
+	}
 }
 
 func (o *Objects) restore(plan *Plan) {
@@ -300,6 +319,11 @@ func (o *Objects) restore(plan *Plan) {
 		key := types.NamespacedName{Namespace: c.Namespace, Name: c.Name}
 		if o.assumedClaims[key] == c {
 			delete(o.assumedClaims, key)
+		}
+	}
+	for _, c := range plan.DeviceClaims {
+		if key := Key(c.Namespace, c.Name); o.devices.assumed[key] == c {
+			delete(o.devices.assumed, key)
 		}
 	}
 }

@@ -5,6 +5,7 @@ package core
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 )
 
@@ -66,6 +67,8 @@ type Reserving interface {
 type Plan struct {
 	Volumes []*corev1.PersistentVolume
 	Claims  []*corev1.PersistentVolumeClaim
+	// DeviceClaims are allocated and reserved: metadata first, then status.
+	DeviceClaims []*resourcev1.ResourceClaim
 	// Await are claims that must be bound by others before the pod may be.
 	Await []*corev1.PersistentVolumeClaim
 }

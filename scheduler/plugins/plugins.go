@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"kogge.dev/kogge/scheduler/core"
+	"kogge.dev/kogge/scheduler/plugins/devices"
 	"kogge.dev/kogge/scheduler/plugins/eviction"
 	"kogge.dev/kogge/scheduler/plugins/placement"
 	"kogge.dev/kogge/scheduler/plugins/podaffinity"
@@ -114,12 +115,12 @@ func all(config Config) ([]core.Plugin, error) {
 		placement.Taint{},
 		affinity,
 		placement.Ports{},
-		resources.Devices{},
 		resources.NewFit(config.Fit),
 		storage.Restrictions{},
 		storage.Limits{},
 		storage.Binding{},
 		storage.Zone{},
+		devices.New(),
 		spread.New(config.Spread),
 		podaffinity.New(config.PodAffinity),
 		eviction.Plugin{},
