@@ -232,6 +232,7 @@ func (m *Machine) planNextInit(d *Decision, now time.Time, sandbox string, c *co
 		m.start(d, now, sandbox, c, Init, "")
 		return false, false
 	case current.State == Running:
+		m.planResize(d, now, current, c)
 		return false, false
 	case current.State == Unknown:
 		if m.restartPolicy(c) == corev1.RestartPolicyNever {
