@@ -30,7 +30,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, t *rest.Target,
 		return false
 	}
 	p := infoOf(r.Context())
-	if !slices.Contains(sub.Verbs, p.Verb) {
+	if !allows(t, p, r.Method) {
 		s.fail(w, r, methodNotAllowed(t, p))
 		return true
 	}

@@ -79,7 +79,7 @@ func (l *local) begin(ctx context.Context, req *client.Request) (context.Context
 		return ctx, state, nil, err
 	}
 	p := &parsed{Info: state.Info}
-	if !allows(t, p) {
+	if !allows(t, p, "") {
 		return ctx, state, nil, methodNotAllowed(t, p)
 	}
 	return ctx, state, &rest.Call{

@@ -87,7 +87,7 @@ func routable(t *rest.Target, p *parsed, method string) error {
 	switch {
 	case acrossNamespaces && method != http.MethodGet && method != http.MethodHead,
 		collection && (method == http.MethodPut || method == http.MethodPatch),
-		!collection && p.Subresource == "" && method == http.MethodPost, !allows(t, p):
+		!collection && p.Subresource == "" && method == http.MethodPost, !allows(t, p, method):
 		return errNoMethod
 	}
 	return nil
@@ -119,13 +119,16 @@ var (
 
 func isNamespaces(t *rest.Target) bool { return t.GVR.Resource == "namespaces" && t.GVR.Group == "" }
 
-// allows checks the verb against discovery's.
-func allows(t *rest.Target, p *parsed) bool {
+// allows checks the verb against discovery's. OPTIONS has no verb there: only proxies pass it on.
+func allows(t *rest.Target, p *parsed, method string) bool {
 	if p.Subresource == "" {
 		return t.Kind.Allows(p.Verb)
 	}
 	sub := t.Kind.Subresource(p.Subresource)
-	return sub != nil && slices.Contains(sub.Verbs, p.Verb)
+	if sub == nil {
+		return false
+	}
+	return slices.Contains(sub.Verbs, p.Verb) || sub.Name == "proxy" && method == http.MethodOptions
 }
 
 func methodNotAllowed(t *rest.Target, p *parsed) error {
