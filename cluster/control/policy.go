@@ -19,7 +19,8 @@ import (
 	"kogge.dev/kogge/client"
 )
 
-// NodeNetworkUser is the identity under which a node's Service proxy, DNS, NetworkPolicy and pod routes read the cluster.
+// NodeNetworkUser is the identity under which a node's Service proxy, DNS, NetworkPolicy, pod routes and local volumes read
+// the cluster.
 // They share one set of informers, so that a node follows each kind once.
 const NodeNetworkUser = "system:kube-proxy"
 
@@ -65,7 +66,7 @@ func joinPolicy() bootstrap.Policy {
 	}
 }
 
-// nodeNetworkPolicy adds to upstream's role of the Service proxy what DNS and NetworkPolicy read.
+// nodeNetworkPolicy adds to upstream's role of the Service proxy what DNS, NetworkPolicy and local volumes read.
 func nodeNetworkPolicy() bootstrap.Policy {
 	const name = "kogge:node-network"
 	read := []string{"get", "list", "watch"}

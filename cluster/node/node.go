@@ -26,6 +26,7 @@ import (
 	"kogge.dev/kogge/cni"
 	"kogge.dev/kogge/cni/follow"
 	"kogge.dev/kogge/cni/routes"
+	"kogge.dev/kogge/controllers/localvolume/nodeside"
 	"kogge.dev/kogge/cri"
 	"kogge.dev/kogge/cri/containerd"
 	"kogge.dev/kogge/dns"
@@ -83,6 +84,7 @@ type Node struct {
 	proxy   *proxy.Proxy
 	dns     *dns.Server
 	policy  *netpol.Enforcer
+	volumes *nodeside.Driver
 	// informers of the proxy, the pod network, NetworkPolicy and DNS: one set, so that a node follows each kind once.
 	informers *client.Informers
 }
@@ -152,6 +154,13 @@ func New(config Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.volumes, err = nodeside.New(nodeside.Config{
+		NodeName: config.Name, Root: filepath.Join(config.Paths.Data, "volumes"), Informers: n.informers, Client: config.Kubelet,
+		Log: config.Log.With("component", "volumes"),
+	})
+	if err != nil {
+		return nil, err
+	}
 	n.policy, err = netpol.New(netpol.Config{
 		Node: config.Name, Kernel: kernel.New(kernel.Config{}), Log: config.Log.With("component", "netpol"),
 	})
@@ -173,6 +182,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return named("dns", n.runDNS(ctx)) })
 	g.Go(func() error { return named("netpol", n.policy.Follow(ctx, n.informers)) })
 	g.Go(func() error { return named("netpol", n.policy.Run(ctx)) })
+	g.Go(func() error { return named("volumes", n.volumes.Run(ctx)) })
 	g.Go(func() error {
 		defer n.router.Close()
 		return named("cni", follow.Run(ctx, follow.Config{
