@@ -208,6 +208,7 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	var attached []corev1.AttachedVolume
 	var leaving []*storagev1.VolumeAttachment
 	wait := time.Duration(0)
+	var fresh *corev1.Node
 	for _, a := range c.attachments.ByIndex(attachmentsByNode, key.Name) {
 		pv := c.volumeOf(a)
 		if pv == nil {
@@ -215,6 +216,16 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 		}
 		if wanted[a.Name] == nil {
 			left := c.mayLeave(a, pv, node)
+			if left == 0 && node != nil && fresh == nil {
+				// What is mounted is seen on the node's status, and that view may lag behind the pods'.
+				var err error
+				if fresh, err = c.nodeAPI.Get(ctx, "", key.Name); err != nil {
+					return fmt.Errorf("volumes in use on %s: %w", key.Name, err)
+				}
+			}
+			if left == 0 && fresh != nil {
+				left = c.mayLeave(a, pv, fresh)
+			}
 			if left == 0 {
 				leaving = append(leaving, a)
 				continue
