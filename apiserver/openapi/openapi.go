@@ -340,7 +340,7 @@ func (s *Service) v2() (*encoded, error) {
 				if err != nil {
 					return nil, fmt.Errorf("schema %s: %w", name, err)
 				}
-				schemas[name] = converted
+				schemas[name] = openRoot(converted)
 			}
 		}
 		return map[string]any{

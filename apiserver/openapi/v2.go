@@ -18,6 +18,15 @@ func schemaToV2(raw json.RawMessage) (any, error) {
 	return convertV2(tree), nil
 }
 
+// openRoot reduces the schema of a kind that takes any field to just that: what reads v2 takes a list of properties for complete.
+func openRoot(v any) any {
+	m, ok := v.(map[string]any)
+	if !ok || m["x-kubernetes-preserve-unknown-fields"] != true || m[kindExtension] == nil {
+		return v
+	}
+	return map[string]any{"type": "object", kindExtension: m[kindExtension]}
+}
+
 func convertV2(v any) any {
 	switch v := v.(type) {
 	case []any:
@@ -32,7 +41,28 @@ func convertV2(v any) any {
 	}
 }
 
+// loosen drops what readers of v2 misunderstand: they know neither null nor objects that take any field.
+func loosen(v map[string]any) {
+	nullable, open := v["nullable"] == true, v["x-kubernetes-preserve-unknown-fields"] == true
+	if nullable || open {
+		delete(v, "items")
+		delete(v, "properties")
+	}
+	if nullable || open && v["type"] == "object" || v["type"] == "array" && v["items"] == nil {
+		delete(v, "type")
+	}
+	properties, _ := v["properties"].(map[string]any)
+	if required, ok := v["required"].([]any); ok && properties != nil {
+		v["required"] = slices.DeleteFunc(required, func(name any) bool {
+			text, _ := name.(string)
+			property, _ := properties[text].(map[string]any)
+			return property["nullable"] == true
+		})
+	}
+}
+
 func convertObject(v map[string]any) any {
+	loosen(v)
 	// A reference with siblings is wrapped in allOf in v3 only.
 	if all, ok := v["allOf"].([]any); ok && len(all) == 1 {
 		if one, ok := all[0].(map[string]any); ok && one["$ref"] != nil {
