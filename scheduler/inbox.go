@@ -33,3 +33,28 @@ func (b *inbox) take() []func() {
 	b.messages = nil
 	return out
 }
+
+// signal wakes everybody who waits when something changed.
+type signal struct {
+	mu      sync.Mutex
+	changed chan struct{} // closed at the next change; nil while nobody waits
+}
+
+// next returns what is closed at the next change.
+func (s *signal) next() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.changed
+}
+
+func (s *signal) fire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+}

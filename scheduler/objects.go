@@ -17,6 +17,10 @@ import (
 func (s *Scheduler) followObjects(set *client.Informers) {
 	followObject[*corev1.Namespace](s, set)
 	s.claimSet = followObject[*corev1.PersistentVolumeClaim](s, set)
+	s.claimSet.Handle(client.Handler[*corev1.PersistentVolumeClaim]{
+		Update: func(_, _ *corev1.PersistentVolumeClaim) { s.waits.fire() },
+		Delete: func(*corev1.PersistentVolumeClaim) { s.waits.fire() },
+	})
 	followObject[*corev1.PersistentVolume](s, set)
 	followObject[*storagev1.StorageClass](s, set)
 	followObject[*storagev1.CSINode](s, set)

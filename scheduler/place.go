@@ -21,7 +21,7 @@ const askAgain = time.Second
 // place carries out a decision: what its plan says, then the binding. The pod stays counted on the node until it is
 // certain that it was not bound there, so that a lost answer never leads to a node with more pods than it has room for.
 func (s *Scheduler) place(ctx context.Context, pod *core.Pod, decision core.Decision) {
-	err := s.prepare(ctx, decision.Plan)
+	err := s.prepare(ctx, pod, decision.Plan)
 	bound := false
 	if err == nil {
 		err = s.bind(ctx, pod, decision.Node)
@@ -41,6 +41,9 @@ func (s *Scheduler) place(ctx context.Context, pod *core.Pod, decision core.Deci
 			return
 		}
 		s.queue.Retry(pod.UID, time.Now())
+		if live, ok := s.podView.Get(pod.Namespace, pod.Name); ok && live.UID == pod.UID {
+			s.putPod(live) // what changed while it was assumed was passed over
+		}
 		if apierrors.IsNotFound(err) {
 			return // gone; the watch will say so
 		}

@@ -22,7 +22,7 @@ import (
 const bindTimeout = 10 * time.Minute
 
 // prepare writes what a plan says and waits until its claims are bound.
-func (s *Scheduler) prepare(ctx context.Context, plan *core.Plan) error {
+func (s *Scheduler) prepare(ctx context.Context, pod *core.Pod, plan *core.Plan) error {
 	if plan == nil {
 		return nil
 	}
@@ -46,7 +46,7 @@ func (s *Scheduler) prepare(ctx context.Context, plan *core.Plan) error {
 	}
 	// Provisioning may take minutes: give the permit to others meanwhile.
 	<-s.permits
-	err := s.await(ctx, plan)
+	err := s.await(ctx, pod, plan)
 	s.permits <- struct{}{}
 	return err
 }
@@ -64,45 +64,43 @@ func (s *Scheduler) reserveDevices(ctx context.Context, wanted *resourcev1.Resou
 	return err
 }
 
-// await waits until the plan's claims are bound to volumes that exist. It asks the API because a claim's progress shows
-// in several objects; a second between is short against provisioning.
-func (s *Scheduler) await(ctx context.Context, plan *core.Plan) error {
+// await waits until the plan's claims are bound, or the pod is gone.
+func (s *Scheduler) await(ctx context.Context, pod *core.Pod, plan *core.Plan) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, bindTimeout, errors.New("timed out waiting for the condition"))
 	defer cancel()
-	wait := 50 * time.Millisecond
 	for {
-		done, err := s.allBound(ctx, plan)
-		if err != nil {
+		changed := s.waits.next()
+		done, err := s.allBound(plan)
+		if done || err != nil {
 			return err
 		}
-		if done {
-			return nil
+		if known, ok := s.podView.Get(pod.Namespace, pod.Name); !ok || known.UID != pod.UID {
+			return apierrors.NewNotFound(corev1.Resource("pods"), pod.Name)
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("binding volumes: %w", context.Cause(ctx))
-		case <-time.After(wait):
+		case <-changed:
 		}
-		wait = min(2*wait, time.Second)
 	}
 }
 
-func (s *Scheduler) allBound(ctx context.Context, plan *core.Plan) (bool, error) {
+func (s *Scheduler) allBound(plan *core.Plan) (bool, error) {
 	for _, wanted := range plan.Await {
-		claim, err := s.claims.Get(ctx, wanted.Namespace, wanted.Name)
+		claim, ok := s.claimSet.Get(wanted.Namespace, wanted.Name)
 		switch {
-		case apierrors.IsNotFound(err):
+		case !ok || claim.UID != wanted.UID:
 			return false, fmt.Errorf("persistentvolumeclaim %q not found", wanted.Name)
-		case err != nil:
-			return false, nil //nolint:nilerr // the API server may be away for a while; the timeout bounds it
+		case claim.ResourceVersion == wanted.ResourceVersion:
+			return false, nil // what was written is not yet seen
+		case claim.DeletionTimestamp != nil:
+			return false, fmt.Errorf("persistentvolumeclaim %q is being deleted", wanted.Name)
 		}
-		if claim.UID != wanted.UID || claim.DeletionTimestamp != nil {
-			return false, fmt.Errorf("persistentvolumeclaim %q bound to another pod or deleted", wanted.Name)
-		}
+		// Provisioners take the annotation back when they can't make the volume for that node.
 		if node := wanted.Annotations[volumes.SelectedNode]; node != "" && claim.Annotations[volumes.SelectedNode] != node {
 			return false, fmt.Errorf("provisioning failed for PVC %q", wanted.Name)
 		}
-		if !volumes.IsBound(claim) || claim.Status.Phase != corev1.ClaimBound {
+		if !volumes.IsBound(claim) {
 			return false, nil
 		}
 	}

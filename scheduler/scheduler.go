@@ -52,6 +52,7 @@ type Scheduler struct {
 	reports  *reports
 	writes   sync.WaitGroup
 	permits  chan struct{} // one for each write under way
+	waits    signal        // fires when a claim changed or a pod went
 
 	// What follows belongs to the goroutine of Run.
 
@@ -191,7 +192,10 @@ func (s *Scheduler) follow() {
 	s.podView.Handle(client.Handler[*corev1.Pod]{
 		Add:    func(pod *corev1.Pod) { s.inbox.post(func() { s.putPod(pod) }) },
 		Update: func(_, pod *corev1.Pod) { s.inbox.post(func() { s.putPod(pod) }) },
-		Delete: func(pod *corev1.Pod) { s.inbox.post(func() { s.dropPod(pod.UID) }) },
+		Delete: func(pod *corev1.Pod) {
+			s.inbox.post(func() { s.dropPod(pod.UID) })
+			s.waits.fire()
+		},
 	})
 	nodes := client.InformerFor[*corev1.Node](set)
 	nodes.Handle(client.Handler[*corev1.Node]{

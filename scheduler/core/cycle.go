@@ -51,23 +51,23 @@ func (p *Profile) Schedule(s *Snapshot, pod *Pod, memory *Memory) Decision {
 	c := &Cycle{Snapshot: s, Pod: pod, Profile: p, class: memory.class(p, s, pod)}
 	nodes, fit, failed := c.feasible()
 	if failed != nil {
-		return Decision{Err: failed.explain()}
+		return Decision{Err: failed.Message()}
 	}
 	if len(nodes) == 0 {
 		return c.preempt(fit)
 	}
 	best, failed := c.choose(nodes, memory)
 	if failed != nil {
-		return Decision{Err: failed.explain()}
+		return Decision{Err: failed.Message()}
 	}
 	return Decision{Node: best.Name, Plan: c.reserve(best)}
 }
 
 const noNodes = "no nodes available to schedule pods"
 
-// explain says which plugin broke.
-func (s *Status) explain() string {
-	return `running "` + s.Plugin + `" plugin: ` + s.Message()
+// broken says where a plugin could not judge.
+func broken(status *Status, where string) *Status {
+	return &Status{Code: Failed, Plugin: status.Plugin, Reasons: []string{where + ": " + status.Message()}}
 }
 
 // begin asks every filter plugin about the pod as such. It returns the nodes that come into question.
@@ -78,7 +78,7 @@ func (c *Cycle) begin(fit *Fit) (nodes []*Node, failed *Status) {
 		filter, status := plugin.Filter(c.Snapshot, c.Pod)
 		if status != nil {
 			if status.Code == Failed {
-				return nil, status
+				return nil, broken(status, `running PreFilter plugin "`+plugin.Name()+`"`)
 			}
 			fit.All = status
 			fit.refusedBy(status.Plugin)
@@ -151,7 +151,7 @@ func (c *Cycle) feasible() (nodes []*Node, fit *Fit, failed *Status) {
 		case status == nil:
 			nodes = append(nodes, n)
 		case status.Code == Failed:
-			return nil, fit, status
+			return nil, fit, broken(status, `running "`+status.Plugin+`" filter plugin`)
 		default:
 			if refused == nil {
 				refused = make([]*Status, len(candidates))
@@ -300,7 +300,7 @@ func (c *Cycle) choose(nodes []*Node, memory *Memory) (*Node, *Status) {
 	for at, w := range c.Profile.Scores {
 		scorer, status := w.Score(c.Snapshot, c.Pod, nodes)
 		if status != nil {
-			return nil, status
+			return nil, broken(status, `running PreScore plugin "`+w.Name()+`"`)
 		}
 		if scorer == nil {
 			continue
