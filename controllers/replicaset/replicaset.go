@@ -180,6 +180,9 @@ func (c *controller[T]) reconcile(ctx context.Context, key reconcile.Key) error 
 		manageErr = c.manage(ctx, key, s, active)
 	}
 	next, wait := c.compute(s, owned, active, manageErr, int(s.replicas)-len(active))
+	if !act {
+		next.failure = s.status.failure // nothing was tried, so nothing is known to be better
+	}
 	if changed, differs := c.update(obj, next); differs {
 		if _, err := c.setAPI.UpdateStatus(ctx, changed); err != nil && !apierrors.IsNotFound(err) {
 			return errors.Join(manageErr, fmt.Errorf("status of %s: %w", key, err))

@@ -25,6 +25,9 @@ import (
 // settle is how long changes are gathered before a count.
 const settle = 100 * time.Millisecond
 
+// doubt is how long a count lower than what admission has charged must hold before it is believed.
+const doubt = 500 * time.Millisecond
+
 type controller struct {
 	reconcile.Scope
 	loop   *reconcile.Loop
@@ -34,6 +37,15 @@ type controller struct {
 
 	mu       sync.Mutex
 	followed map[schema.GroupResource]*client.Informer[kinds.Object]
+	// lower holds counts below what admission has charged, until they are confirmed.
+	lower map[reconcile.Key]finding
+}
+
+// finding is a count of a quota at one of its versions.
+type finding struct {
+	version string
+	used    corev1.ResourceList
+	at      time.Time
 }
 
 // New makes the loop. A resource is followed from the moment on that some quota counts it.
@@ -42,6 +54,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		Scope: scope, quotas: client.InformerFor[*corev1.ResourceQuota](scope.Informers),
 		crds: client.InformerFor[*apiextensionsv1.CustomResourceDefinition](scope.Informers),
 		api:  client.Of[*corev1.ResourceQuota](scope.Client), followed: map[schema.GroupResource]*client.Informer[kinds.Object]{},
+		lower: map[reconcile.Key]finding{},
 	}
 	c.loop = reconcile.New(reconcile.Config{
 		Name: "resourcequota-controller", Log: scope.Log, Workers: 5, Informers: scope.Informers, Reconcile: c.reconcile,
@@ -108,11 +121,17 @@ func (c *controller) resource(gr schema.GroupResource) (client.Resource[kinds.Ob
 func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	q, ok := c.quotas.Get(key.Namespace, key.Name)
 	if !ok {
+		c.mu.Lock()
+		delete(c.lower, key)
+		c.mu.Unlock()
 		return nil
 	}
 	used, again, err := c.count(ctx, q)
 	if err != nil {
 		return err
+	}
+	if wait := c.confirm(key, q, used); wait > 0 {
+		return reconcile.After(wait)
 	}
 	next := q.DeepCopy()
 	next.Status.Hard, next.Status.Used = q.Spec.Hard.DeepCopy(), used
@@ -125,6 +144,30 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 		return reconcile.After(again)
 	}
 	return nil
+}
+
+// confirm returns how long to wait before a count may be written that is lower than what admission has charged. Admission
+// charges an object before it is stored, so a view that lags shows too few; a count is believed when it stays the same for
+// a while in which nothing was charged.
+func (c *controller) confirm(key reconcile.Key, q *corev1.ResourceQuota, used corev1.ResourceList) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fewer := false
+	for name, charged := range q.Status.Used {
+		if now, counted := used[name]; counted && now.Cmp(charged) < 0 {
+			fewer = true
+		}
+	}
+	if !fewer {
+		delete(c.lower, key)
+		return 0
+	}
+	known, ok := c.lower[key]
+	if !ok || known.version != q.ResourceVersion || !equality.Semantic.DeepEqual(known.used, used) {
+		c.lower[key] = finding{version: q.ResourceVersion, used: used, at: time.Now()}
+		return doubt
+	}
+	return doubt - time.Since(known.at)
 }
 
 // count adds up the namespace's objects; again says when time alone will change the result.
