@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The kogge authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package resourcequota counts what a namespace uses into the status of its quotas. Admission raises the counts as objects are made;
-// this loop counts anew when objects change or go.
+// Package resourcequota counts what a namespace uses into the status of its quotas. Admission raises the counts as objects
+// are made; this loop counts anew when a quota's limits change and when objects change their use or go.
 package resourcequota
 
 import (
@@ -59,7 +59,16 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	c.loop = reconcile.New(reconcile.Config{
 		Name: "resourcequota-controller", Log: scope.Log, Workers: 5, Informers: scope.Informers, Reconcile: c.reconcile,
 	})
-	reconcile.Self(c.loop, c.quotas)
+	// A status that admission has raised is no reason to count: the object that it was raised for may not be stored yet, and
+	// a count without it would let another one in.
+	c.quotas.Handle(client.Handler[*corev1.ResourceQuota]{
+		Add: func(q *corev1.ResourceQuota) { c.loop.Enqueue(reconcile.KeyOf(q)) },
+		Update: func(old, q *corev1.ResourceQuota) {
+			if !equality.Semantic.DeepEqual(old.Spec, q.Spec) {
+				c.loop.Enqueue(reconcile.KeyOf(q))
+			}
+		},
+	})
 	return c.loop
 }
 
@@ -84,8 +93,7 @@ func (c *controller) follow(gr schema.GroupResource) *client.Informer[kinds.Obje
 		return nil
 	}
 	f := client.InformerOf(c.Informers, api)
-	f.Handle(client.Handler[kinds.Object]{
-		Add:    func(obj kinds.Object) { c.changed(gr, obj.GetNamespace()) },
+	f.Handle(client.Handler[kinds.Object]{ // additions are admission's to count
 		Update: func(old, obj kinds.Object) { c.updated(gr, old, obj) },
 		Delete: func(last kinds.Object) { c.changed(gr, last.GetNamespace()) },
 	})
