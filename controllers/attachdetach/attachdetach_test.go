@@ -10,8 +10,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/kinds"
@@ -34,14 +36,20 @@ func create[T kinds.Object](t *testing.T, c *client.Client, obj T) T {
 
 func setStatus[T kinds.Object](t *testing.T, c *client.Client, namespace, name string, change func(T)) {
 	t.Helper()
-	obj, err := client.Of[T](c).Get(t.Context(), namespace, name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	next := obj.DeepCopyObject().(T)
-	change(next)
-	if _, err := client.Of[T](c).UpdateStatus(t.Context(), next); err != nil {
-		t.Fatal(err)
+	for {
+		obj, err := client.Of[T](c).Get(t.Context(), namespace, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := obj.DeepCopyObject().(T)
+		change(next)
+		_, err = client.Of[T](c).UpdateStatus(t.Context(), next)
+		if err == nil {
+			return
+		}
+		if !apierrors.IsConflict(err) { // the controllers write as well
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -168,13 +176,8 @@ func TestNodeOutOfServiceLosesItsVolumes(t *testing.T) {
 	setStatus(t, c, "", all[0].Name, func(a *storagev1.VolumeAttachment) { a.Status.Attached = true })
 	setStatus(t, c, "", "n1", func(n *corev1.Node) { n.Status.VolumesInUse = []corev1.UniqueVolumeName{unique} })
 	remove(t, c, "first")
-	n, err := client.Of[*corev1.Node](c).Get(t.Context(), "", "n1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	next := n.DeepCopy()
-	next.Spec.Taints = append(next.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeOutOfService, Value: "nodeshutdown", Effect: corev1.TaintEffectNoExecute})
-	if _, err := client.Of[*corev1.Node](c).Update(t.Context(), next); err != nil {
+	taint := []byte(`{"spec":{"taints":[{"key":"node.kubernetes.io/out-of-service","value":"nodeshutdown","effect":"NoExecute"}]}}`)
+	if _, err := client.Of[*corev1.Node](c).Patch(t.Context(), "", "n1", types.StrategicMergePatchType, taint); err != nil {
 		t.Fatal(err)
 	}
 	attachments(t, c, func(all []*storagev1.VolumeAttachment) bool { return len(all) == 0 })
