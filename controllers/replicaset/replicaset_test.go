@@ -51,26 +51,34 @@ func awaitStatus(t *testing.T, c *client.Client, replicas, ready int32) {
 	})
 }
 
-// TestAdoptAndRelease adopts a pod that fits, and replaces one whose labels are taken away.
+func scale(t *testing.T, c *client.Client, replicas string) {
+	t.Helper()
+	body := []byte(`{"spec":{"replicas":` + replicas + `}}`)
+	if _, err := client.Of[*appsv1.ReplicaSet](c).Patch(t.Context(), "default", "web", types.MergePatchType, body); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAdoptAndRelease adopts a pod that fits, which is then one too many, and replaces one whose labels are taken away.
 func TestAdoptAndRelease(t *testing.T) {
 	c := testcluster.New(t).Admin()
 	testcluster.RunPods(t, c, nil)
 	pods := client.Of[*corev1.Pod](c)
+	makeSet(t, c, 0)
+	awaitStatus(t, c, 0, 0)
 	orphan := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "orphan", Labels: labels()}, Spec: spec()}
 	if _, err := pods.Create(t.Context(), orphan); err != nil {
 		t.Fatal(err)
 	}
-	rs := makeSet(t, c, 2)
+	testcluster.Await(t, c, "default", patience, func(all []*corev1.Pod) bool { return len(all) == 0 })
+	scale(t, c, "2")
 	awaitStatus(t, c, 2, 2)
-	got, err := pods.Get(t.Context(), "default", "orphan")
-	if err != nil || !metav1.IsControlledBy(got, rs) {
-		t.Fatalf("owners of the pod that fits: %+v, %v", got.OwnerReferences, err)
-	}
-	if _, err := pods.Patch(t.Context(), "default", "orphan", types.MergePatchType, []byte(`{"metadata":{"labels":{"app":"other"}}}`)); err != nil {
+	owned := testcluster.Await(t, c, "default", patience, func(all []*corev1.Pod) bool { return len(all) == 2 })[0]
+	if _, err := pods.Patch(t.Context(), "default", owned.Name, types.MergePatchType, []byte(`{"metadata":{"labels":{"app":"other"}}}`)); err != nil {
 		t.Fatal(err)
 	}
 	testcluster.Await(t, c, "default", patience, func(all []*corev1.Pod) bool {
-		released := slices.ContainsFunc(all, func(p *corev1.Pod) bool { return p.Name == "orphan" && len(p.OwnerReferences) == 0 })
+		released := slices.ContainsFunc(all, func(p *corev1.Pod) bool { return p.Name == owned.Name && len(p.OwnerReferences) == 0 })
 		return len(all) == 3 && released
 	})
 }
@@ -87,10 +95,7 @@ func TestScaleDownPrefersUnready(t *testing.T) {
 	})
 	makeSet(t, c, 3)
 	awaitStatus(t, c, 3, 2)
-	scale := []byte(`{"spec":{"replicas":2}}`)
-	if _, err := client.Of[*appsv1.ReplicaSet](c).Patch(t.Context(), "default", "web", types.MergePatchType, scale); err != nil {
-		t.Fatal(err)
-	}
+	scale(t, c, "2")
 	awaitStatus(t, c, 2, 2)
 }
 
