@@ -47,6 +47,7 @@ import (
 	"kogge.dev/kogge/controllers/tainteviction"
 	"kogge.dev/kogge/controllers/tokencleaner"
 	"kogge.dev/kogge/controllers/ttlafterfinished"
+	"kogge.dev/kogge/controllers/vacprotection"
 	"kogge.dev/kogge/controllers/vapstatus"
 	"kogge.dev/kogge/internal/pki"
 	"kogge.dev/kogge/reconcile"
@@ -145,6 +146,7 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		pvbinder.New(scope("persistent-volume-binder")),
 		pvprotection.New(scope("pv-protection-controller")),
 		pvcprotection.New(scope("pvc-protection-controller")),
+		vacprotection.New(scope("volumeattributesclass-protection-controller")),
 		ephemeralvolume.New(scope("ephemeral-volume-controller")),
 		pvexpander.New(scope("expand-controller")),
 		attachdetach.New(scope("attachdetach-controller")),
