@@ -12,7 +12,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"sync"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -43,12 +45,15 @@ type controller struct {
 	mu sync.Mutex
 	// released holds the UIDs of pods whose finalizer is removed but still shown by the view.
 	released map[types.UID]struct{}
+	// written is the version of each Job's last status that this loop wrote. An older view of a Job must not be acted on: the
+	// pods that its counts lack may be released already.
+	written map[reconcile.Key]uint64
 }
 
 // New makes the loop.
 func New(scope reconcile.Scope) *reconcile.Loop {
 	c := &controller{
-		Scope: scope, released: map[types.UID]struct{}{},
+		Scope: scope, released: map[types.UID]struct{}{}, written: map[reconcile.Key]uint64{},
 		jobs: client.InformerFor[*batchv1.Job](scope.Informers), pods: client.InformerFor[*corev1.Pod](scope.Informers),
 		api: client.Of[*batchv1.Job](scope.Client), podAPI: client.Of[*corev1.Pod](scope.Client),
 	}
@@ -133,7 +138,13 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	known, ok := c.jobs.Get(key.Namespace, key.Name)
 	if !ok {
 		c.expected.Forget(key)
+		c.mu.Lock()
+		delete(c.written, key)
+		c.mu.Unlock()
 		return c.freeLeft(ctx, key)
+	}
+	if c.outdated(known) {
+		return nil // seeing what was written wakes the loop
 	}
 	if known.Spec.ManagedBy != nil && *known.Spec.ManagedBy != batchv1.JobControllerName {
 		return nil
@@ -155,6 +166,29 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	}
 	s := newRound(c, known.DeepCopy(), key, owned)
 	return s.run(ctx)
+}
+
+// version orders the states of one Job.
+func version(job *batchv1.Job) uint64 {
+	n, err := strconv.ParseUint(job.ResourceVersion, 10, 64)
+	if err != nil {
+		return math.MaxUint64 // not comparable: act on what is there
+	}
+	return n
+}
+
+func (c *controller) outdated(job *batchv1.Job) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return version(job) < c.written[reconcile.KeyOf(job)]
+}
+
+func (c *controller) noteWritten(job *batchv1.Job) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := version(job); n != math.MaxUint64 {
+		c.written[reconcile.KeyOf(job)] = n
+	}
 }
 
 func cutPrefix(namespace string) (string, bool) {

@@ -372,6 +372,7 @@ func (s *round) write(ctx context.Context) error {
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
+	s.noteWritten(updated)
 	s.job = updated.DeepCopy()
 	if s.job.Status.UncountedTerminatedPods == nil {
 		s.job.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{}
