@@ -13,6 +13,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/yaml"
 
 	"kogge.dev/kogge/apiserver/openapi"
@@ -298,4 +299,23 @@ func FuzzComplete(f *testing.F) {
 		}
 		_ = v.validate(t.Context(), u)
 	})
+}
+
+// TestEachVersionHasItsOwnFields selects v1 by one field and v2 by another.
+func TestEachVersionHasItsOwnFields(t *testing.T) {
+	crd := definition(t, "{type: object, properties: {host: {type: string}, port: {type: integer}}}")
+	second := *crd.Spec.Versions[0].DeepCopy()
+	second.Name, second.Storage = "v2", false
+	crd.Spec.Versions[0].SelectableFields = []apiextensionsv1.SelectableField{{JSONPath: ".host"}}
+	second.SelectableFields = []apiextensionsv1.SelectableField{{JSONPath: ".port"}}
+	third := *second.DeepCopy()
+	third.Name, third.SelectableFields = "v3", nil
+	crd.Spec.Versions = append(crd.Spec.Versions, second, third)
+	got := map[string]fields.Set{}
+	for gv, of := range serve(t, crd).custom().Fields {
+		got[gv.Version] = of(tree(t, "{host: a, port: 80}"))
+	}
+	if diff := cmp.Diff(map[string]fields.Set{"v1": {"host": "a"}, "v2": {"port": "80"}}, got); diff != "" {
+		t.Errorf("selectable fields (-want +got):\n%s", diff)
+	}
 }

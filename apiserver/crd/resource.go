@@ -115,7 +115,7 @@ func (s *served) describe() *kinds.Kind {
 		PrepareCreate:         s.prepareCreate, PrepareUpdate: s.prepareUpdate,
 		Validate: s.validate, ValidateUpdate: s.validateUpdate,
 		ValidateName: validation.NameIsDNSSubdomain,
-		Fields:       s.fields(),
+		Fields:       s.fields(s.storage),
 	}
 	for _, name := range s.order() {
 		entry := kinds.Served{GroupVersionKind: s.gvk(name), New: newOf(name), NewList: listOf(name)}
@@ -162,11 +162,14 @@ func (s *served) custom() *rest.Custom {
 		Stored: func(obj *unstructured.Unstructured) { s.versions[s.storage].stored(obj) },
 		Types:  func(gv schema.GroupVersion) (managedfields.TypeConverter, error) { return s.types(gv.Version) },
 		Tables: map[schema.GroupVersion]*kinds.Table{}, Scales: map[schema.GroupVersion]*kinds.Scale{},
-		Allow: s.allow,
+		Fields: map[schema.GroupVersion]func(kinds.Object) fields.Set{}, Allow: s.allow,
 	}
 	for _, name := range s.order() {
 		v, gv := s.versions[name], s.gvk(name).GroupVersion()
 		c.Tables[gv] = newTable(v.spec.AdditionalPrinterColumns)
+		if own := s.fields(name); own != nil {
+			c.Fields[gv] = own
+		}
 		if v.spec.Subresources != nil && v.spec.Subresources.Scale != nil {
 			c.Scales[gv] = newScale(v.spec.Subresources.Scale)
 		}
@@ -281,9 +284,9 @@ func (s *served) judge(req kinds.Request, obj, old kinds.Object, by func(*versio
 	return by(v, context.Background(), next, before)
 }
 
-// fields returns the storage version's selectable fields; nil when there are none.
-func (s *served) fields() func(kinds.Object) fields.Set {
-	list := s.versions[s.storage].spec.SelectableFields
+// fields returns a version's selectable fields; nil when there are none.
+func (s *served) fields(name string) func(kinds.Object) fields.Set {
+	list := s.versions[name].spec.SelectableFields
 	if len(list) == 0 {
 		return nil
 	}

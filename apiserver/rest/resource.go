@@ -8,6 +8,7 @@ package rest
 
 import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 
@@ -38,6 +39,8 @@ type Custom struct {
 	Tables map[schema.GroupVersion]*kinds.Table
 	// Scales maps scale by version, for kinds with a scale subresource; it works on objects of that version.
 	Scales map[schema.GroupVersion]*kinds.Scale
+	// Fields returns what objects of a version can be selected by, besides name and namespace. Versions without such fields are missing.
+	Fields map[schema.GroupVersion]func(kinds.Object) fields.Set
 	// Allow refuses verbs ("create" while the definition is terminating) with a status error.
 	Allow func(verb string) error
 }

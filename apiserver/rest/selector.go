@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,11 +23,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/store/cache"
 )
 
 // selection is what list, watch and deletecollection select.
 type selection struct {
+	target *Target
 	labels labels.Selector
 	fields fields.Selector
 	// key is set when exactly one object can match.
@@ -37,7 +41,7 @@ type selection struct {
 
 // selection parses the selectors of a call.
 func (c *Call) selection(opts *metav1.ListOptions) (*selection, error) {
-	s := &selection{labels: labels.Everything(), fields: fields.Everything(), prefix: c.Target.prefix()}
+	s := &selection{target: c.Target, labels: labels.Everything(), fields: fields.Everything(), prefix: c.Target.prefix()}
 	var err error
 	if opts.LabelSelector != "" {
 		if s.labels, err = labels.Parse(opts.LabelSelector); err != nil {
@@ -82,9 +86,43 @@ func (s *selection) filter() func(*cache.Entry) bool {
 		return nil
 	}
 	return func(e *cache.Entry) bool {
-		l, f, err := e.Attrs()
+		l, f, err := s.target.attrsOf(e)
 		return err != nil || s.labels.Matches(l) && s.fields.Matches(f)
 	}
+}
+
+// attrsOf are the labels and selectable fields of an entry at the target's version. A custom resource's other versions have
+// fields of their own; a conversion may ask a webhook, so they are found once per revision.
+func (t *Target) attrsOf(e *cache.Entry) (labels.Set, fields.Set, error) {
+	l, f, err := e.Attrs()
+	if err != nil || t.Custom == nil || t.Served.GroupVersionKind == t.Kind.Storage.GroupVersionKind {
+		return l, f, err
+	}
+	own := t.selectable()
+	if own == nil {
+		return l, f, nil
+	}
+	names := slices.Sorted(maps.Keys(own(t.Served.New())))
+	data, err := e.Encoded("fields;"+t.Served.GroupVersion().String()+";"+strings.Join(names, ";"), func() ([]byte, error) {
+		obj, err := t.Object(e)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(own(obj))
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	all := maps.Clone(f)
+	return l, all, json.Unmarshal(data, &all)
+}
+
+// selectable returns the fields that the target's version can be selected by besides name and namespace; nil when there are none.
+func (t *Target) selectable() func(kinds.Object) fields.Set {
+	if t.Custom != nil {
+		return t.Custom.Fields[t.Served.GroupVersion()]
+	}
+	return t.Kind.Fields
 }
 
 // fieldLabel refuses field labels that the kind can't be selected by.
@@ -101,13 +139,18 @@ func (t *Target) fieldLabel(label, value string) (string, string, error) {
 			return "spec.nodeName", value, nil
 		}
 	}
-	if t.Kind.Fields == nil {
+	known := t.selectable()
+	if known == nil {
 		if t.Custom != nil {
 			return "", "", fmt.Errorf("field label not supported: %s", label)
 		}
 		return "", "", fmt.Errorf("%q is not a known field selector: only %q, %q", label, "metadata.name", "metadata.namespace")
 	}
-	if _, ok := t.Kind.Fields(t.Kind.Storage.New())[label]; ok {
+	sample := t.Kind.Storage.New
+	if t.Custom != nil {
+		sample = t.Served.New
+	}
+	if _, ok := known(sample())[label]; ok {
 		return label, value, nil
 	}
 	switch t.GVR.GroupResource() {
