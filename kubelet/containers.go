@@ -54,6 +54,13 @@ func (k *Kubelet) startContainer(ctx context.Context, w *worker, p *corev1.Pod, 
 	if err != nil {
 		return fail(pod.ReasonConfigError, err)
 	}
+	if a.Attempt > 0 {
+		// It may start again with more than the pod's cgroup was made for.
+		if err := k.cgroups.Widen(p, w.qos); err != nil {
+			return fail(pod.ReasonConfigError, err)
+		}
+		defer k.narrow(w, p)
+	}
 	created, err := k.config.Runtime.Containers.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{
 		PodSandboxId: a.SandboxID, Config: config, SandboxConfig: sandbox,
 	})

