@@ -29,7 +29,7 @@ build: setup helpers ## build bin/kogge
 helpers: setup ## build the programs that the binary embeds: shim, runc, CNI plugin, pause
 	@helpers/build
 
-arm64: setup ## cross-build for linux/arm64
+arm64: setup ## cross-build for linux/arm64 (run "GOARCH=arm64 helpers/build" before, to embed helpers that run there)
 	@GOARCH=arm64 $(GO_BUILD) -o bin/kogge-arm64 ./cmd/kogge
 
 kubectl: ## build stock kubectl v1.36.3 from its module, for the tests
