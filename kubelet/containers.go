@@ -54,6 +54,14 @@ func (k *Kubelet) startContainer(ctx context.Context, w *worker, p *corev1.Pod, 
 	if err != nil {
 		return fail(pod.ReasonConfigError, err)
 	}
+	for _, old := range w.view.Load().runtime.Containers {
+		if old.Name != c.Name || old.State != pod.Exited {
+			continue
+		}
+		if err := k.cgroups.Sweep(p.UID, w.qos, old.ID); err != nil {
+			return fail(pod.ReasonCreateError, err)
+		}
+	}
 	if a.Attempt > 0 {
 		// It may start again with more than the pod's cgroup was made for.
 		if err := k.cgroups.Widen(p, w.qos); err != nil {

@@ -243,6 +243,22 @@ func (t *Tree) Remove(uid types.UID) error {
 	return t.reweigh(uid, -1)
 }
 
+// Sweep kills what is left of a container that the runtime says has ended, and removes its cgroup. A runtime that lost track of a
+// process while it restarted would otherwise let two instances run.
+func (t *Tree) Sweep(uid types.UID, class corev1.PodQOSClass, container string) error {
+	if t.config.Off {
+		return nil
+	}
+	var errs []error
+	for _, dir := range t.dirs(path.Join(t.PodPath(uid, class), container)) {
+		errs = append(errs, removeTree(dir))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove cgroup of ended container %s: %w", container, err)
+	}
+	return nil
+}
+
 // dirs returns the directories of a cgroup in all hierarchies.
 func (t *Tree) dirs(cgroup string) []string {
 	if t.unified {
