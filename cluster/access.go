@@ -137,6 +137,19 @@ func connect(path string) (*client.Client, *client.HTTP, string, error) {
 	return client.New(backend, kinds), backend, http.Server, nil
 }
 
+// authorityOf returns the certificate authority that a kubeconfig trusts, in PEM.
+func authorityOf(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	_, ca, err := parseClusterInfo(text)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
+	}
+	return pki.EncodeCert(ca.Raw), nil
+}
+
 func (k *kubeconfig) tls() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if k.Clusters[0].Cluster.CA != "" {

@@ -98,6 +98,8 @@ type JoinSettings struct {
 	Server string `json:"server,omitempty"`
 	// Token is a bootstrap token, id.secret.
 	Token string `json:"token,omitempty"`
+	// Kubeconfig is the identity of a component that runs alone (kogge run COMPONENT).
+	Kubeconfig string `json:"kubeconfig,omitempty"`
 }
 
 // LoadSettings reads a configuration file strictly: unknown fields are errors that name the nearest known one.

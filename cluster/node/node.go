@@ -18,7 +18,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
@@ -262,7 +261,6 @@ func (n *Node) settings() kubeletconfig.KubeletConfiguration {
 	return kubeletconfig.KubeletConfiguration{
 		StaticPodPath: n.config.Paths.Manifests, MaxPods: int32(n.config.MaxPods), RegisterWithTaints: n.config.Taints,
 		ClusterDNS: []string{n.config.DNS.String()}, ClusterDomain: n.config.Domain,
-		EvictionPressureTransitionPeriod: metav1.Duration{},
 	}
 }
 
