@@ -24,6 +24,7 @@ type Informers struct {
 
 	mu   sync.Mutex
 	set  map[informerKey]runner
+	ends map[runner]context.CancelFunc
 	ctx  context.Context //nolint:containedctx // lent by Run while it runs, so that late informers join it
 	done bool
 }
@@ -36,7 +37,7 @@ type informerKey struct {
 
 // NewInformers makes an empty set. The log gets connection troubles at debug and repeated ones at warn.
 func NewInformers(c *Client, log *slog.Logger) *Informers {
-	return &Informers{client: c, log: log, set: map[informerKey]runner{}}
+	return &Informers{client: c, log: log, set: map[informerKey]runner{}, ends: map[runner]context.CancelFunc{}}
 }
 
 // Client returns the client that the set reads through.
@@ -69,10 +70,27 @@ func InformerOf[T kinds.Object](s *Informers, resource Resource[T], selection ..
 }
 
 func (s *Informers) startLocked(f runner) {
-	ctx := s.ctx
+	ctx, cancel := context.WithCancel(s.ctx)
+	s.ends[f] = cancel
 	s.wg.Go(func() {
 		f.run(ctx, func(err error) { s.log.Warn("informer lost its watch", "err", err) })
 	})
+}
+
+// Drop ends an informer and takes it out of the set: its resource is not served any more. Its users keep what it last knew;
+// who asks for the resource again gets a new informer.
+func Drop[T kinds.Object](s *Informers, f *Informer[T]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, known := range s.set {
+		if known == runner(f) {
+			delete(s.set, key)
+		}
+	}
+	if end := s.ends[f]; end != nil {
+		end()
+		delete(s.ends, f)
+	}
 }
 
 // Run follows all informers of the set until ctx ends and waits for them.

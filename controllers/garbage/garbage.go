@@ -64,6 +64,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	crds.Handle(client.Handler[*apiextensionsv1.CustomResourceDefinition]{
 		Add:    c.define,
 		Update: func(_, crd *apiextensionsv1.CustomResourceDefinition) { c.define(crd) },
+		Delete: c.undefine,
 	})
 	return c.loop
 }
@@ -90,6 +91,22 @@ func (c *controller) define(crd *apiextensionsv1.CustomResourceDefinition) {
 	api := client.At[kinds.Object](c.Client, gvr, func() kinds.Object { return &unstructured.Unstructured{} })
 	// Off the informer's goroutine: following adds an informer to the set that is delivering this event.
 	go c.follow(&resource{api: api, gvk: gk.WithVersion(version), namespaced: crd.Spec.Scope == apiextensionsv1.NamespaceScoped})
+}
+
+// undefine stops following the objects of a definition that is gone.
+func (c *controller) undefine(crd *apiextensionsv1.CustomResourceDefinition) {
+	gk := schema.GroupKind{Group: crd.Spec.Group, Kind: crd.Status.AcceptedNames.Kind}
+	c.mu.Lock()
+	r := c.resources[gk]
+	if r != nil && r.api.GVR().Resource == crd.Spec.Names.Plural {
+		delete(c.resources, gk)
+	} else {
+		r = nil
+	}
+	c.mu.Unlock()
+	if r != nil {
+		client.Drop(c.Informers, client.InformerOf(c.Informers, r.api))
+	}
 }
 
 func (c *controller) follow(r *resource) {

@@ -59,6 +59,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	c.loop = reconcile.New(reconcile.Config{
 		Name: "resourcequota-controller", Log: scope.Log, Workers: 5, Informers: scope.Informers, Reconcile: c.reconcile,
 	})
+	c.crds.Handle(client.Handler[*apiextensionsv1.CustomResourceDefinition]{Delete: c.undefine})
 	// A status that admission has raised is no reason to count: the object that it was raised for may not be stored yet, and
 	// a count without it would let another one in.
 	c.quotas.Handle(client.Handler[*corev1.ResourceQuota]{
@@ -99,6 +100,18 @@ func (c *controller) follow(gr schema.GroupResource) *client.Informer[kinds.Obje
 	})
 	c.followed[gr] = f
 	return f
+}
+
+// undefine stops following the objects of a definition that is gone.
+func (c *controller) undefine(crd *apiextensionsv1.CustomResourceDefinition) {
+	gr := schema.GroupResource{Group: crd.Spec.Group, Resource: crd.Spec.Names.Plural}
+	c.mu.Lock()
+	f := c.followed[gr]
+	delete(c.followed, gr)
+	c.mu.Unlock()
+	if f != nil {
+		client.Drop(c.Informers, f)
+	}
 }
 
 // updated counts again only when the object's use changed: pods change their status all the time.
