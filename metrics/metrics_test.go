@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,14 +27,14 @@ import (
 // kubelets is a cluster whose nodes use half a core and whose containers use a quarter.
 type kubelets struct {
 	began   time.Time
-	scrapes int
+	scrapes atomic.Int64
 	down    map[string]bool
 	// step is how often a kubelet reads its counters; 0 means at every scrape.
 	step time.Duration
 }
 
 func (k *kubelets) scrape(_ context.Context, node string) (io.ReadCloser, error) {
-	k.scrapes++
+	k.scrapes.Add(1)
 	if k.down[node] {
 		return nil, errors.New("connection refused")
 	}
@@ -117,16 +118,16 @@ func TestUsage(t *testing.T) {
 		if nodes.Kind != "NodeMetricsList" || nodes.APIVersion != "metrics.k8s.io/v1beta1" {
 			t.Errorf("type %s %s", nodes.APIVersion, nodes.Kind)
 		}
-		if k.scrapes != 4 {
-			t.Errorf("%d scrapes, want 4", k.scrapes)
+		if k.scrapes.Load() != 4 {
+			t.Errorf("%d scrapes, want 4", k.scrapes.Load())
 		}
 		_, body = get(t, s, "/v1beta1/namespaces/default/pods?labelSelector=app=web", "")
 		var pods v1beta1.PodMetricsList
 		if err := json.Unmarshal([]byte(body), &pods); err != nil {
 			t.Fatal(err)
 		}
-		if k.scrapes != 4 {
-			t.Errorf("fresh samples were taken again: %d scrapes", k.scrapes)
+		if k.scrapes.Load() != 4 {
+			t.Errorf("fresh samples were taken again: %d scrapes", k.scrapes.Load())
 		}
 		if len(pods.Items) != 2 || len(pods.Items[0].Containers) != 2 || pods.Items[0].Containers[1].Name != "side" ||
 			pods.Items[0].Containers[0].Usage.Cpu().String() != "250m" || pods.Items[0].Containers[1].Usage.Memory().String() != "2Mi" {
