@@ -43,12 +43,12 @@ func TestKeyIsNeverReconciledTwiceAtATime(t *testing.T) {
 			return nil
 		}})
 		stop := run(l)
-		defer stop()
 		key := Key{Name: "a"}
 		l.Enqueue(key, key, key)
 		time.Sleep(500 * time.Millisecond)
 		l.Enqueue(key, key) // while it runs: once more afterwards, not twice
 		time.Sleep(10 * time.Second)
+		stop()
 		if most != 1 || runs != 2 {
 			t.Errorf("most at a time = %d, runs = %d; want 1, 2", most, runs)
 		}
