@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,11 +35,11 @@ type script struct {
 
 type playedStream struct {
 	events chan watch.Event
-	ended  bool
+	ended  atomic.Bool
 }
 
 func (s *playedStream) Events() <-chan watch.Event { return s.events }
-func (s *playedStream) Stop()                      { s.ended = true }
+func (s *playedStream) Stop()                      { s.ended.Store(true) }
 
 func (s *script) Do(context.Context, *Request) (*Result, error) {
 	s.mu.Lock()
@@ -158,7 +159,7 @@ func TestDroppedInformerEnds(t *testing.T) {
 		synctest.Wait()
 		Drop(set, f)
 		time.Sleep(time.Minute)
-		if !s.last().ended {
+		if !s.last().ended.Load() {
 			t.Error("the watch of a dropped informer goes on")
 		}
 		if InformerFor[*corev1.ConfigMap](set) == f {
