@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -115,6 +116,11 @@ func New(config Config) (*Node, error) {
 	}
 	for _, table := range []string{"kogge-proxy", "kogge-netpol"} {
 		if err := config.Ledger.Record(ledger.Entry{Kind: ledger.Table, Name: table}); err != nil {
+			return nil, err
+		}
+	}
+	for _, dir := range []string{config.Paths.Manifests, config.Paths.CNIConf, config.Paths.CNIBin} {
+		if err := ensureFolder(config.Ledger, dir); err != nil {
 			return nil, err
 		}
 	}
@@ -274,6 +280,24 @@ func (r recorder) Event(obj runtime.Object, kind, reason, message string) {
 	case *corev1.ObjectReference:
 		r.events.EventAbout(*about, kind, reason, "%s", message)
 	}
+}
+
+// ensureFolder makes a folder that foreign software shares with us, and enters it and every parent that was missing into
+// the ledger: a reset removes those that are empty again.
+func ensureFolder(l *ledger.Ledger, dir string) error {
+	if _, err := os.Stat(dir); err == nil || dir == "/" {
+		return nil
+	}
+	if err := ensureFolder(l, filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := l.Record(ledger.Entry{Kind: ledger.Folder, Name: dir}); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make folder: %w", err)
+	}
+	return nil
 }
 
 // EnsureAddress gives loopback an address that every node answers itself, such as the cluster's DNS address.
