@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/textproto"
-	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -22,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"kogge.dev/kogge/apiserver/audit"
+	"kogge.dev/kogge/apiserver/authn/impersonate"
 	"kogge.dev/kogge/apiserver/authz"
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
@@ -269,7 +268,7 @@ func (s *Server) authorize(ctx context.Context, a *authz.Attributes) error {
 func (s *Server) withImpersonation(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		state := request.From(r.Context())
-		as, err := s.impersonated(r.Context(), state.User, r.Header)
+		as, err := impersonate.User(r.Context(), r.Header, &state.User, s.parts.Authorizer)
 		if err != nil {
 			s.fail(w, r, err)
 			return
@@ -277,102 +276,7 @@ func (s *Server) withImpersonation(next http.Handler) http.Handler {
 		if as != nil {
 			state.Annotate("impersonator.kogge.dev/user", state.User.Name)
 			state.User = *as
-			for key := range r.Header {
-				if strings.HasPrefix(key, "Impersonate-") {
-					r.Header.Del(key)
-				}
-			}
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-const extraPrefix = "Impersonate-Extra-"
-
-// impersonated returns the user that the headers ask for, nil when they ask for none.
-func (s *Server) impersonated(ctx context.Context, by request.User, h http.Header) (*request.User, error) {
-	name, uid, groups := h.Get("Impersonate-User"), h.Get("Impersonate-Uid"), h.Values("Impersonate-Group")
-	extra := map[string][]string{}
-	for key, values := range h {
-		if strings.HasPrefix(key, extraPrefix) && len(key) > len(extraPrefix) {
-			unescaped, err := url.PathUnescape(strings.ToLower(key[len(extraPrefix):]))
-			if err != nil {
-				unescaped = strings.ToLower(key[len(textproto.CanonicalMIMEHeaderKey(extraPrefix)):])
-			}
-			extra[unescaped] = append(extra[unescaped], values...)
-		}
-	}
-	if name == "" {
-		if uid != "" || len(groups) > 0 || len(extra) > 0 {
-			return nil, apierrors.NewInternalError(fmt.Errorf("requested %d groups, uid %q and %d extras without impersonating a user name", len(groups), uid, len(extra)))
-		}
-		return nil, nil //nolint:nilnil // Nobody is a fine answer.
-	}
-	as := &request.User{Name: name, UID: uid, Groups: groups, Extra: extra}
-	if err := s.mayImpersonate(ctx, by, as); err != nil {
-		return nil, err
-	}
-	if len(extra) == 0 {
-		as.Extra = nil
-	}
-	if ns, account, ok := serviceAccount(name); ok && len(groups) == 0 {
-		_ = account
-		as.Groups = []string{request.GroupServiceAccounts, request.GroupServiceAccounts + ":" + ns}
-	}
-	if name == request.Anonymous {
-		if !slices.Contains(as.Groups, request.GroupUnauthenticated) {
-			as.Groups = append(slices.Clone(as.Groups), request.GroupUnauthenticated)
-		}
-		return as, nil
-	}
-	return withAuthenticated(as), nil
-}
-
-func serviceAccount(name string) (namespace, account string, ok bool) {
-	rest, found := strings.CutPrefix(name, request.ServiceAccountPrefix)
-	if !found {
-		return "", "", false
-	}
-	namespace, account, ok = strings.Cut(rest, ":")
-	return namespace, account, ok
-}
-
-// mayImpersonate asks for each part of the identity.
-func (s *Server) mayImpersonate(ctx context.Context, by request.User, as *request.User) error {
-	ask := func(group, resource, subresource, namespace, name string) error {
-		a := &authz.Attributes{
-			User: by, ResourceRequest: true, Verb: "impersonate", APIGroup: group, APIVersion: "v1", Resource: resource,
-			Subresource: subresource, Namespace: namespace, Name: name,
-		}
-		decision, reason, err := s.parts.Authorizer.Authorize(ctx, a)
-		if decision == authz.Allow {
-			return nil
-		}
-		if err != nil {
-			reason = err.Error()
-		}
-		return rest.Forbidden(a, reason)
-	}
-	var err error
-	if ns, account, ok := serviceAccount(as.Name); ok {
-		err = ask("", "serviceaccounts", "", ns, account)
-	} else {
-		err = ask("", "users", "", "", as.Name)
-	}
-	for _, g := range as.Groups {
-		if err == nil {
-			err = ask("", "groups", "", "", g)
-		}
-	}
-	if as.UID != "" && err == nil {
-		err = ask("authentication.k8s.io", "uids", "", "", as.UID)
-	}
-	for key, values := range as.Extra {
-		for _, v := range values {
-			if err == nil {
-				err = ask("authentication.k8s.io", "userextras", key, "", v)
-			}
-		}
-	}
-	return err
 }

@@ -6,6 +6,7 @@ package impersonate
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -30,7 +31,7 @@ func User(ctx context.Context, header http.Header, by *request.User, authorizer 
 	extra := extras(header)
 	if name == "" {
 		if len(groups) > 0 || uid != "" || len(extra) > 0 {
-			return nil, apierrors.NewBadRequest("requested impersonation of groups, uid or extra without impersonating a user")
+			return nil, apierrors.NewInternalError(errors.New("requested impersonation of groups, uid or extra without impersonating a user"))
 		}
 		return nil, nil //nolint:nilnil // nobody else is asked for
 	}
