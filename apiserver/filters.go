@@ -22,6 +22,7 @@ import (
 	"kogge.dev/kogge/apiserver/audit"
 	"kogge.dev/kogge/apiserver/authn/impersonate"
 	"kogge.dev/kogge/apiserver/authz"
+	"kogge.dev/kogge/apiserver/fairness"
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
 )
@@ -37,7 +38,7 @@ func (s *Server) chain(last http.Handler) http.Handler {
 	if s.parts.Fairness != nil {
 		h = s.parts.Fairness(h)
 	} else {
-		h = s.withLimit(h)
+		h = fairness.Limit(fairness.Config{MaxReads: s.cfg.MaxReads, MaxWrites: s.cfg.MaxWrites})(h)
 	}
 	h = s.withImpersonation(h)
 	h = s.withAuthentication(h)
@@ -177,30 +178,6 @@ func withAuthenticated(u *request.User) *request.User {
 	out := *u
 	out.Groups = append(slices.Clone(u.Groups), request.GroupAuthenticated)
 	return &out
-}
-
-// withLimit bounds the requests in flight; streams don't count.
-func (s *Server) withLimit(next http.Handler) http.Handler {
-	reads, writes := make(chan struct{}, s.cfg.MaxReads), make(chan struct{}, s.cfg.MaxWrites)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		state := request.From(r.Context())
-		if longRunning(infoOf(r.Context())) || slices.Contains(state.User.Groups, request.GroupMasters) {
-			next.ServeHTTP(w, r)
-			return
-		}
-		slots := writes
-		if slices.Contains([]string{"get", "list"}, state.Info.Verb) {
-			slots = reads
-		}
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-			next.ServeHTTP(w, r)
-		default:
-			w.Header().Set("Retry-After", "1")
-			s.fail(w, r, apierrors.NewTooManyRequests("Too many requests, please try again later.", 1))
-		}
-	})
 }
 
 // longRunning tells watches and streams, which have no deadline.
