@@ -37,7 +37,7 @@ func ask(t testing.TB, s *apiserver.Server, method, target string, body io.Reade
 	return rec
 }
 
-func seed(t testing.TB, s *apiserver.Server, n int, size int) {
+func seed(t testing.TB, s *apiserver.Server, n, size int) {
 	t.Helper()
 	maps := client.Of[*corev1.ConfigMap](client.New(s.Client(request.User{Name: "seed"}), catalog.New()))
 	for i := range n {

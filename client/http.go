@@ -164,7 +164,7 @@ func decodeDynamic(body []byte) (runtime.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	if gvk.Kind == "Status" && gvk.GroupVersion() == (metav1.Unversioned) {
+	if gvk.Kind == "Status" && gvk.GroupVersion() == metav1.Unversioned {
 		status := &metav1.Status{}
 		err := runtime.DefaultUnstructuredConverter.FromUnstructured(obj.(*unstructured.Unstructured).Object, status)
 		return status, err

@@ -103,8 +103,10 @@ func named(all []*corev1.Node, name string) *corev1.Node {
 
 func TestNodesFollowTheirMachines(t *testing.T) {
 	f := &fake{routes: map[string]cloud.Route{}, machines: map[string]cloud.Instance{
-		"new": {ProviderID: "fake://1", Type: "big", Zone: "z1", Region: "r1", Labels: map[string]string{"fake.example/rack": "7", "x.kubernetes.io/y": "no"},
-			Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.7"}}},
+		"new": {
+			ProviderID: "fake://1", Type: "big", Zone: "z1", Region: "r1", Labels: map[string]string{"fake.example/rack": "7", "x.kubernetes.io/y": "no"},
+			Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.7"}},
+		},
 		"off": {ProviderID: "fake://2", Shutdown: true},
 	}}
 	c := run(t, f)

@@ -93,7 +93,8 @@ func Marshal(obj runtime.Object, format Format) ([]byte, error) {
 func Envelope(gvk schema.GroupVersionKind, m interface {
 	Size() int
 	MarshalTo(data []byte) (int, error)
-}) ([]byte, error) {
+},
+) ([]byte, error) {
 	unknown := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: gvk.GroupVersion().String(), Kind: gvk.Kind}}
 	raw := make([]byte, m.Size())
 	n, err := m.MarshalTo(raw)

@@ -113,8 +113,12 @@ func TestFakeRefusesWhatTheKernelWould(t *testing.T) {
 		{"overlapping ranges", []nft.Step{nft.AddTable{}, nft.AddSet{Set: addr}, nft.AddElements{Set: &addr, Elements: []nft.Element{{Key: first, End: last}, {Key: inner, End: innerEnd}}}}, nft.ErrExists},
 		{"key of the wrong width", []nft.Step{nft.AddTable{}, nft.AddSet{Set: addr}, nft.AddElements{Set: &addr, Elements: []nft.Element{{Key: []byte{1}}}}}, nil},
 		{"dynamic set without a size", []nft.Step{nft.AddTable{}, nft.AddSet{Set: nft.Set{Name: "d", Key: addr.Key, Dynamic: true}}}, nil},
-		{"membership of a map", []nft.Step{nft.AddTable{}, nft.AddSet{Set: nft.Set{Name: "m", Key: addr.Key, Data: addr.Key}}, nft.AddChain{Chain: nft.Chain{Name: "c"}},
-			nft.SetRules{Chain: "c", Rules: []nft.Rule{{Ops: nft.Do(nft.Member{Set: "m"})}}}}, nil},
+		{"membership of a map", []nft.Step{
+			nft.AddTable{},
+			nft.AddSet{Set: nft.Set{Name: "m", Key: addr.Key, Data: addr.Key}},
+			nft.AddChain{Chain: nft.Chain{Name: "c"}},
+			nft.SetRules{Chain: "c", Rules: []nft.Rule{{Ops: nft.Do(nft.Member{Set: "m"})}}},
+		}, nil},
 		{"a long comment", []nft.Step{nft.AddTable{}, nft.AddChain{Chain: nft.Chain{Name: "c"}}, nft.SetRules{Chain: "c", Rules: []nft.Rule{{Comment: string(make([]byte, 200))}}}}, nil},
 	} {
 		fake := nft.NewFake()

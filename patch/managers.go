@@ -103,7 +103,8 @@ func (a adapter) New(gvk schema.GroupVersionKind) (runtime.Object, error) { retu
 func KeepTimes(new, old interface {
 	runtime.Object
 	metav1.Object
-}) {
+},
+) {
 	before, after := old.GetManagedFields(), new.GetManagedFields()
 	if len(before) != len(after) || len(after) == 0 {
 		return

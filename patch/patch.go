@@ -68,7 +68,8 @@ func Document(kind types.PatchType, doc, patch []byte, strict *Strict) ([]byte, 
 	}
 	if len(operations) > maxOperations {
 		return nil, apierrors.NewRequestEntityTooLargeError(
-			fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxOperations, len(operations)))
+			fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxOperations, len(operations)),
+		)
 	}
 	out, err := operations.Apply(doc)
 	if err != nil {

@@ -10,10 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-
-	"github.com/vishvananda/netlink"
 
 	"kogge.dev/kogge/nft/kernel"
 	"kogge.dev/kogge/nft/nfttest"

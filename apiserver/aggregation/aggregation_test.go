@@ -46,7 +46,8 @@ func remoteServer(t *testing.T, handler http.HandlerFunc, ready bool) *remote {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "api-1", Labels: map[string]string{discoveryv1.LabelServiceName: "api"}},
 			Ports:      []discoveryv1.EndpointPort{{Port: new(int32(8443))}},
 			Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
-		})
+		},
+	)
 	routes := &route.Resolver{Reader: objects, Connect: func(ctx context.Context, network, address string) (net.Conn, error) {
 		if address != "10.0.0.1:8443" {
 			t.Errorf("connects to %s", address)

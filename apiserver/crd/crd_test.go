@@ -175,8 +175,10 @@ func TestScaleAndTable(t *testing.T) {
 		SpecReplicasPath: ".spec.replicas", StatusReplicasPath: ".status.replicas", LabelSelectorPath: new(".status.selector"),
 	}}
 	v.AdditionalPrinterColumns = []apiextensionsv1.CustomResourceColumnDefinition{
-		{Name: "Replicas", Type: "integer", JSONPath: ".spec.replicas"}, {Name: "Names", Type: "string", JSONPath: ".spec.names[*]"},
-		{Name: "Ready", Type: "boolean", JSONPath: ".status.ready"}, {Name: "Missing", Type: "string", JSONPath: ".status.missing"},
+		{Name: "Replicas", Type: "integer", JSONPath: ".spec.replicas"},
+		{Name: "Names", Type: "string", JSONPath: ".spec.names[*]"},
+		{Name: "Ready", Type: "boolean", JSONPath: ".status.ready"},
+		{Name: "Missing", Type: "string", JSONPath: ".status.missing"},
 		{Name: "Age", Type: "date", JSONPath: ".metadata.creationTimestamp"},
 	}
 	s := serve(t, crd)

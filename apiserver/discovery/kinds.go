@@ -9,7 +9,6 @@ import (
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
 	kversion "k8s.io/apimachinery/pkg/version"
 
 	"kogge.dev/kogge/kinds"

@@ -102,12 +102,14 @@ func (d *deletion) preconditions(old kinds.Object) error {
 	gr := schema.GroupResource{Group: d.call.Target.GVR.Group, Resource: d.call.Target.Served.Kind}
 	if p.UID != nil && *p.UID != old.GetUID() {
 		return apierrors.NewConflict(gr, old.GetName(), fmt.Errorf(
-			"the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, old.GetUID()))
+			"the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, old.GetUID(),
+		))
 	}
 	if p.ResourceVersion != nil && *p.ResourceVersion != old.GetResourceVersion() {
 		return apierrors.NewConflict(gr, old.GetName(), fmt.Errorf(
 			"the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified",
-			*p.ResourceVersion, old.GetResourceVersion()))
+			*p.ResourceVersion, old.GetResourceVersion(),
+		))
 	}
 	return nil
 }

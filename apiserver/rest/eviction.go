@@ -147,12 +147,14 @@ func evictionPreconditions(p *metav1.Preconditions, pod *corev1.Pod) error {
 	gr := schema.GroupResource{Resource: "Pod"}
 	if p.UID != nil && *p.UID != "" && *p.UID != pod.UID {
 		return apierrors.NewConflict(gr, pod.Name, fmt.Errorf(
-			"the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, pod.UID))
+			"the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, pod.UID,
+		))
 	}
 	if p.ResourceVersion != nil && *p.ResourceVersion != "" && *p.ResourceVersion != pod.ResourceVersion {
 		return apierrors.NewConflict(gr, pod.Name, fmt.Errorf(
 			"the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified",
-			*p.ResourceVersion, pod.ResourceVersion))
+			*p.ResourceVersion, pod.ResourceVersion,
+		))
 	}
 	return nil
 }

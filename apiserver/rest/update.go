@@ -138,7 +138,8 @@ func (r *rewrite) uidConflict(have string) error {
 	key := c.Target.key(c.namespace(), c.Name)
 	return apierrors.NewConflict(c.Target.GVR.GroupResource(), c.Name, fmt.Errorf(
 		"StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %s, UID in object meta: %s",
-		key, r.uid, have))
+		key, r.uid, have,
+	))
 }
 
 // createStep creates a missing object, if the user may.

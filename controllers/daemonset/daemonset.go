@@ -271,7 +271,7 @@ func (r *run) replaceable(node string, present []*corev1.Pod) (doomed []*corev1.
 // surplusWithSurge keeps the oldest pod of the old and of the new template, and the old one only until the new is available.
 func (r *run) surplusWithSurge(healthy []*corev1.Pod) []*corev1.Pod {
 	var doomed []*corev1.Pod
-	var kept = map[bool]*corev1.Pod{}
+	kept := map[bool]*corev1.Pod{}
 	slices.SortFunc(healthy, oldestFirst)
 	for _, pod := range healthy {
 		isNew := r.isCurrent(pod)

@@ -12,17 +12,17 @@ package containerd
 //   - opt: only for `ctr install`, and its folder is one per host
 //   - restart, imageverifier, tracing, debug, metrics over HTTP, task monitor: nothing here reads them
 //   - snapshotters and differs for block devices, btrfs, zfs, erofs: overlayfs is required, native is the fallback
+//
+// What they are for: api/types/runc/options decodes the options of the runc runtime in the configuration; core/runtime/v2 and
+// services/tasks start the shims and talk to them; plugins/cri is the CRI service; plugins/server are the sockets, gRPC for CRI and
+// image import, ttrpc for the shims' events; services/* are what CRI's in-process client and the import client call; the rest is what CRI stands on: content, metadata, events, leases, garbage collection, sandboxes, image transfer.
 import (
-	// Options of the runc runtime in the configuration are decoded through the type registry.
 	_ "github.com/containerd/containerd/api/types/runc/options"
-	// Shims: the manager that starts them, and the task service.
 	_ "github.com/containerd/containerd/v2/core/runtime/v2"
-	// The CRI service.
+	_ "github.com/containerd/containerd/v2/plugins/content/local/plugin"
 	_ "github.com/containerd/containerd/v2/plugins/cri"
 	_ "github.com/containerd/containerd/v2/plugins/cri/images"
 	_ "github.com/containerd/containerd/v2/plugins/cri/runtime"
-	// What CRI stands on: content, metadata, events, leases, garbage collection, sandboxes, image transfer.
-	_ "github.com/containerd/containerd/v2/plugins/content/local/plugin"
 	_ "github.com/containerd/containerd/v2/plugins/diff/walking/plugin"
 	_ "github.com/containerd/containerd/v2/plugins/events"
 	_ "github.com/containerd/containerd/v2/plugins/gc"
@@ -30,13 +30,8 @@ import (
 	_ "github.com/containerd/containerd/v2/plugins/metadata"
 	_ "github.com/containerd/containerd/v2/plugins/mount"
 	_ "github.com/containerd/containerd/v2/plugins/sandbox"
-	_ "github.com/containerd/containerd/v2/plugins/snapshots/native/plugin"
-	_ "github.com/containerd/containerd/v2/plugins/snapshots/overlay/plugin"
-	_ "github.com/containerd/containerd/v2/plugins/transfer"
-	// The sockets: gRPC for CRI and image import, ttrpc for the shims' events.
 	_ "github.com/containerd/containerd/v2/plugins/server/grpc"
 	_ "github.com/containerd/containerd/v2/plugins/server/ttrpc"
-	// Services that CRI's in-process client and the import client call.
 	_ "github.com/containerd/containerd/v2/plugins/services/containers"
 	_ "github.com/containerd/containerd/v2/plugins/services/content"
 	_ "github.com/containerd/containerd/v2/plugins/services/diff"
@@ -50,4 +45,7 @@ import (
 	_ "github.com/containerd/containerd/v2/plugins/services/tasks"
 	_ "github.com/containerd/containerd/v2/plugins/services/version"
 	_ "github.com/containerd/containerd/v2/plugins/services/warning"
+	_ "github.com/containerd/containerd/v2/plugins/snapshots/native/plugin"
+	_ "github.com/containerd/containerd/v2/plugins/snapshots/overlay/plugin"
+	_ "github.com/containerd/containerd/v2/plugins/transfer"
 )

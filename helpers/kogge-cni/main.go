@@ -77,8 +77,10 @@ func main() {
 func run() ([]byte, *failure) {
 	command := os.Getenv("CNI_COMMAND")
 	if command == "" {
-		return nil, &failure{Code: codeInvalidEnvironment, Msg: "CNI_COMMAND is not set",
-			Details: "kogge-cni is started by a container runtime, not by hand"}
+		return nil, &failure{
+			Code: codeInvalidEnvironment, Msg: "CNI_COMMAND is not set",
+			Details: "kogge-cni is started by a container runtime, not by hand",
+		}
 	}
 	config, err := io.ReadAll(io.LimitReader(os.Stdin, maxInput))
 	if err != nil {
@@ -95,8 +97,10 @@ func run() ([]byte, *failure) {
 		return version(known.CNIVersion), nil
 	}
 	if known.Socket == "" {
-		return nil, &failure{CNIVersion: known.CNIVersion, Code: codeInvalidConfig,
-			Msg: `network configuration names no "socket"`}
+		return nil, &failure{
+			CNIVersion: known.CNIVersion, Code: codeInvalidConfig,
+			Msg: `network configuration names no "socket"`,
+		}
 	}
 	answer, err := ask(known.Socket, request{
 		Command: command, ContainerID: os.Getenv("CNI_CONTAINERID"), Netns: os.Getenv("CNI_NETNS"),

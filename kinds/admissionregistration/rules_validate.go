@@ -24,7 +24,8 @@ func warnSuffix(name string) []string {
 		return nil
 	}
 	return []string{fmt.Sprintf(
-		"metadata.name: names ending with %q are reserved for static manifest-based configurations and cannot be managed via the API", staticSuffix)}
+		"metadata.name: names ending with %q are reserved for static manifest-based configurations and cannot be managed via the API", staticSuffix,
+	)}
 }
 
 // optionalOneOf judges an enumeration that need not be set.

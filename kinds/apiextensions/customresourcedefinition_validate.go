@@ -259,7 +259,8 @@ func validateScale(scale *apiextensionsv1.CustomResourceSubresourceScale, path *
 		{"scale.statusReplicasPath", scale.StatusReplicasPath, true, []string{".status."}, "should be a json path under .status"},
 		{
 			"scale.labelSelectorPath", ptr.Deref(scale.LabelSelectorPath, ""), false,
-			[]string{".spec.", ".status."}, "should be a json path under either .spec or .status",
+			[]string{".spec.", ".status."},
+			"should be a json path under either .spec or .status",
 		},
 	} {
 		at := path.Child(p.field)

@@ -66,6 +66,7 @@ func hasCondition(j *batchv1.Job, c batchv1.JobConditionType, status corev1.Cond
 }
 
 func (t *transition) isFinished() bool { return t.is(batchv1.JobComplete) || t.is(batchv1.JobFailed) }
+
 func (t *transition) wasFinished() bool {
 	return t.was(batchv1.JobComplete) || t.was(batchv1.JobFailed)
 }

@@ -42,7 +42,8 @@ func validateClaimUpdate(_ kinds.Request, new, old *corev1.PersistentVolumeClaim
 	}
 	if !equality.Semantic.DeepEqual(after, before) {
 		errs = append(errs, field.Forbidden(spec, fmt.Sprintf(
-			"spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n%v", difference(*before, *after))))
+			"spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n%v", difference(*before, *after),
+		)))
 	}
 	size, had := new.Spec.Resources.Requests[corev1.ResourceStorage], old.Spec.Resources.Requests[corev1.ResourceStorage]
 	if have := old.Status.Capacity[corev1.ResourceStorage]; size.Cmp(had) < 0 && size.Cmp(have) <= 0 {

@@ -160,7 +160,8 @@ func validateQueuing(q *flowcontrolv1.QueuingConfiguration, path *field.Path) fi
 	default:
 		if math.Ceil(math.Log2(float64(q.Queues))*float64(q.HandSize)) > hashBits {
 			errs = append(errs, field.Invalid(at, q.HandSize, fmt.Sprintf(
-				"required entropy bits of deckSize %d and handSize %d should not be greater than %d", q.Queues, q.HandSize, hashBits)))
+				"required entropy bits of deckSize %d and handSize %d should not be greater than %d", q.Queues, q.HandSize, hashBits,
+			)))
 		}
 	}
 	return errs

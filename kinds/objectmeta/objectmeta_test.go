@@ -48,11 +48,13 @@ func TestValidate(t *testing.T) {
 		"label":                      {metav1.ObjectMeta{Name: "a", Labels: map[string]string{"k": "-"}}, Cluster, []string{"FieldValueInvalid metadata.labels"}},
 		"annotations too long":       {metav1.ObjectMeta{Name: "a", Annotations: map[string]string{"k": long}}, Cluster, []string{"FieldValueTooLong metadata.annotations"}},
 		"two controllers": {
-			metav1.ObjectMeta{Name: "a", OwnerReferences: []metav1.OwnerReference{owner("A", true), owner("B", true)}}, Cluster,
+			metav1.ObjectMeta{Name: "a", OwnerReferences: []metav1.OwnerReference{owner("A", true), owner("B", true)}},
+			Cluster,
 			[]string{"FieldValueInvalid metadata.ownerReferences"},
 		},
 		"owned by an event": {
-			metav1.ObjectMeta{Name: "a", OwnerReferences: []metav1.OwnerReference{owner("Event", false)}}, Cluster,
+			metav1.ObjectMeta{Name: "a", OwnerReferences: []metav1.OwnerReference{owner("Event", false)}},
+			Cluster,
 			[]string{"FieldValueInvalid metadata.ownerReferences"},
 		},
 		"finalizers": {metav1.ObjectMeta{Name: "a", Finalizers: []string{"orphan", "example.com/x", "kubernetes"}}, Cluster, nil},

@@ -4,11 +4,10 @@
 package podspec
 
 import (
+	"github.com/distribution/reference"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/utils/ptr"
-
-	"github.com/distribution/reference"
 )
 
 // What an unset field of a probe stands for.

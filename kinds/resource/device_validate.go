@@ -126,8 +126,10 @@ func effect(e resourcev1.DeviceTaintEffect, path *field.Path) field.ErrorList {
 
 func attribute(a *resourcev1.DeviceAttribute, path *field.Path) field.ErrorList {
 	values := 0
-	for _, set := range []bool{a.IntValue != nil, a.BoolValue != nil, a.StringValue != nil, a.VersionValue != nil,
-		a.IntValues != nil, a.BoolValues != nil, a.StringValues != nil, a.VersionValues != nil} {
+	for _, set := range []bool{
+		a.IntValue != nil, a.BoolValue != nil, a.StringValue != nil, a.VersionValue != nil,
+		a.IntValues != nil, a.BoolValues != nil, a.StringValues != nil, a.VersionValues != nil,
+	} {
 		if set {
 			values++
 		}

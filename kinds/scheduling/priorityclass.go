@@ -81,7 +81,8 @@ func validate(_ kinds.Request, c *schedulingv1.PriorityClass) field.ErrorList {
 	if strings.HasPrefix(c.Name, SystemPrefix) {
 		if err := mismatch(c); err != nil {
 			errs = append(errs, field.Forbidden(field.NewPath("metadata", "name"), fmt.Sprintf(
-				"priority class names with '%s' prefix are reserved for system use only. error: %v", SystemPrefix, err)))
+				"priority class names with '%s' prefix are reserved for system use only. error: %v", SystemPrefix, err,
+			)))
 		}
 	} else if c.Value > HighestUserPriority {
 		errs = append(errs, field.Forbidden(field.NewPath("value"),

@@ -31,7 +31,8 @@ func TestWithTag(t *testing.T) {
 
 func TestCredentialsFitTheImage(t *testing.T) {
 	secret := &corev1.Secret{Type: corev1.SecretTypeDockerConfigJson, Data: map[string][]byte{corev1.DockerConfigJsonKey: []byte(
-		`{"auths": {"r.example": {"username": "u", "password": "p"}, "r.example/team": {"auth": "dDpw"}, "*.wild.example": {"username": "w"}, "https://index.docker.io/v1/": {"username": "d"}}}`)}}
+		`{"auths": {"r.example": {"username": "u", "password": "p"}, "r.example/team": {"auth": "dDpw"}, "*.wild.example": {"username": "w"}, "https://index.docker.io/v1/": {"username": "d"}}}`,
+	)}}
 	for image, want := range map[string][]string{
 		"r.example/a:1": {"u"}, "r.example/team/a": {"t", "u"}, "x.wild.example/a": {"w"}, "busybox": {"d"}, "other.example/a": nil, "r.example/teams/a": {"u"},
 	} {

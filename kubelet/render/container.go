@@ -108,7 +108,7 @@ func TerminationMessage(annotations map[string]string) (path string, fromLog boo
 }
 
 // Orphan rebuilds as much of a pod as is needed to stop containers that the runtime holds and no source knows.
-func Orphan(labels, annotations map[string]string, sandboxAnnotations map[string]string) *corev1.Pod {
+func Orphan(labels, annotations, sandboxAnnotations map[string]string) *corev1.Pod {
 	p := &corev1.Pod{}
 	p.Name, p.Namespace = labels[LabelPodName], labels[LabelPodNamespace]
 	p.UID = uidOf(labels)

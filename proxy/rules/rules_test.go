@@ -89,7 +89,7 @@ func (w *world) send(src, dst string, proto uint8) string {
 	return out.String()
 }
 
-func (w *world) expect(src, dst string, want string) {
+func (w *world) expect(src, dst, want string) {
 	w.t.Helper()
 	if got := w.send(src, dst, nft.TCP); got != want {
 		w.t.Errorf("packet from %s to %s: got %q, want %q", src, dst, got, want)

@@ -44,8 +44,10 @@ func TestUsage(t *testing.T) {
 		obj  runtime.Object
 		want string
 	}{
-		{"a pod", core("pods"), podWith(list("cpu", "500m", "memory", "1Gi", "example.com/gpu", "2", "hugepages-2Mi", "4Mi"), list("cpu", "1")),
-			"count/pods=1,cpu=500m,hugepages-2Mi=4Mi,limits.cpu=1,memory=1Gi,pods=1,requests.cpu=500m,requests.example.com/gpu=2,requests.hugepages-2Mi=4Mi,requests.memory=1Gi"},
+		{
+			"a pod", core("pods"), podWith(list("cpu", "500m", "memory", "1Gi", "example.com/gpu", "2", "hugepages-2Mi", "4Mi"), list("cpu", "1")),
+			"count/pods=1,cpu=500m,hugepages-2Mi=4Mi,limits.cpu=1,memory=1Gi,pods=1,requests.cpu=500m,requests.example.com/gpu=2,requests.hugepages-2Mi=4Mi,requests.memory=1Gi",
+		},
 		{"a pod that has ended", core("pods"), ended, "count/pods=1"},
 		{"a pod that should have ended", core("pods"), overdue, "count/pods=1"},
 		{"a pod within its grace period", core("pods"), leaving, "count/pods=1,cpu=1,pods=1,requests.cpu=1"},

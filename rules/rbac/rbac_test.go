@@ -51,8 +51,11 @@ func TestRuleAllows(t *testing.T) {
 
 func TestAppliesTo(t *testing.T) {
 	subjects := []rbacv1.Subject{
-		{Kind: "User", Name: "jane"}, {Kind: "Group", Name: "devs"},
-		{Kind: "ServiceAccount", Name: "bot"}, {Kind: "ServiceAccount", Namespace: "ci", Name: "builder"}, {Kind: "Robot", Name: "r2"},
+		{Kind: "User", Name: "jane"},
+		{Kind: "Group", Name: "devs"},
+		{Kind: "ServiceAccount", Name: "bot"},
+		{Kind: "ServiceAccount", Namespace: "ci", Name: "builder"},
+		{Kind: "Robot", Name: "r2"},
 	}
 	for _, c := range []struct {
 		user, namespace string

@@ -38,7 +38,7 @@ func TestBest(t *testing.T) {
 			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("2Gi")}},
 		},
 	}
-	ref := func(name string, uid string) func(*corev1.PersistentVolume) {
+	ref := func(name, uid string) func(*corev1.PersistentVolume) {
 		return func(pv *corev1.PersistentVolume) {
 			pv.Spec.ClaimRef = &corev1.ObjectReference{Namespace: "ns", Name: name}
 			pv.Spec.ClaimRef.UID = claim.UID

@@ -52,8 +52,10 @@ func run() error {
 	}
 	slices.Sort(packages)
 	defer func() { _ = os.RemoveAll(generated) }()
-	args := append([]string{"tool", "openapi-gen", "--go-header-file", os.DevNull, "--output-dir", generated,
-		"--output-pkg", "kogge.dev/kogge/tools/openapi/generated", "--output-file", "openapi.go", "--report-filename", os.DevNull}, packages...)
+	args := append([]string{
+		"tool", "openapi-gen", "--go-header-file", os.DevNull, "--output-dir", generated,
+		"--output-pkg", "kogge.dev/kogge/tools/openapi/generated", "--output-file", "openapi.go", "--report-filename", os.DevNull,
+	}, packages...)
 	if _, err := command(args...); err != nil {
 		return fmt.Errorf("generate: %w", err)
 	}

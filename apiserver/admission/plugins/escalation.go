@@ -6,13 +6,13 @@ package plugins
 import (
 	"context"
 	"errors"
+	"slices"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"slices"
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/authz"

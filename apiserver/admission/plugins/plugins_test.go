@@ -171,7 +171,8 @@ func TestServiceAccountMounts(t *testing.T) {
 func TestPriority(t *testing.T) {
 	r := admissiontest.NewReader(
 		&schedulingv1.PriorityClass{ObjectMeta: meta("high"), Value: 100, PreemptionPolicy: new(corev1.PreemptNever)},
-		&schedulingv1.PriorityClass{ObjectMeta: meta("usual"), Value: 7, GlobalDefault: true})
+		&schedulingv1.PriorityClass{ObjectMeta: meta("usual"), Value: 7, GlobalDefault: true},
+	)
 	p := priority{r}
 	plain := &corev1.Pod{ObjectMeta: meta("p", inNS)}
 	check(t, p.Admit(t.Context(), ask(admission.Create, "pods", plain, nil)), "")
@@ -213,7 +214,8 @@ func TestStorage(t *testing.T) {
 	r := admissiontest.NewReader(
 		&storagev1.StorageClass{ObjectMeta: meta("old", at(1), note(defaultClassNote, "true"))},
 		&storagev1.StorageClass{ObjectMeta: meta("new", at(2), note(defaultClassNote, "true")), AllowVolumeExpansion: new(true)},
-		&storagev1.StorageClass{ObjectMeta: meta("newer", at(3))})
+		&storagev1.StorageClass{ObjectMeta: meta("newer", at(3))},
+	)
 	claim := &corev1.PersistentVolumeClaim{ObjectMeta: meta("c", inNS)}
 	check(t, defaultStorageClass{r}.Admit(t.Context(), ask(admission.Create, "persistentvolumeclaims", claim, nil)), "")
 	if *claim.Spec.StorageClassName != "new" {

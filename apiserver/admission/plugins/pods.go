@@ -126,7 +126,8 @@ func (p declaredFeatures) Validate(ctx context.Context, a *admission.Attributes)
 	framework := nodedeclaredfeatures.DefaultFramework
 	needs, err := framework.InferForPodUpdate(
 		&nodedeclaredfeatures.PodInfo{Spec: &old.Spec, Status: &old.Status},
-		&nodedeclaredfeatures.PodInfo{Spec: &pod.Spec, Status: &pod.Status}, p.version)
+		&nodedeclaredfeatures.PodInfo{Spec: &pod.Spec, Status: &pod.Status}, p.version,
+	)
 	if err != nil {
 		return admission.Forbiddenf(a, "failed to infer pod capability requirements: %w", err)
 	}

@@ -11,11 +11,10 @@ import (
 	"sync"
 	"sync/atomic"
 
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/request"

@@ -40,11 +40,13 @@ func TestUser(t *testing.T) {
 		{"nobody", nil, nil, ""},
 		{"a user", []string{"Impersonate-User", "jane"}, &request.User{Name: "jane", Groups: []string{"system:authenticated"}}, ""},
 		{
-			"everything", []string{"Impersonate-User", "jane", "Impersonate-Group", "devs", "Impersonate-Uid", "7", "Impersonate-Extra-Scopes", "view"},
+			"everything",
+			[]string{"Impersonate-User", "jane", "Impersonate-Group", "devs", "Impersonate-Uid", "7", "Impersonate-Extra-Scopes", "view"},
 			&request.User{Name: "jane", UID: "7", Groups: []string{"devs", "system:authenticated"}, Extra: map[string][]string{"scopes": {"view"}}}, "",
 		},
 		{
-			"a service account", []string{"Impersonate-User", "system:serviceaccount:ns:bot"},
+			"a service account",
+			[]string{"Impersonate-User", "system:serviceaccount:ns:bot"},
 			&request.User{Name: "system:serviceaccount:ns:bot", Groups: []string{"system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"}}, "",
 		},
 		{"the anonymous user", []string{"Impersonate-User", "system:anonymous"}, &request.User{Name: "system:anonymous", Groups: []string{"system:unauthenticated"}}, ""},

@@ -42,7 +42,8 @@ func cluster() []kinds.Object {
 			ServiceAccountName: "bot", ImagePullSecrets: []corev1.LocalObjectReference{{Name: "pull"}}, Containers: envFrom("env", "env"), InitContainers: envFrom("init", "init"),
 			ResourceClaims: []corev1.PodResourceClaim{{Name: "r", ResourceClaimName: new("gpu")}},
 			Volumes: []corev1.Volume{
-				{Name: "s", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "volume"}}}, projected,
+				{Name: "s", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "volume"}}},
+				projected,
 				{Name: "c", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}},
 				{Name: "e", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}},
 			},
