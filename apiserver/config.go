@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -52,8 +53,6 @@ type Config struct {
 	// Audit receives every request; nil writes them to Logger at debug.
 	Audit audit.Sink
 
-	// MaxReads and MaxWrites bound the requests in flight where Parts.Fairness is nil. Defaults 400 and 200.
-	MaxReads, MaxWrites int
 	// MinWatchTimeout is the shortest time after which the server ends a watch that named none; it picks up to twice that. Default 30 min.
 	MinWatchTimeout time.Duration
 	// ShutdownGrace bounds how long Run waits for requests in flight when its context ends. Default 5 s.
@@ -76,8 +75,10 @@ type Parts struct {
 	// Paths are extra handlers by exact path ("/openid/v1/jwks"), or by prefix where the key ends with a slash, behind authentication and
 	// authorization.
 	Paths map[string]http.Handler
-	// Fairness limits requests; it wraps everything after authentication. nil means MaxReads and MaxWrites.
+	// Fairness limits requests; it wraps everything after authentication and impersonation. nil limits nothing.
 	Fairness func(next http.Handler) http.Handler
+	// Collectors are metrics beside the server's own.
+	Collectors []prometheus.Collector
 	// Aggregate returns the handler of a group-version that another server serves, or nil.
 	Aggregate func(gv schema.GroupVersion) http.Handler
 	// Runners run beside the server once the caches are filled, for as long as it runs (CRDs, aggregation).
@@ -124,12 +125,6 @@ func (c *Config) validate() error {
 	}
 	if c.Audit == nil {
 		c.Audit = audit.Log(c.Logger)
-	}
-	if c.MaxReads == 0 {
-		c.MaxReads = 400
-	}
-	if c.MaxWrites == 0 {
-		c.MaxWrites = 200
 	}
 	if c.MinWatchTimeout == 0 {
 		c.MinWatchTimeout = 30 * time.Minute

@@ -22,7 +22,6 @@ import (
 	"kogge.dev/kogge/apiserver/audit"
 	"kogge.dev/kogge/apiserver/authn/impersonate"
 	"kogge.dev/kogge/apiserver/authz"
-	"kogge.dev/kogge/apiserver/fairness"
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
 )
@@ -37,8 +36,6 @@ func (s *Server) chain(last http.Handler) http.Handler {
 	h := s.withAuthorization(last)
 	if s.parts.Fairness != nil {
 		h = s.parts.Fairness(h)
-	} else {
-		h = fairness.Limit(fairness.Config{MaxReads: s.cfg.MaxReads, MaxWrites: s.cfg.MaxWrites})(h)
 	}
 	h = s.withImpersonation(h)
 	h = s.withAuthentication(h)
@@ -92,7 +89,7 @@ const longest = time.Minute
 // withDeadline bounds a request by its timeout parameter.
 func withDeadline(r *http.Request, p *parsed) (*http.Request, context.CancelFunc, error) {
 	limit := longest
-	if text := r.URL.Query().Get("timeout"); text != "" && !longRunning(p) {
+	if text := r.URL.Query().Get("timeout"); text != "" && !p.LongRunning() {
 		asked, err := time.ParseDuration(text)
 		if err != nil {
 			return r, nil, apierrors.NewBadRequest(fmt.Sprintf("invalid timeout specified in the request URL - %v", err))
@@ -101,7 +98,7 @@ func withDeadline(r *http.Request, p *parsed) (*http.Request, context.CancelFunc
 			limit = min(asked, longest)
 		}
 	}
-	if longRunning(p) {
+	if p.LongRunning() {
 		return r, func() {}, nil
 	}
 	ctx, release := context.WithTimeout(r.Context(), limit)
@@ -178,15 +175,6 @@ func withAuthenticated(u *request.User) *request.User {
 	out := *u
 	out.Groups = append(slices.Clone(u.Groups), request.GroupAuthenticated)
 	return &out
-}
-
-// longRunning tells watches and streams, which have no deadline.
-func longRunning(p *parsed) bool {
-	if p == nil {
-		return false
-	}
-	return p.Verb == "watch" || p.Verb == "proxy" ||
-		slices.Contains([]string{"attach", "exec", "proxy", "log", "portforward"}, p.Subresource) || strings.HasPrefix(p.Path, "/debug/pprof")
 }
 
 // withAuthorization asks the authorizer.

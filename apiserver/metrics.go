@@ -107,7 +107,7 @@ func (m *metrics) begin(p *parsed) func(code int) {
 	if labels["verb"] != "GET" && labels["verb"] != "LIST" {
 		gauge = m.inflight.WithLabelValues("mutating")
 	}
-	long := longRunning(p)
+	long := p.LongRunning()
 	if long {
 		gauge = m.long.With(labels)
 	}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
+	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/apiserver/watch"
 	"kogge.dev/kogge/codec"
@@ -40,6 +41,9 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, a *answer, c
 		return
 	}
 	defer stream.Close()
+	if state := request.From(ctx); state.Streams != nil {
+		state.Streams()
+	}
 	source := &watchSource{answer: a, stream: stream, metrics: s.metrics}
 	if err := watch.Serve(w, r.WithContext(ctx), a.Format, source); err != nil && ctx.Err() == nil {
 		s.log.Debug("watch ended", "path", r.URL.Path, "err", err)

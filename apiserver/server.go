@@ -75,6 +75,7 @@ func New(cfg Config) (*Server, error) {
 	if s.parts.Authorizer == nil {
 		return nil, errors.New("apiserver: no authorizer")
 	}
+	s.metrics.registry.MustRegister(s.parts.Collectors...)
 	virtual := map[schema.GroupResource]rest.Virtual{}
 	for gr, f := range s.parts.Virtual {
 		virtual[gr] = rest.Virtual(f)

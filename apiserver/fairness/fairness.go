@@ -1,95 +1,263 @@
 // SPDX-FileCopyrightText: The kogge authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fairness keeps the API server from taking on more than it can carry: it bounds how many requests are under way, reads and writes
-// apart. FlowSchemas and PriorityLevelConfigurations are stored and served, and not yet applied.
+// Package fairness keeps the API server from taking on more than it can carry, and one client from taking what others need: API priority
+// and fairness (KEP-1040). A request is classified by the FlowSchemas; the priority level that its schema names gives it seats, lets it
+// wait in a queue of its flow, or refuses it with 429.
+//
+//	request ── classify: FlowSchema ── level ──┬─ exempt: at once
+//	                                           ├─ seats left: at once
+//	                                           ├─ queues: waits for its turn, at most a quarter of its time
+//	                                           └─ 429, Retry-After
+//
+// Requests of this process's own components don't pass here: they would only wait for themselves.
 package fairness
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"net/http"
-	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
 
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	flowcontrol "k8s.io/apiserver/pkg/apis/flowcontrol/bootstrap"
 
+	"kogge.dev/kogge/apiserver/fairness/queues"
 	"kogge.dev/kogge/apiserver/request"
 )
 
-// Config of a limit. The zero value means upstream's defaults.
+// Config of a Limiter. The zero value is the default.
 type Config struct {
-	// MaxReads and MaxWrites bound the requests under way; 0 means 400 and 200.
-	MaxReads, MaxWrites int
+	// Seats is how many requests may execute at once, over all levels. Default 600, as upstream's 400 reads and 200 writes.
+	Seats int
+	// Objects is how many objects a resource has, which says what a list costs; nil: every request costs one seat.
+	Objects func(gvr schema.GroupVersionResource) int
 }
 
-// Upstream's defaults.
 const (
-	defaultReads  = 400
-	defaultWrites = 200
+	defaultSeats = 600
+	// longestWait bounds the wait in a queue; a request with a deadline waits at most a quarter of its time.
+	longestWait = 15 * time.Second
+	// adjustEvery is the period after which levels lend and borrow anew, when requests come.
+	adjustEvery = 10 * time.Second
+	// objectsPerSeat and widest say how many seats a list takes.
+	objectsPerSeat, widest = 100, 10
+	// retryAfter is how many seconds a refused client is told to wait.
+	retryAfter = 1
 )
 
-// retryAfter is how many seconds a refused client is told to wait.
-const retryAfter = 1
+// Limiter is the stop of the request path. New makes it, Run keeps its configuration, Filter is what requests pass.
+type Limiter struct {
+	cfg     Config
+	metrics *metrics
 
-// Limit returns the stop of the request path. Requests that live long (watches, and everything that connects to a node) don't count: their number
-// says nothing about the work they make. Members of system:masters are never refused, so that an administrator can look at an
-// overloaded server.
-func Limit(cfg Config) func(next http.Handler) http.Handler {
-	if cfg.MaxReads == 0 {
-		cfg.MaxReads = defaultReads
+	mu       sync.Mutex
+	schemas  []*flowcontrolv1.FlowSchema
+	levels   map[string]*level
+	waiting  map[*queues.Ticket]chan struct{}
+	adjusted time.Time
+}
+
+// level is one priority level in use. A level that the configuration has no more lives until its last request has left.
+type level struct {
+	plan levelPlan
+	name string
+	core *queues.Level
+	// smooth is the demand over some time, in seats.
+	smooth float64
+}
+
+// New makes a limiter with upstream's default configuration; Run replaces it with the stored one.
+func New(cfg Config) *Limiter {
+	if cfg.Seats == 0 {
+		cfg.Seats = defaultSeats
 	}
-	if cfg.MaxWrites == 0 {
-		cfg.MaxWrites = defaultWrites
+	l := &Limiter{cfg: cfg, levels: map[string]*level{}, waiting: map[*queues.Ticket]chan struct{}{}, adjusted: time.Now()}
+	l.metrics = newMetrics(l.gauges)
+	l.configure(flowcontrol.SuggestedPriorityLevelConfigurations, flowcontrol.SuggestedFlowSchemas)
+	return l
+}
+
+// configure follows the stored configuration.
+func (l *Limiter) configure(levels []*flowcontrolv1.PriorityLevelConfiguration, schemas []*flowcontrolv1.FlowSchema) {
+	p := makePlan(levels, schemas, l.cfg.Seats)
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.schemas = p.schemas
+	for name := range l.levels {
+		if _, ok := p.levels[name]; !ok {
+			delete(l.levels, name)
+		}
 	}
-	reads, writes := make(chan struct{}, cfg.MaxReads), make(chan struct{}, cfg.MaxWrites)
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			state := request.From(r.Context())
-			if state == nil || LongRunning(&state.Info) {
-				next.ServeHTTP(w, r)
-				return
-			}
-			slots := writes
-			if readOnly(state.Info.Verb) {
-				slots = reads
-			}
-			select {
-			case slots <- struct{}{}:
-				defer func() { <-slots }()
-				next.ServeHTTP(w, r)
-			default:
-				if slices.Contains(state.User.Groups, request.GroupMasters) {
-					next.ServeHTTP(w, r)
-					return
-				}
-				refuse(w)
-			}
-		})
+	for name, lp := range p.levels {
+		old := l.levels[name]
+		switch {
+		case old == nil:
+			l.levels[name] = &level{plan: lp, name: name, core: queues.NewLevel(lp.shape, lp.nominal, now)}
+		case old.plan != lp:
+			old.plan = lp
+			l.wakeLocked(old.core.Configure(now, lp.shape, lp.nominal))
+		}
 	}
 }
 
-func readOnly(verb string) bool { return verb == "get" || verb == "list" || verb == "head" }
-
-// LongRunning tells requests that are held open.
-func LongRunning(info *request.Info) bool {
-	if !info.IsResource {
-		return len(info.Path) >= len("/debug/pprof/") && info.Path[:len("/debug/pprof/")] == "/debug/pprof/"
-	}
-	if info.Verb == "watch" || info.Verb == "proxy" {
-		return true
-	}
-	switch info.Subresource {
-	case "attach", "exec", "proxy", "log", "portforward":
-		return true
-	}
-	return false
+// place is a request that has been classified.
+type place struct {
+	level  *level
+	ticket *queues.Ticket
+	labels flowLabels
+	// ready is closed when a request that waits may execute.
+	ready chan struct{}
 }
 
-func refuse(w http.ResponseWriter) {
-	err := apierrors.NewTooManyRequests("Too many requests, please try again later.", retryAfter)
+// Filter wraps what requests reach when they have their seats.
+func (l *Limiter) Filter(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		state := request.From(r.Context())
+		if state == nil || state.Info.LongRunning() && state.Info.Verb != "watch" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		p, outcome := l.arrive(w.Header(), state)
+		switch {
+		case p == nil:
+			next.ServeHTTP(w, r)
+		case outcome == queues.Execute, outcome == queues.Wait && l.wait(r.Context(), p):
+			l.execute(next, w, r, p)
+		default:
+			l.refuse(w, p, outcome)
+		}
+	})
+}
+
+// arrive classifies a request and lets it in. nil: its level does not count it.
+func (l *Limiter) arrive(header http.Header, state *request.State) (*place, queues.Outcome) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := classify(l.schemas, state)
+	if s == nil {
+		return nil, queues.Execute
+	}
+	lv := l.levels[s.Spec.PriorityLevelConfiguration.Name]
+	header.Set(flowcontrolv1.ResponseHeaderMatchedFlowSchemaUID, string(s.UID))
+	header.Set(flowcontrolv1.ResponseHeaderMatchedPriorityLevelConfigurationUID, lv.plan.uid)
+	labels := flowLabels{lv.name, s.Name}
+	if lv.plan.exempt {
+		l.metrics.dispatched(labels, 0)
+		return nil, queues.Execute
+	}
+	l.adjustLocked(now)
+	p := &place{level: lv, labels: labels, ticket: &queues.Ticket{Flow: flowOf(s.Name, distinguisher(s, state)), Seats: l.width(&state.Info)}}
+	outcome := lv.core.Arrive(now, p.ticket)
+	switch outcome {
+	case queues.Execute:
+		l.metrics.dispatched(labels, 0)
+	case queues.Wait:
+		p.ready = make(chan struct{})
+		l.waiting[p.ticket] = p.ready
+	case queues.NoSeat, queues.QueueFull: // refuse counts them
+	}
+	return p, outcome
+}
+
+// width is how many seats a request takes: a list of many objects is as much work as several small requests.
+func (l *Limiter) width(i *request.Info) int {
+	if l.cfg.Objects == nil || i.Verb != "list" || i.Name != "" {
+		return 1
+	}
+	return min(max((l.cfg.Objects(i.GroupVersionResource)+objectsPerSeat-1)/objectsPerSeat, 1), widest)
+}
+
+// wait waits for a request's seats. false: its time is over.
+func (l *Limiter) wait(ctx context.Context, p *place) bool {
+	began := time.Now()
+	limit := longestWait
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline)/4)
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	reason := ""
+	select {
+	case <-p.ready:
+	case <-timer.C:
+		reason = "time-out"
+	case <-ctx.Done():
+		reason = "cancelled"
+	}
+	if reason != "" && l.cancel(p) {
+		l.metrics.rejected(p.labels, reason, time.Since(began))
+		return false
+	}
+	l.metrics.dispatched(p.labels, time.Since(began))
+	return true
+}
+
+// cancel gives up waiting. false: the request got its seats in the meantime.
+func (l *Limiter) cancel(p *place) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	started, waited := p.level.core.Cancel(time.Now(), p.ticket)
+	if waited {
+		delete(l.waiting, p.ticket)
+		l.wakeLocked(started)
+	}
+	return waited
+}
+
+// execute lets a request work and gives its seats back. A watch gives them back when it streams: what it costs is its beginning.
+func (l *Limiter) execute(next http.Handler, w http.ResponseWriter, r *http.Request, p *place) {
+	began := time.Now()
+	leave := sync.OnceFunc(func() {
+		now := time.Now()
+		l.mu.Lock()
+		l.wakeLocked(p.level.core.Leave(now, p.ticket))
+		l.mu.Unlock()
+		l.metrics.executed(p.labels, now.Sub(began))
+	})
+	defer leave()
+	request.From(r.Context()).Streams = leave
+	next.ServeHTTP(w, r)
+}
+
+// wakeLocked tells requests that they have their seats.
+func (l *Limiter) wakeLocked(started []*queues.Ticket) {
+	for _, t := range started {
+		if ready := l.waiting[t]; ready != nil {
+			close(ready)
+			delete(l.waiting, t)
+		}
+	}
+}
+
+func (l *Limiter) refuse(w http.ResponseWriter, p *place, outcome queues.Outcome) {
+	switch outcome {
+	case queues.NoSeat:
+		l.metrics.rejected(p.labels, "concurrency-limit", 0)
+	case queues.QueueFull:
+		l.metrics.rejected(p.labels, "queue-full", 0)
+	case queues.Execute, queues.Wait: // wait has counted it
+	}
+	err := apierrors.NewTooManyRequests("too many requests, please try again later", retryAfter)
 	st := err.Status()
 	st.APIVersion, st.Kind = "v1", "Status"
-	w.Header().Set("Retry-After", "1")
+	w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusTooManyRequests)
 	_ = json.NewEncoder(w).Encode(st) // a client that went away is its own affair
+}
+
+// flowOf hashes what the requests of one flow have in common.
+func flowOf(parts ...string) uint64 {
+	sum := sha256.Sum256([]byte(strings.Join(parts, ",")))
+	return binary.LittleEndian.Uint64(sum[:])
 }

@@ -1,56 +1,231 @@
 // SPDX-FileCopyrightText: The kogge authors
 // SPDX-License-Identifier: Apache-2.0
 
-package fairness_test
+package fairness
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 	"testing/synctest"
+	"time"
 
-	"kogge.dev/kogge/apiserver/fairness"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/ptr"
+
 	"kogge.dev/kogge/apiserver/request"
 )
 
-func ask(h http.Handler, verb, subresource string, groups ...string) *httptest.ResponseRecorder {
-	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	s := &request.State{Info: request.Info{IsResource: true, Verb: verb, Subresource: subresource}, User: request.User{Groups: groups}}
+type user struct {
+	name   string
+	groups []string
+}
+
+var (
+	alice = user{"alice", []string{request.GroupAuthenticated}}
+	bob   = user{"bob", []string{request.GroupAuthenticated}}
+	admin = user{"admin", []string{request.GroupMasters, request.GroupAuthenticated}}
+)
+
+// ask sends a request through a handler; a zero timeout gives it no deadline.
+func ask(h http.Handler, u user, info request.Info, timeout time.Duration) *httptest.ResponseRecorder {
+	ctx := context.Background()
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	s := &request.State{Info: info, User: request.User{Name: u.name, Groups: u.groups}}
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r.WithContext(request.With(r.Context(), s)))
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil).WithContext(request.With(ctx, s)))
 	return w
 }
 
-func TestLimitRefusesTheOneTooMany(t *testing.T) {
+var list = request.Info{IsResource: true, Verb: "list", Namespace: "default"}
+
+// level returns a priority level with all seats but the catch-all's, and a schema that sends authenticated users to it.
+func levelAndSchema(limit flowcontrolv1.LimitResponse) ([]*flowcontrolv1.PriorityLevelConfiguration, []*flowcontrolv1.FlowSchema) {
+	everyone := mandatorySchemaRules()
+	return []*flowcontrolv1.PriorityLevelConfiguration{{
+			ObjectMeta: metav1.ObjectMeta{Name: "tight", UID: "level-uid"},
+			Spec: flowcontrolv1.PriorityLevelConfigurationSpec{
+				Type:    flowcontrolv1.PriorityLevelEnablementLimited,
+				Limited: &flowcontrolv1.LimitedPriorityLevelConfiguration{NominalConcurrencyShares: ptr.To[int32](5), LimitResponse: limit},
+			},
+		}}, []*flowcontrolv1.FlowSchema{{
+			ObjectMeta: metav1.ObjectMeta{Name: "tight", UID: "schema-uid"},
+			Spec: flowcontrolv1.FlowSchemaSpec{
+				PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: "tight"}, MatchingPrecedence: 500,
+				DistinguisherMethod: &flowcontrolv1.FlowDistinguisherMethod{Type: flowcontrolv1.FlowDistinguisherMethodByUserType}, Rules: everyone,
+			},
+		}}
+}
+
+func mandatorySchemaRules() []flowcontrolv1.PolicyRulesWithSubjects {
+	all := []string{"*"}
+	return []flowcontrolv1.PolicyRulesWithSubjects{{
+		Subjects:         []flowcontrolv1.Subject{{Kind: "Group", Group: &flowcontrolv1.GroupSubject{Name: request.GroupAuthenticated}}},
+		ResourceRules:    []flowcontrolv1.ResourcePolicyRule{{Verbs: all, APIGroups: all, Resources: all, Namespaces: all, ClusterScope: true}},
+		NonResourceRules: []flowcontrolv1.NonResourcePolicyRule{{Verbs: all, NonResourceURLs: []string{"/healthz/*"}}},
+	}}
+}
+
+// holding returns a limiter with two seats at the level and a handler that holds requests of the verb "list" until release is closed.
+func holding(limit flowcontrolv1.LimitResponse) (h http.Handler, release chan struct{}) {
+	l := New(Config{Seats: 4})
+	l.configure(levelAndSchema(limit))
+	release = make(chan struct{})
+	return l.Filter(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if request.From(r.Context()).Info.Verb == "list" {
+			<-release
+		}
+		w.WriteHeader(http.StatusOK)
+	})), release
+}
+
+func TestRejectingLevelRefusesTheOneTooMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		held := true
-		h := fairness.Limit(fairness.Config{MaxReads: 2, MaxWrites: 1})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if held && request.From(r.Context()).Info.Verb == "list" {
-				<-release
-			}
-			w.WriteHeader(http.StatusOK)
-		}))
+		h, release := holding(flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeReject})
 		for range 2 {
-			go ask(h, "list", "")
+			go ask(h, alice, list, 0)
 		}
 		synctest.Wait()
-		w := ask(h, "get", "")
+		w := ask(h, bob, list, 0)
 		if w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != "1" {
-			t.Errorf("third read: code %d, Retry-After %q; want 429 and 1", w.Code, w.Header().Get("Retry-After"))
+			t.Errorf("third request: code %d, Retry-After %q; want 429 and 1", w.Code, w.Header().Get("Retry-After"))
 		}
-		for _, c := range []struct{ name, verb, sub, group string }{
-			{"a write", "create", "", ""}, {"a watch", "watch", "", ""}, {"logs", "get", "log", ""}, {"an administrator", "get", "", request.GroupMasters},
+		if s, l := w.Header().Get(flowcontrolv1.ResponseHeaderMatchedFlowSchemaUID), w.Header().Get(flowcontrolv1.ResponseHeaderMatchedPriorityLevelConfigurationUID); s != "schema-uid" || l != "level-uid" {
+			t.Errorf("headers name schema %q and level %q", s, l)
+		}
+		for _, c := range []struct {
+			name string
+			user user
+			info request.Info
+		}{
+			{"an administrator", admin, request.Info{IsResource: true, Verb: "get"}},
+			{"logs", alice, request.Info{IsResource: true, Verb: "get", Subresource: "log"}},
+			{"another level", alice, request.Info{Verb: "get", Path: "/version"}},
 		} {
-			if w := ask(h, c.verb, c.sub, c.group); w.Code != http.StatusOK {
-				t.Errorf("%s beside full reads: code %d, want 200", c.name, w.Code)
+			if w := ask(h, c.user, c.info, 0); w.Code != http.StatusOK {
+				t.Errorf("%s beside a full level: code %d, want 200", c.name, w.Code)
 			}
 		}
-		held = false
 		close(release)
 		synctest.Wait()
-		if w := ask(h, "get", ""); w.Code != http.StatusOK {
-			t.Errorf("read after release: code %d, want 200", w.Code)
+		if w := ask(h, bob, list, 0); w.Code != http.StatusOK {
+			t.Errorf("request after release: code %d, want 200", w.Code)
 		}
 	})
+}
+
+func TestQueuedRequestWaitsForItsSeatAndNoLongerThanItsTime(t *testing.T) {
+	queuing := flowcontrolv1.LimitResponse{
+		Type: flowcontrolv1.LimitResponseTypeQueue, Queuing: &flowcontrolv1.QueuingConfiguration{Queues: 8, HandSize: 1, QueueLengthLimit: 1},
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h, release := holding(queuing)
+		for range 2 {
+			go ask(h, alice, list, 0)
+		}
+		synctest.Wait()
+		began := time.Now()
+		if w := ask(h, bob, list, 20*time.Second); w.Code != http.StatusTooManyRequests || time.Since(began) != 5*time.Second {
+			t.Errorf("code %d after %v, want 429 after a quarter of the time", w.Code, time.Since(began))
+		}
+		code := make(chan int, 1)
+		go func() { code <- ask(h, bob, list, 0).Code }()
+		synctest.Wait()
+		if w := ask(h, bob, list, 0); w.Code != http.StatusTooManyRequests {
+			t.Errorf("request to a full queue: code %d, want 429", w.Code)
+		}
+		close(release)
+		if got := <-code; got != http.StatusOK {
+			t.Errorf("request that waited: code %d, want 200", got)
+		}
+	})
+}
+
+func TestWatchGivesItsSeatBackWhenItStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{Seats: 4})
+		l.configure(levelAndSchema(flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeReject}))
+		end := make(chan struct{})
+		h := l.Filter(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			request.From(r.Context()).Streams()
+			<-end
+		}))
+		codes := make(chan int, 10)
+		for range cap(codes) {
+			go func() { codes <- ask(h, alice, request.Info{IsResource: true, Verb: "watch"}, 0).Code }()
+			synctest.Wait()
+		}
+		close(end)
+		for range cap(codes) {
+			if got := <-codes; got != http.StatusOK {
+				t.Errorf("watch beside others: code %d, want 200", got)
+			}
+		}
+	})
+}
+
+func TestListsOfManyObjectsAreWide(t *testing.T) {
+	l := New(Config{})
+	l.cfg.Objects = func(gvr schema.GroupVersionResource) int { return map[string]int{"pods": 450, "events": 100_000}[gvr.Resource] }
+	for _, c := range []struct {
+		resource, verb, name string
+		want                 int
+	}{{"pods", "list", "", 5}, {"events", "list", "", 10}, {"nodes", "list", "", 1}, {"events", "get", "e", 1}, {"events", "list", "e", 1}} {
+		info := request.Info{IsResource: true, Verb: c.verb, Name: c.name, GroupVersionResource: schema.GroupVersionResource{Resource: c.resource}}
+		if got := l.width(&info); got != c.want {
+			t.Errorf("%s %s %s takes %d seats, want %d", c.verb, c.resource, c.name, got, c.want)
+		}
+	}
+}
+
+func TestBusyLevelBorrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{Seats: 100})
+		before := l.levels["workload-low"].core.Seats()
+		release := make(chan struct{})
+		h := l.Filter(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+		for range 60 {
+			go ask(h, user{"system:serviceaccount:a:b", []string{"system:serviceaccounts", request.GroupAuthenticated}}, list, 0)
+		}
+		synctest.Wait()
+		time.Sleep(adjustEvery)
+		go ask(h, alice, list, 0)
+		synctest.Wait()
+		if after := l.levels["workload-low"].core.Seats(); after < 55 || before >= 55 {
+			t.Errorf("seats of a level that 60 requests want: %d before, %d after it could borrow", before, after)
+		}
+		close(release)
+	})
+}
+
+func TestClassification(t *testing.T) {
+	l := New(Config{})
+	node := user{"system:node:one", []string{request.GroupNodes, request.GroupAuthenticated}}
+	account := user{"system:serviceaccount:kube-system:x", []string{request.GroupServiceAccounts, request.GroupAuthenticated}}
+	for _, c := range []struct {
+		user user
+		info request.Info
+		want string
+	}{
+		{admin, list, "exempt"},
+		{alice, list, "global-default"},
+		{account, list, "kube-system-service-accounts"},
+		{user{"system:serviceaccount:default:x", []string{request.GroupServiceAccounts, request.GroupAuthenticated}}, list, "service-accounts"},
+		{node, request.Info{IsResource: true, Verb: "update", GroupVersionResource: schema.GroupVersionResource{Resource: "nodes"}, Subresource: "status", Name: "one"}, "system-node-high"},
+		{node, list, "system-nodes"},
+		{alice, request.Info{Verb: "get", Path: "/readyz"}, "probes"},
+		{user{request.Anonymous, []string{request.GroupUnauthenticated}}, list, "global-default"},
+	} {
+		got := classify(l.schemas, &request.State{User: request.User{Name: c.user.name, Groups: c.user.groups}, Info: c.info})
+		if got == nil || got.Name != c.want {
+			t.Errorf("%s %+v: schema %v, want %s", c.user.name, c.info, got, c.want)
+		}
+	}
 }

@@ -6,6 +6,8 @@ package request
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -46,6 +48,14 @@ type Info struct {
 	FieldSelector, LabelSelector string
 }
 
+// LongRunning tells requests that are held open: they have no deadline, and their number says nothing about the work they make.
+func (i *Info) LongRunning() bool {
+	if !i.IsResource {
+		return strings.HasPrefix(i.Path, "/debug/pprof/")
+	}
+	return i.Verb == "watch" || i.Verb == "proxy" || slices.Contains([]string{"attach", "exec", "proxy", "log", "portforward"}, i.Subresource)
+}
+
 // State travels in the request's context. The stops fill it in their order; later stops only read what earlier ones
 // wrote.
 type State struct {
@@ -61,6 +71,8 @@ type State struct {
 	Warnings []string
 	// Annotations collects audit annotations.
 	Annotations map[string]string
+	// Streams, when set, is called by a watch that has begun to stream: what it costs from then on is little.
+	Streams func()
 }
 
 // Warn adds a warning unless it is there already.

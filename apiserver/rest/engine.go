@@ -262,6 +262,14 @@ func (e *Engine) Ready() <-chan struct{} { return e.ready }
 // Lookup returns the target of a resource at a version, or nil.
 func (e *Engine) Lookup(gvr schema.GroupVersionResource) *Target { return (*e.targets.Load())[gvr] }
 
+// Count is the number of stored objects of a resource; 0 for one that is not stored here.
+func (e *Engine) Count(gvr schema.GroupVersionResource) int {
+	if t := e.Lookup(gvr); t != nil && t.bound != nil && t.bound.cache != nil {
+		return t.bound.cache.Len()
+	}
+	return 0
+}
+
 // Targets returns everything that is served. The map must not be changed.
 func (e *Engine) Targets() map[schema.GroupVersionResource]*Target { return *e.targets.Load() }
 

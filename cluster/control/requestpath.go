@@ -32,6 +32,7 @@ import (
 	"kogge.dev/kogge/apiserver/authz/rbac"
 	"kogge.dev/kogge/apiserver/bootstrap"
 	"kogge.dev/kogge/apiserver/crd"
+	"kogge.dev/kogge/apiserver/fairness"
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/client"
@@ -83,6 +84,7 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	if err != nil {
 		return apiserver.Parts{}, err
 	}
+	limiter := fairness.New(fairness.Config{Objects: s.Engine().Count})
 	return apiserver.Parts{
 		Authenticators: []authn.Authenticator{
 			authn.FrontProxy{Roots: func() *x509.CertPool { return proxyRoots }, AllowedNames: []string{frontProxyName}},
@@ -92,6 +94,8 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 		Anonymous:  authn.AnonymousPaths,
 		Authorizer: authorizer,
 		Admission:  admitted,
+		Fairness:   limiter.Filter,
+		Collectors: limiter.Collectors(),
 		Aggregate:  aggregator.Handler,
 		Virtual: map[schema.GroupResource]apiserver.VirtualFunc{
 			{Group: "authentication.k8s.io", Resource: "tokenreviews"}:             who.TokenReview,
@@ -108,6 +112,9 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 		Paths: p.paths(documents),
 		Runners: []apiserver.Runner{
 			{Name: "custom resource definitions", Run: definitions.Run}, {Name: "aggregation", Run: aggregator.Run},
+			{Name: "priority and fairness", Run: func(ctx context.Context) error {
+				return limiter.Run(ctx, p.asServer(s), p.config.Log.With("component", "apiserver"))
+			}},
 		},
 		Hooks: []apiserver.Hook{{Name: "bootstrap", Run: p.bootstrap}},
 	}, nil

@@ -151,6 +151,13 @@ func (c *Cache) Run(ctx context.Context) error {
 	}
 }
 
+// Len is the number of objects, without looking at the store.
+func (c *Cache) Len() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.core.tree.Len()
+}
+
 // Prefix of the cache's keys.
 func (c *Cache) Prefix() string { return c.prefix }
 
