@@ -50,8 +50,8 @@ type Config struct {
 	Kubelet *Kubelet
 	// Services configures the allocation of Service addresses and ports.
 	Services rest.ServiceConfig
-	// Audit receives every request; nil writes them to Logger at debug.
-	Audit audit.Sink
+	// Audit records requests as a policy says; nil records none.
+	Audit *audit.Auditor
 
 	// MinWatchTimeout is the shortest time after which the server ends a watch that named none; it picks up to twice that. Default 30 min.
 	MinWatchTimeout time.Duration
@@ -122,9 +122,6 @@ func (c *Config) validate() error {
 		return errors.New("apiserver: no build function")
 	case c.Listener != nil && c.TLS == nil:
 		return errors.New("apiserver: a listener needs TLS")
-	}
-	if c.Audit == nil {
-		c.Audit = audit.Log(c.Logger)
 	}
 	if c.MinWatchTimeout == 0 {
 		c.MinWatchTimeout = 30 * time.Minute

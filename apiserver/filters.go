@@ -6,6 +6,7 @@ package apiserver
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -19,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"kogge.dev/kogge/apiserver/audit"
 	"kogge.dev/kogge/apiserver/authn/impersonate"
 	"kogge.dev/kogge/apiserver/authz"
 	"kogge.dev/kogge/apiserver/request"
@@ -37,7 +37,7 @@ func (s *Server) chain(last http.Handler) http.Handler {
 	if s.parts.Fairness != nil {
 		h = s.parts.Fairness(h)
 	}
-	h = s.withImpersonation(h)
+	h = s.withAudit(s.withImpersonation(h))
 	h = s.withAuthentication(h)
 	return s.withState(h)
 }
@@ -46,7 +46,7 @@ func (s *Server) chain(last http.Handler) http.Handler {
 func (s *Server) withState(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		info, ok := parseRequest(r.Method, r.URL)
-		state := &request.State{Info: info.Info, Received: time.Now(), AuditID: r.Header.Get("Audit-ID"), UserAgent: r.UserAgent(), SourceIPs: sourceIPs(r)}
+		state := &request.State{Info: info.Info, URI: r.URL.RequestURI(), Received: time.Now(), AuditID: r.Header.Get("Audit-ID"), UserAgent: r.UserAgent(), SourceIPs: sourceIPs(r)}
 		if state.AuditID == "" {
 			state.AuditID = uuid.NewString()
 		}
@@ -68,7 +68,7 @@ func (s *Server) withState(next http.Handler) http.Handler {
 				}
 			}
 			done(rec.code())
-			s.record(ctx, audit.Record{State: state, Code: rec.code(), Latency: time.Since(state.Received)})
+			s.logRequest(ctx, state, rec.code())
 		}()
 		if !ok {
 			s.fail(rec, r, apierrors.NewBadRequest(fmt.Sprintf("unable to determine kind and namespace from url, %v", r.URL)))
@@ -118,8 +118,12 @@ func infoOf(ctx context.Context) *parsed {
 	return p
 }
 
-func (s *Server) record(ctx context.Context, r audit.Record) {
-	s.cfg.Audit(ctx, r)
+// logRequest writes a line at debug about a request that was answered. For watches and streams that is when they end.
+func (s *Server) logRequest(ctx context.Context, state *request.State, code int) {
+	if s.log.Enabled(ctx, slog.LevelDebug) {
+		s.log.DebugContext(ctx, "request", "verb", state.Info.Verb, "path", state.Info.Path, "user", state.User.Name, "agent", state.UserAgent,
+			"code", code, "latency", time.Since(state.Received), "audit_id", state.AuditID)
+	}
 }
 
 func sourceIPs(r *http.Request) []string {
@@ -141,6 +145,7 @@ func (s *Server) withAuthentication(next http.Handler) http.Handler {
 		user, err := s.authenticate(r)
 		if err != nil {
 			s.metrics.authentication("failure")
+			s.auditRefused(r)
 			s.log.Debug("authentication failed", "path", r.URL.Path, "err", err)
 			s.fail(w, r, errUnauthorized)
 			return

@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 
-	"kogge.dev/kogge/apiserver/audit"
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/client"
@@ -106,6 +105,8 @@ func (l *local) Do(ctx context.Context, req *client.Request) (*client.Result, er
 	info := &parsed{Info: state.Info, served: l.server.serves(&state.Info)}
 	done := l.server.metrics.begin(info)
 	code := http.StatusOK
+	state.URI = uriOf(&state.Info)
+	finish := l.audited(state, req.Object)
 	var out *client.Result
 	if err == nil {
 		out, code, err = l.execute(ctx, req, call)
@@ -114,9 +115,12 @@ func (l *local) Do(ctx context.Context, req *client.Request) (*client.Result, er
 		status := statusOf(err)
 		code = int(status.Code)
 		err = &apierrors.StatusError{ErrStatus: status}
+		finish(nil, status)
+	} else {
+		finish(out.Object, metav1.Status{Code: int32(code)}) //nolint:gosec // An HTTP status.
 	}
 	done(code)
-	l.server.record(ctx, audit.Record{State: state, Code: code, Latency: time.Since(state.Received)})
+	l.server.logRequest(ctx, state, code)
 	return out, err
 }
 
@@ -223,6 +227,8 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 	named.Verb = client.Watch
 	ctx, cancel := context.WithCancel(ctx)
 	reqCtx, state, call, err := l.begin(ctx, &named)
+	state.URI = uriOf(&state.Info)
+	finish := l.audited(state, nil)
 	var stream *rest.Stream
 	if err == nil {
 		stream, err = l.server.engine.Watch(reqCtx, call)
@@ -230,7 +236,8 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 	if err != nil {
 		cancel()
 		status := statusOf(err)
-		l.server.record(reqCtx, audit.Record{State: state, Code: int(status.Code), Latency: time.Since(state.Received)})
+		finish(nil, status)
+		l.server.logRequest(reqCtx, state, int(status.Code))
 		return nil, &apierrors.StatusError{ErrStatus: status}
 	}
 	if o := call.List; o != nil && o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
@@ -248,7 +255,8 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 		defer stream.Close()
 		pump(reqCtx, stream, out.events)
 		done(http.StatusOK)
-		l.server.record(reqCtx, audit.Record{State: state, Code: http.StatusOK, Latency: time.Since(state.Received)})
+		finish(nil, metav1.Status{Code: http.StatusOK})
+		l.server.logRequest(reqCtx, state, http.StatusOK)
 	})
 	return out, nil
 }

@@ -5,6 +5,7 @@ package apiserver
 
 import (
 	"bufio"
+	"bytes"
 	"net"
 	"net/http"
 )
@@ -15,6 +16,11 @@ type recorder struct {
 	status   int
 	wrote    bool
 	hijacked bool
+	// began, when set, is called when the status is known.
+	began func()
+	// keep, when set, tells for which statuses the body is kept in kept.
+	keep func(code int) bool
+	kept bytes.Buffer
 }
 
 var (
@@ -24,18 +30,28 @@ var (
 
 // WriteHeader implements http.ResponseWriter.
 func (r *recorder) WriteHeader(status int) {
-	if !r.wrote {
-		r.status, r.wrote = status, true
-	}
+	r.begin(status)
 	r.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
 func (r *recorder) Write(data []byte) (int, error) {
-	if !r.wrote {
-		r.status, r.wrote = http.StatusOK, true
+	r.begin(http.StatusOK)
+	if r.keep != nil && r.keep(r.status) {
+		r.kept.Write(data)
 	}
 	return r.ResponseWriter.Write(data)
+}
+
+// begin notes the status; only the first counts.
+func (r *recorder) begin(status int) {
+	if r.wrote {
+		return
+	}
+	r.status, r.wrote = status, true
+	if r.began != nil {
+		r.began()
+	}
 }
 
 // Flush implements http.Flusher.
@@ -45,7 +61,8 @@ func (r *recorder) Flush() {
 
 // Hijack implements http.Hijacker.
 func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	r.hijacked, r.wrote = true, true
+	r.hijacked = true
+	r.begin(http.StatusSwitchingProtocols)
 	return http.NewResponseController(r.ResponseWriter).Hijack()
 }
 

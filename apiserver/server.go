@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver/admission"
@@ -21,6 +22,7 @@ import (
 	"kogge.dev/kogge/apiserver/openapi"
 	"kogge.dev/kogge/apiserver/proxy"
 	"kogge.dev/kogge/apiserver/rest"
+	"kogge.dev/kogge/kinds/catalog"
 )
 
 // Server is one API server. New makes it, Run runs it.
@@ -35,6 +37,8 @@ type Server struct {
 	health   *health
 	handler  http.Handler
 	kubelets *proxy.Kubelets
+	// scheme knows the types of all built-in kinds; made on first use.
+	scheme func() *runtime.Scheme
 
 	// streams counts the goroutines of in-process watches.
 	streams sync.WaitGroup
@@ -48,7 +52,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, metrics: newMetrics(), health: newHealth()}
+	s := &Server{cfg: cfg, log: cfg.Logger, metrics: newMetrics(), health: newHealth(), scheme: sync.OnceValue(catalog.Scheme)}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.openapi = openapi.New(cfg.Catalog.All())
 	engine, err := rest.NewEngine(rest.Config{

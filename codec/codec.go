@@ -193,8 +193,15 @@ func decodeProtobuf(data []byte, into runtime.Object, fallback schema.GroupVersi
 	return gvk, m.Unmarshal(unknown.Raw)
 }
 
-// TypeOf reads apiVersion and kind of JSON data.
+// TypeOf reads apiVersion and kind of JSON or protobuf data.
 func TypeOf(data []byte) (schema.GroupVersionKind, error) {
+	if IsProtobuf(data) {
+		var unknown runtime.Unknown
+		if err := unknown.Unmarshal(data[len(magic):]); err != nil {
+			return schema.GroupVersionKind{}, err
+		}
+		return unknown.GroupVersionKind(), nil
+	}
 	var meta struct {
 		APIVersion string `json:"apiVersion,omitempty"`
 		Kind       string `json:"kind,omitempty"`

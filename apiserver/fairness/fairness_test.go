@@ -173,7 +173,9 @@ func TestWatchGivesItsSeatBackWhenItStreams(t *testing.T) {
 
 func TestListsOfManyObjectsAreWide(t *testing.T) {
 	l := New(Config{})
-	l.cfg.Objects = func(gvr schema.GroupVersionResource) int { return map[string]int{"pods": 450, "events": 100_000}[gvr.Resource] }
+	l.cfg.Objects = func(gvr schema.GroupVersionResource) int {
+		return map[string]int{"pods": 450, "events": 100_000}[gvr.Resource]
+	}
 	for _, c := range []struct {
 		resource, verb, name string
 		want                 int

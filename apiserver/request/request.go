@@ -62,6 +62,8 @@ type State struct {
 	Info     Info
 	User     User
 	Received time.Time
+	// URI is what the client asked for, path and query.
+	URI string
 	// AuditID identifies the request in audit and logs.
 	AuditID string
 	// SourceIPs and UserAgent are the client's; empty in process.

@@ -1,0 +1,171 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+
+	"kogge.dev/kogge/apiserver/request"
+)
+
+const testPolicy = `
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, users: [quiet]}
+- {level: RequestResponse, omitManagedFields: true, resources: [{resources: [configmaps]}]}
+- {level: Request, verbs: [create]}
+- {level: Metadata}
+`
+
+// run records one request and returns its events.
+func run(t *testing.T, state *request.State, do func(trail *Trail)) []*auditv1.Event {
+	t.Helper()
+	var events []*auditv1.Event
+	a, err := New([]byte(testPolicy), func(e *auditv1.Event) { events = append(events, e) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	trail := a.Begin(state)
+	if trail == nil {
+		return nil
+	}
+	trail.Stage(auditv1.StageRequestReceived, nil)
+	do(trail)
+	trail.Stage(auditv1.StageResponseComplete, &metav1.Status{Code: http.StatusOK})
+	return events
+}
+
+func stateOf(user, verb, resource string) *request.State {
+	return &request.State{
+		User: request.User{Name: user}, AuditID: "id",
+		Info: request.Info{IsResource: true, Verb: verb, GroupVersionResource: schema.GroupVersionResource{Version: "v1", Resource: resource}, Namespace: "n"},
+	}
+}
+
+const object = `{"kind":"ConfigMap","metadata":{"name":"c","uid":"u","managedFields":[{"manager":"m"}]},"data":{"a":"b"}}`
+
+func TestPolicyDecidesWhatIsRecorded(t *testing.T) {
+	send := func(trail *Trail) {
+		trail.Request([]byte(object))
+		trail.Response([]byte(object))
+	}
+	if events := run(t, stateOf("quiet", "get", "pods"), send); len(events) != 0 {
+		t.Errorf("%d events of a request of level None", len(events))
+	}
+	for _, c := range []struct {
+		name, verb, resource string
+		level                auditv1.Level
+		request, response    bool
+	}{
+		{"metadata", "get", "pods", auditv1.LevelMetadata, false, false},
+		{"request", "create", "pods", auditv1.LevelRequest, true, false},
+		{"both", "update", "configmaps", auditv1.LevelRequestResponse, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			events := run(t, stateOf("alice", c.verb, c.resource), send)
+			if len(events) != 1 || events[0].Stage != auditv1.StageResponseComplete {
+				t.Fatalf("events %+v, want one of stage ResponseComplete", events)
+			}
+			e := events[0]
+			if e.Level != c.level || (e.RequestObject != nil) != c.request || (e.ResponseObject != nil) != c.response {
+				t.Errorf("level %s, request %v, response %v; want %s, %v, %v", e.Level, e.RequestObject, e.ResponseObject, c.level, c.request, c.response)
+			}
+			if e.ObjectRef.Name != "c" || e.ObjectRef.UID != "u" || e.ObjectRef.Namespace != "n" {
+				t.Errorf("reference %+v, want the name and uid of what was sent", e.ObjectRef)
+			}
+			if c.response && strings.Contains(string(e.ResponseObject.Raw), "managedFields") {
+				t.Errorf("managed fields are recorded though the rule omits them: %s", e.ResponseObject.Raw)
+			}
+		})
+	}
+}
+
+func TestImpersonationIsRecorded(t *testing.T) {
+	state := stateOf("alice", "get", "pods")
+	events := run(t, state, func(*Trail) { state.User = request.User{Name: "bob"} })
+	if e := events[0]; e.User.Username != "alice" || e.ImpersonatedUser == nil || e.ImpersonatedUser.Username != "bob" {
+		t.Errorf("user %s, impersonated %v; want alice as bob", e.User.Username, e.ImpersonatedUser)
+	}
+}
+
+func TestBadPolicies(t *testing.T) {
+	sink := func(*auditv1.Event) {}
+	for _, c := range []struct{ policy, want string }{
+		{"rules: []", "unknown group version"},
+		{"apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Everything}]", "Everything"},
+	} {
+		if _, err := New([]byte(c.policy), sink); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("New(%q) = %v, want an error with %q", c.policy, err, c.want)
+		}
+	}
+	if _, err := New([]byte(testPolicy)); err == nil {
+		t.Error("a policy without a sink was taken")
+	}
+}
+
+func TestFileHoldsOneLineForEachEvent(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	sink, file := File(FileConfig{Path: path}, io.Discard, slog.New(slog.DiscardHandler))
+	for _, id := range []string{"one", "two"} {
+		sink(&auditv1.Event{AuditID: types.UID("id-" + id)})
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for line := range strings.Lines(string(text)) {
+		var e auditv1.Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		ids = append(ids, string(e.AuditID))
+	}
+	if want := []string{"id-one", "id-two"}; !slices.Equal(ids, want) {
+		t.Errorf("audit ids %v, want %v", ids, want)
+	}
+}
+
+func TestWebhookDeliversBeforeItEnds(t *testing.T) {
+	got := make(chan auditv1.EventList, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var list auditv1.EventList
+		if err := json.NewDecoder(r.Body).Decode(&list); err != nil {
+			t.Error(err)
+		}
+		got <- list
+	}))
+	defer server.Close()
+	hook := NewWebhook(server.URL, server.Client(), slog.New(slog.DiscardHandler))
+	hook.Sink(&auditv1.Event{AuditID: "one"})
+	hook.Sink(&auditv1.Event{AuditID: "two"})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := hook.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if list := <-got; len(list.Items) != 2 || list.Kind != "EventList" {
+		t.Errorf("delivered %+v, want a list of two events", list)
+	}
+}
