@@ -160,21 +160,3 @@ func (l *local) audited(state *request.State, sent runtime.Object) func(answer r
 		trail.Stage(auditv1.StageResponseComplete, &status)
 	}
 }
-
-// uriOf is the path that a remote client would have asked for.
-func uriOf(i *request.Info) string {
-	path := "/apis/" + i.Group + "/" + i.Version
-	if i.Group == "" {
-		path = "/api/" + i.Version
-	}
-	if i.Namespace != "" && i.Resource != "namespaces" {
-		path += "/namespaces/" + i.Namespace
-	}
-	path += "/" + i.Resource
-	for _, part := range []string{i.Name, i.Subresource} {
-		if part != "" {
-			path += "/" + part
-		}
-	}
-	return path
-}

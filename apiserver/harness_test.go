@@ -45,13 +45,17 @@ func (allowAll) Authorize(_ context.Context, a *authz.Attributes) (authz.Decisio
 }
 
 // start runs a server on a memory store until the test ends.
-func start(t testing.TB) *apiserver.Server {
+func start(t testing.TB, change ...func(*apiserver.Config)) *apiserver.Server {
 	t.Helper()
-	s, err := apiserver.New(apiserver.Config{
+	cfg := apiserver.Config{
 		Store: memory.New(), Catalog: catalog.New(), Logger: slog.New(slog.DiscardHandler),
 		Services: rest.ServiceConfig{CIDRs: []string{"10.96.0.0/24"}},
 		Build:    func(*apiserver.Server) (apiserver.Parts, error) { return apiserver.Parts{Authorizer: allowAll{}}, nil },
-	})
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	s, err := apiserver.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

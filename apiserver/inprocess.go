@@ -50,7 +50,7 @@ var _ client.Backend = (*local)(nil)
 
 // begin makes the state of a request and authorizes it.
 func (l *local) begin(ctx context.Context, req *client.Request) (context.Context, *request.State, *rest.Call, error) {
-	state := &request.State{User: l.user, Received: time.Now(), AuditID: uuid.NewString(), UserAgent: l.agent}
+	state := &request.State{User: l.user, Received: time.Now(), AuditID: uuid.NewString(), UserAgent: l.agent, URI: client.PathOf(req)}
 	state.Info = request.Info{
 		IsResource: true, Verb: string(req.Verb), GroupVersionResource: req.Resource, Namespace: req.Namespace, Name: req.Name, Subresource: req.Subresource,
 	}
@@ -105,7 +105,6 @@ func (l *local) Do(ctx context.Context, req *client.Request) (*client.Result, er
 	info := &parsed{Info: state.Info, served: l.server.serves(&state.Info)}
 	done := l.server.metrics.begin(info)
 	code := http.StatusOK
-	state.URI = uriOf(&state.Info)
 	finish := l.audited(state, req.Object)
 	var out *client.Result
 	if err == nil {
@@ -227,7 +226,6 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 	named.Verb = client.Watch
 	ctx, cancel := context.WithCancel(ctx)
 	reqCtx, state, call, err := l.begin(ctx, &named)
-	state.URI = uriOf(&state.Info)
 	finish := l.audited(state, nil)
 	var stream *rest.Stream
 	if err == nil {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -110,20 +111,12 @@ func (m *machine) writeAdmin(keys control.Keys, advertise netip.Addr) error {
 
 // connect returns a client from a kubeconfig file, and the server's URL.
 func connect(path string) (*client.Client, *client.HTTP, string, error) {
-	text, err := os.ReadFile(path)
+	k, config, err := readKubeconfig(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, "", fmt.Errorf("%w; is there a cluster? 'kogge up' starts one", err)
+	}
 	if err != nil {
-		return nil, nil, "", fmt.Errorf("read kubeconfig (is there a cluster? 'kogge up' starts one): %w", err)
-	}
-	var k kubeconfig
-	if err := yaml.Unmarshal(text, &k); err != nil {
-		return nil, nil, "", fmt.Errorf("kubeconfig %s: %w", path, err)
-	}
-	if len(k.Clusters) == 0 || len(k.Users) == 0 {
-		return nil, nil, "", fmt.Errorf("kubeconfig %s: has no cluster or no user", path)
-	}
-	config, err := k.tls()
-	if err != nil {
-		return nil, nil, "", fmt.Errorf("kubeconfig %s: %w", path, err)
+		return nil, nil, "", err
 	}
 	kinds := catalog.New()
 	http := client.HTTPConfig{Server: k.Clusters[0].Cluster.Server, TLS: config, UserAgent: "kogge/" + version.Kubernetes, Catalog: kinds}
@@ -135,6 +128,26 @@ func connect(path string) (*client.Client, *client.HTTP, string, error) {
 		return nil, nil, "", err
 	}
 	return client.New(backend, kinds), backend, http.Server, nil
+}
+
+// readKubeconfig reads a kubeconfig file's first cluster and user.
+func readKubeconfig(path string) (*kubeconfig, *tls.Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	var k kubeconfig
+	if err := yaml.Unmarshal(text, &k); err != nil {
+		return nil, nil, fmt.Errorf("kubeconfig %s: %w", path, err)
+	}
+	if len(k.Clusters) == 0 || len(k.Users) == 0 {
+		return nil, nil, fmt.Errorf("kubeconfig %s: has no cluster or no user", path)
+	}
+	config, err := k.tls()
+	if err != nil {
+		return nil, nil, fmt.Errorf("kubeconfig %s: %w", path, err)
+	}
+	return &k, config, nil
 }
 
 // authorityOf returns the certificate authority that a kubeconfig trusts, in PEM.

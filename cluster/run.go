@@ -138,16 +138,21 @@ func (m *machine) server(ctx context.Context) error {
 		return fmt.Errorf("listen for the API (is another cluster running here?): %w", err)
 	}
 	names, addresses := sans(m.API.SANs)
+	auditor, recordAudit, err := openAudit(m.API.Audit, m.console.Log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	plane, err := control.New(control.Config{
 		Store: stored, Keys: keys, Log: m.console.Log, Listener: listener, Advertise: advertise, Port: m.API.Port,
 		Names: append(names, m.Node.Name), Addresses: append(addresses, m.ip), PodCIDRs: m.pods, ServiceCIDRs: m.services,
-		Domain: m.Network.Domain, Identity: m.identity(),
+		Domain: m.Network.Domain, Identity: m.identity(), Audit: auditor,
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return plane.Run(ctx) })
+	g.Go(func() error { return recordAudit(ctx) })
 	g.Go(func() error {
 		select {
 		case <-plane.Booted():

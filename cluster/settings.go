@@ -55,6 +55,8 @@ type APISettings struct {
 	AdvertiseAddress string `json:"advertiseAddress,omitempty"`
 	// SANs are more names and addresses for the serving certificate.
 	SANs []string `json:"sans,omitempty"`
+	// Audit records requests; default none.
+	Audit AuditSettings `json:"audit,omitempty"`
 }
 
 // NodeSettings configure this machine's node.
@@ -224,6 +226,7 @@ func (s *Settings) Validate() error {
 	if s.Node.MaxPods < 0 {
 		refuse("node.maxPods", "%d is negative", s.Node.MaxPods)
 	}
+	errs = append(errs, s.API.Audit.validate())
 	errs = append(errs, checkRanges("network.podCIDRs", s.Network.PodCIDRs), checkRanges("network.serviceCIDRs", s.Network.ServiceCIDRs))
 	switch s.LogLevel {
 	case "", "debug", "info", "warn", "error":

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"kogge.dev/kogge/apiserver"
+	"kogge.dev/kogge/apiserver/audit"
 	"kogge.dev/kogge/apiserver/bootstrap"
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
@@ -50,6 +51,8 @@ type Config struct {
 	Identity string
 	// Paths are more handlers of the API server by path or, with a slash at the end, by prefix.
 	Paths map[string]http.Handler
+	// Audit records requests; nil records none.
+	Audit *audit.Auditor
 	// Without leaves components out that run elsewhere.
 	Without Components
 }
@@ -88,6 +91,7 @@ func New(config Config) (*Plane, error) {
 		Build: p.build, Listener: config.Listener, TLS: serving,
 		Address:  net.JoinHostPort(config.Advertise.String(), fmt.Sprint(config.Port)),
 		Kubelet:  &apiserver.Kubelet{TLS: p.kubeletTLS()},
+		Audit:    config.Audit,
 		Services: rest.ServiceConfig{CIDRs: ranges},
 	})
 	if err != nil {

@@ -1,0 +1,121 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver_test
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+
+	"kogge.dev/kogge/apiserver"
+	"kogge.dev/kogge/apiserver/audit"
+	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/codec"
+	"kogge.dev/kogge/kinds/catalog"
+)
+
+// events collects what an auditor records.
+type events struct {
+	mu  sync.Mutex
+	all []*auditv1.Event
+}
+
+func (e *events) sink(event *auditv1.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = append(e.all, event)
+}
+
+// last returns the newest event of an object in a stage.
+func (e *events) last(t *testing.T, name string, stage auditv1.Stage) *auditv1.Event {
+	t.Helper()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := len(e.all) - 1; i >= 0; i-- {
+		if ref := e.all[i].ObjectRef; ref != nil && ref.Name == name && e.all[i].Stage == stage {
+			return e.all[i]
+		}
+	}
+	t.Fatalf("no event of %s in stage %s", name, stage)
+	return nil
+}
+
+func TestAuditRecordsEveryDoor(t *testing.T) {
+	var recorded events
+	auditor, err := audit.New([]byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: RequestResponse}]"), recorded.sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, func(c *apiserver.Config) { c.Audit = auditor })
+	made := func(name string) *corev1.ConfigMap {
+		return &corev1.ConfigMap{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+			Data: map[string]string{"sent": "by-" + name},
+		}
+	}
+	for name, format := range map[string]codec.Format{"json": codec.JSON, "yaml": codec.YAML, "protobuf": codec.Protobuf} {
+		var body bytes.Buffer
+		if err := codec.Encode(&body, made(name), format); err != nil {
+			t.Fatal(err)
+		}
+		if w := ask(t, s, http.MethodPost, maps, &body, "Content-Type", string(format), "Accept", string(format)); w.Code != http.StatusCreated {
+			t.Fatalf("create %s: %d %s", name, w.Code, w.Body)
+		}
+	}
+	local := client.Of[*corev1.ConfigMap](client.New(s.Client(request.User{Name: "component"}), catalog.New()))
+	if _, err := local.Create(context.Background(), made("local")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"json", "yaml", "protobuf", "local"} {
+		e := recorded.last(t, name, auditv1.StageResponseComplete)
+		if e.Verb != "create" || !strings.HasPrefix(e.RequestURI, maps) || e.ResponseStatus == nil {
+			t.Errorf("%s: %+v", name, e)
+			continue
+		}
+		if e.RequestObject == nil || !strings.Contains(string(e.RequestObject.Raw), `"sent":"by-`+name) {
+			t.Errorf("%s: request object %v, want the config map in JSON", name, e.RequestObject)
+		}
+		if e.ResponseObject == nil || !strings.Contains(string(e.ResponseObject.Raw), `"uid":`) {
+			t.Errorf("%s: response object %v, want the config map as stored", name, e.ResponseObject)
+		}
+	}
+	if e := recorded.last(t, "local", auditv1.StageRequestReceived); e.User.Username != "component" {
+		t.Errorf("user of the in-process request: %q", e.User.Username)
+	}
+	if w := ask(t, s, http.MethodGet, maps+"/missing", nil); w.Code != http.StatusNotFound {
+		t.Fatalf("get of what is not there: %d", w.Code)
+	}
+	if e := recorded.last(t, "missing", auditv1.StageResponseComplete); e.ResponseStatus.Code != http.StatusNotFound || e.ResponseStatus.Reason != metav1.StatusReasonNotFound {
+		t.Errorf("status of a refusal: %+v", e.ResponseStatus)
+	}
+}
+
+func TestAuditRecordsTheBeginningOfAWatch(t *testing.T) {
+	var recorded events
+	auditor, err := audit.New([]byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]"), recorded.sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, func(c *apiserver.Config) { c.Audit = auditor })
+	if w := ask(t, s, http.MethodGet, maps+"?watch=1&timeoutSeconds=1&fieldSelector=metadata.name%3Dw", nil); w.Code != http.StatusOK {
+		t.Fatalf("watch: %d", w.Code)
+	}
+	var stages []string
+	for _, e := range recorded.all {
+		if e.ObjectRef != nil && e.ObjectRef.Name == "w" {
+			stages = append(stages, string(e.Stage))
+		}
+	}
+	if got := strings.Join(stages, " "); got != "RequestReceived ResponseStarted ResponseComplete" {
+		t.Errorf("stages of a watch: %s", got)
+	}
+}
