@@ -52,9 +52,24 @@ e2e: build kubectl ## end-to-end stories: the built binary and stock kubectl
 fuzz: ## run every fuzz target for FUZZTIME (default 30s)
 	@tools/fuzz $(or $(FUZZTIME),30s)
 
+conformance: build kubectl conformance-setup ## the official suite on two nodes: FOCUS=regex (default all conformance tests), PROCS=n (default 4)
+	@$(CONFORMANCE) $(if $(FOCUS),-focus "$$FOCUS")
+
+guard: build kubectl conformance-setup ## passing tests of the official suite from every group, and 15 more drawn by the commit
+	@$(CONFORMANCE) -guard
+
+# The suite's programs are built into the scratch folder, unless SUITE_BIN names a folder that has them.
+PROCS ?= 4
+CONFORMANCE = cd test/conformance && go build -o ../../.scratch/conformance/conformance . && ../../.scratch/conformance/conformance -root ../.. -procs $(PROCS) $(if $(SUITE_BIN),-bin $(SUITE_BIN))
+
+conformance-setup: setup
+	@tools/setup debootstrap iproute2
+	@cd test/conformance && go vet . && go test .
+
 test: check race e2e ## everything that must pass before a change lands
 
 clean: ## remove what the build made, and the scratch folder
+	@for node in .scratch/conformance/nodes/*; do [ ! -x bin/kogge ] || [ ! -d $$node ] || bin/kogge reset --data-dir $$node; done
 	rm -rf bin .scratch helpers/bin
 
-.PHONY: help up down setup build helpers arm64 kubectl fmt check race e2e fuzz test clean
+.PHONY: help up down setup build helpers arm64 kubectl fmt check race e2e fuzz conformance guard conformance-setup test clean

@@ -1,0 +1,83 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// aRun is a run over lists of its own.
+func aRun(t *testing.T, passing string, tests ...test) *conformanceRun {
+	t.Helper()
+	o := options{root: t.TempDir()}
+	if err := os.MkdirAll(o.list(""), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(o.list(passingList), []byte(passing), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return &conformanceRun{o: o, suite: &suite{dir: "runs/now"}, tests: tests, began: time.Now()}
+}
+
+func (r *conformanceRun) text(t *testing.T, list string) string {
+	t.Helper()
+	text, err := os.ReadFile(r.o.list(list))
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestJudgeRefusesWhatHasPassedBefore(t *testing.T) {
+	r := aRun(t, "a\nb\n", test{name: "a"}, test{name: "b"}, test{name: "c"}, test{name: "d"})
+	err := r.judge([]result{
+		{outcome: outcome{name: "a", passed: true}}, {outcome: outcome{name: "b"}},
+		{outcome: outcome{name: "c", passed: true}}, {outcome: outcome{name: "d"}},
+	})
+	if err == nil || !strings.Contains(err.Error(), "1 tests failed that have passed before") {
+		t.Errorf("judge = %v", err)
+	}
+	if got := r.text(t, passingList); got != "a\nb\nc\n" {
+		t.Errorf("passing tests are %q", got)
+	}
+}
+
+func TestJudgeListsAFlakeWithWhatItSaid(t *testing.T) {
+	r := aRun(t, "a\n", test{name: "a"})
+	if err := r.judge([]result{{outcome: outcome{name: "a", failure: "\n  timed out\nmore"}, flaky: true}}); err != nil {
+		t.Errorf("judge = %v", err)
+	}
+	if got := r.text(t, flakyList); got != "a | not yet known; it said: timed out\n" {
+		t.Errorf("flakes are %q", got)
+	}
+}
+
+func TestJudgeMissesTestsThatDidNotRun(t *testing.T) {
+	r := aRun(t, "a\n", test{name: "a"}, test{name: "b"})
+	if err := r.judge([]result{{outcome: outcome{name: "a", passed: true}}}); err == nil {
+		t.Error("judge has no error though a test did not run")
+	}
+}
+
+func TestProgressCountsEachTestOnce(t *testing.T) {
+	p := newProgress("suite", []test{{name: "a"}, {name: "b"}, {name: "c", serial: true}}, 2)
+	post := func(text string) {
+		p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", bytes.NewBufferString(text)))
+	}
+	post(`{"msg":"PASSED a","total":5}`)
+	post(`{"msg":"PASSED a","total":5}`)
+	post(`{"msg":"FAILED b"}`)
+	post(`{"msg":"Test Suite completed"}`)
+	// Half of the weight is done after 10 seconds: the other half ends 10 seconds later.
+	line := p.line(p.began.Add(10 * time.Second))
+	want := "suite: 2 of 3 done, 1 passed, 1 failed, 1 running, 10s elapsed, expected end " + p.began.Add(20*time.Second).Format("15:04")
+	if line != want {
+		t.Errorf("line = %q, want %q", line, want)
+	}
+}

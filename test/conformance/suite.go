@@ -1,0 +1,207 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/onsi/ginkgo/v2/types"
+)
+
+// test is one test of the suite.
+type test struct {
+	name string
+	// serial tests run after all others, one at a time.
+	serial bool
+}
+
+// suite runs the official tests against the nodes.
+type suite struct {
+	o options
+	m *machine
+	// dir is this run's folder.
+	dir string
+	// evidence keeps what a failed test leaves.
+	evidence *evidence
+}
+
+// names lists the tests that a run with these selections covers, without running them.
+func (s *suite) names(ctx context.Context, selections []string) ([]test, error) {
+	path := filepath.Join(s.dir, "tests.json")
+	args := []string{"--ginkgo.dry-run", "--ginkgo.json-report=" + path}
+	for _, one := range selections {
+		args = append(args, "--ginkgo.focus="+one)
+	}
+	if err := command(ctx, s.dir, filepath.Join(s.o.bin, "e2e.test"), append(args, s.flags("")...)...); err != nil {
+		return nil, fmt.Errorf("list tests: %w", err)
+	}
+	var tests []test
+	err := eachSpec(path, func(spec types.SpecReport) {
+		tests = append(tests, test{name: spec.FullText(), serial: spec.IsSerial})
+	})
+	return tests, errors.Join(err, os.Remove(path))
+}
+
+// eachSpec calls f for the tests of a report that ran, or would run.
+func eachSpec(path string, f func(types.SpecReport)) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var reports []types.Report
+	if err := json.Unmarshal(text, &reports); err != nil {
+		return fmt.Errorf("report %s: %w", path, err)
+	}
+	for _, report := range reports {
+		for _, spec := range report.SpecReports {
+			if spec.LeafNodeType == types.NodeTypeIt && spec.State.Is(types.SpecStatePassed|types.SpecStateFailureStates) {
+				f(spec)
+			}
+		}
+	}
+	return nil
+}
+
+// flags are the suite's own.
+func (s *suite) flags(progress string) []string {
+	flags := []string{
+		"--kubeconfig=" + s.m.kubeconfig(), "--kubectl-path=" + s.o.kubectl(), "--provider=skeleton",
+		"--num-nodes=" + strconv.Itoa(len(addresses)), "--delete-namespace-on-failure=false",
+	}
+	if progress != "" {
+		flags = append(flags, "--progress-report-url="+progress)
+	}
+	return flags
+}
+
+// outcome is how one test ended.
+type outcome struct {
+	name     string
+	passed   bool
+	start    time.Time
+	duration time.Duration
+	// log is what the test wrote, and failure why it failed.
+	log, failure string
+	namespaces   []string
+}
+
+// run runs the tests that the selections name and returns how each ended. Label names the files of this part of the run.
+func (s *suite) run(ctx context.Context, label string, selections []string, p *progress) ([]outcome, error) {
+	url, closeProgress, err := p.listen()
+	if err != nil {
+		return nil, err
+	}
+	defer closeProgress()
+	report := label + ".json"
+	args := []string{
+		"--procs=" + strconv.Itoa(s.o.procs), "--no-color", "--silence-skips", "--timeout=4h", "--output-dir=" + s.dir, "--json-report=" + report,
+	}
+	for _, one := range selections {
+		args = append(args, "--focus="+one)
+	}
+	args = append(append(args, filepath.Join(s.o.bin, "e2e.test"), "--"), s.flags(url)...)
+	log, err := os.Create(filepath.Join(s.dir, label+".log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	ginkgo := exec.CommandContext(ctx, filepath.Join(s.o.bin, "ginkgo"), args...)
+	ginkgo.Dir = s.dir
+	ginkgo.Cancel = func() error { return ginkgo.Process.Signal(os.Interrupt) }
+	ginkgo.WaitDelay = 2 * time.Minute
+	reader, writer := io.Pipe()
+	ginkgo.Stdout, ginkgo.Stderr = writer, writer
+	watched := make(chan error, 1)
+	go func() { watched <- s.follow(ctx, io.TeeReader(reader, log)) }()
+	err = ginkgo.Run()
+	writer.Close()
+	watchErr := <-watched
+	var ended *exec.ExitError
+	if errors.As(err, &ended) && ctx.Err() == nil {
+		err = nil // it says that tests failed, which the report says better
+	}
+	if err := errors.Join(err, watchErr, ctx.Err()); err != nil {
+		return nil, err
+	}
+	outcomes, err := outcomesOf(filepath.Join(s.dir, report))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("the suite did not run, see %s", log.Name())
+	}
+	return outcomes, err
+}
+
+// leftNamespace is what the suite writes when a test failed whose namespace stays.
+var leftNamespace = regexp.MustCompile(`Collecting events from namespace "([^"]+)"`)
+
+// follow reads the suite's output as it comes, and collects the objects of a test that has just failed before others change
+// them.
+func (s *suite) follow(ctx context.Context, output io.Reader) error {
+	var seen []string
+	lines := bufio.NewReader(output)
+	for {
+		line, err := lines.ReadString('\n')
+		if found := leftNamespace.FindStringSubmatch(line); found != nil && !slices.Contains(seen, found[1]) {
+			seen = append(seen, found[1])
+			s.evidence.namespace(ctx, found[1])
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func outcomesOf(report string) ([]outcome, error) {
+	var outcomes []outcome
+	err := eachSpec(report, func(spec types.SpecReport) {
+		o := outcome{
+			name: spec.FullText(), passed: spec.State == types.SpecStatePassed, start: spec.StartTime, duration: spec.RunTime,
+			log: spec.CapturedGinkgoWriterOutput + spec.CapturedStdOutErr,
+		}
+		if !o.passed {
+			o.failure = spec.Failure.Message + "\n" + spec.Failure.Location.String() + "\n" + spec.Failure.Location.FullStackTrace
+			for _, more := range spec.AdditionalFailures {
+				o.failure += "\n" + more.Failure.Message
+			}
+			for _, found := range leftNamespace.FindAllStringSubmatch(o.log, -1) {
+				o.namespaces = append(o.namespaces, found[1])
+			}
+		}
+		outcomes = append(outcomes, o)
+	})
+	return outcomes, err
+}
+
+// exactly selects tests by their whole names.
+func exactly(names []string) []string {
+	var selections []string
+	for _, name := range names {
+		selections = append(selections, regexp.QuoteMeta(name)+"$")
+	}
+	return selections
+}
+
+// sig is the special interest group of a test, which its name begins with.
+func sig(name string) string {
+	group, _, ok := strings.Cut(strings.TrimPrefix(name, "["), "]")
+	if !ok || !strings.HasPrefix(group, "sig-") {
+		return "none"
+	}
+	return group
+}
