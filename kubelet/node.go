@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
@@ -353,6 +354,7 @@ func (s *nodeStatus) fill(ctx context.Context, next, old *corev1.NodeStatus, rea
 	}
 	maps.Copy(next.Capacity, k.capacity())
 	maps.Copy(next.Allocatable, k.allocatable())
+	followExtended(next)
 	next.NodeInfo = k.machine.info
 	next.NodeInfo.ContainerRuntimeVersion, next.NodeInfo.KubeletVersion = s.runtimeVersion, k.config.Version
 	s.mu.Lock()
@@ -367,6 +369,20 @@ func (s *nodeStatus) fill(ctx context.Context, next, old *corev1.NodeStatus, rea
 	next.RuntimeHandlers = k.runtimeHandlers()
 	next.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: boolPtr(true)}
 	s.setConditions(next, old, ready, now)
+}
+
+// followExtended makes allocatable what others advertise as this node's capacity: an administrator patches the capacity of an
+// extended resource only, as the documentation of Kubernetes says ("Advertise Extended Resources for a Node").
+func followExtended(s *corev1.NodeStatus) {
+	for name, quantity := range s.Capacity {
+		if isExtended(name) {
+			s.Allocatable[name] = quantity
+		}
+	}
+	maps.DeleteFunc(s.Allocatable, func(name corev1.ResourceName, _ resource.Quantity) bool {
+		_, advertised := s.Capacity[name]
+		return isExtended(name) && !advertised
+	})
 }
 
 func boolPtr(b bool) *bool { return &b }
