@@ -4,8 +4,6 @@
 package main
 
 import (
-	"bytes"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -65,15 +63,23 @@ func TestJudgeMissesTestsThatDidNotRun(t *testing.T) {
 	}
 }
 
-func TestProgressCountsEachTestOnce(t *testing.T) {
-	p := newProgress("suite", []test{{name: "a"}, {name: "b"}, {name: "c", serial: true}}, 2)
-	post := func(text string) {
-		p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", bytes.NewBufferString(text)))
+func TestProgressFollowsTheSuite(t *testing.T) {
+	p := newProgress("suite", []test{{name: "[sig-a] works"}, {name: "[sig-a] works well"}, {name: "[sig-b] alone", serial: true}}, 2)
+	output := `Will run 3 of 7579 specs
+------------------------------
+• [0.181 seconds]
+[sig-a] works well [sig-a, Conformance]
+test/e2e/a.go:39
+------------------------------
+S [SKIPPED] [0.001 seconds]
+[sig-a] works
+------------------------------
+• [FAILED] [12.500 seconds]
+[sig-a] works [sig-a, Conformance]
+`
+	if err := (&suite{}).follow(t.Context(), strings.NewReader(output), p); err != nil {
+		t.Fatal(err)
 	}
-	post(`{"msg":"PASSED a","total":5}`)
-	post(`{"msg":"PASSED a","total":5}`)
-	post(`{"msg":"FAILED b"}`)
-	post(`{"msg":"Test Suite completed"}`)
 	// Half of the weight is done after 10 seconds: the other half ends 10 seconds later.
 	line := p.line(p.began.Add(10 * time.Second))
 	want := "suite: 2 of 3 done, 1 passed, 1 failed, 1 running, 10s elapsed, expected end " + p.began.Add(20*time.Second).Format("15:04")

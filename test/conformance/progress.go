@@ -4,21 +4,20 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"strings"
 	"sync"
 	"time"
 )
 
-// progress shows how far a run is, on a live line. The suite posts each test's end to it.
+// progress shows how far a run is, on a live line.
 type progress struct {
 	title string
 	procs int
 	began time.Time
+	// clear wipes the line of a terminal; empty where there is none.
+	clear string
 
 	mu             sync.Mutex
 	left           map[string]int // weights of the tests that have not ended
@@ -29,6 +28,9 @@ type progress struct {
 // newProgress expects tests. A serial test weighs as much as procs others: it has the machine for itself.
 func newProgress(title string, tests []test, procs int) *progress {
 	p := &progress{title: title, procs: procs, began: time.Now(), left: map[string]int{}, total: len(tests)}
+	if info, err := os.Stdout.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		p.clear = "\r\x1b[K"
+	}
 	for _, t := range tests {
 		p.left[t.name] = 1
 		if t.serial {
@@ -39,50 +41,40 @@ func newProgress(title string, tests []test, procs int) *progress {
 	return p
 }
 
-// listen takes the suite's posts at the URL that it returns, and shows the line until it is closed.
-func (p *progress) listen() (url string, closeAll func(), err error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, err
-	}
-	server := &http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = server.Serve(listener) }() // until it is closed
+// watch shows the line until it is closed.
+func (p *progress) watch() (closeIt func()) {
 	done, shown := make(chan struct{}), make(chan struct{})
 	go func() { defer close(shown); p.show(done) }()
-	return "http://" + listener.Addr().String(), func() { close(done); <-shown; server.Close() }, nil
+	return func() { close(done); <-shown }
 }
 
-// ServeHTTP takes a report of the suite's form: "PASSED name" or "FAILED name" in msg. Its counts are of one process of many.
-func (p *progress) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
-	var report struct {
-		Message string `json:"msg"`
-	}
-	if err := json.NewDecoder(r.Body).Decode(&report); err != nil {
-		return
-	}
-	verdict, name, _ := strings.Cut(report.Message, " ")
+// ended counts a test, whose name the suite writes with its labels after it.
+func (p *progress) ended(line string, passed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, expected := p.left[name]; !expected {
-		return
+	name := ""
+	for one := range p.left {
+		if strings.HasPrefix(line, one) && len(one) > len(name) {
+			name = one
+		}
 	}
-	switch verdict {
-	case "PASSED":
-		p.passed++
-	case "FAILED":
-		p.failed++
-		fmt.Printf("\r\x1b[K  failed: %s\n", name)
-	default:
+	if name == "" {
 		return
 	}
 	delete(p.left, name)
+	if passed {
+		p.passed++
+		return
+	}
+	p.failed++
+	fmt.Printf("%s  failed: %s\n", p.clear, name)
 }
 
 // show renews the line every second on a terminal, else prints it twice a minute.
 func (p *progress) show(done <-chan struct{}) {
-	terminal, every := "", 30*time.Second
-	if info, err := os.Stdout.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-		terminal, every = "\r\x1b[K", time.Second
+	every := 30 * time.Second
+	if p.clear != "" {
+		every = time.Second
 	}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -90,13 +82,13 @@ func (p *progress) show(done <-chan struct{}) {
 		select {
 		case <-ticker.C:
 		case <-done:
-			fmt.Printf("%s%s\n", terminal, p.line(time.Now()))
+			fmt.Printf("%s%s\n", p.clear, p.line(time.Now()))
 			return
 		}
-		if terminal == "" {
+		if p.clear == "" {
 			fmt.Println(p.line(time.Now()))
 		} else {
-			fmt.Print(terminal + p.line(time.Now()))
+			fmt.Print(p.clear + p.line(time.Now()))
 		}
 	}
 }

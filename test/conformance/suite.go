@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/onsi/ginkgo/v2/types"
@@ -46,7 +47,7 @@ func (s *suite) names(ctx context.Context, selections []string) ([]test, error) 
 	for _, one := range selections {
 		args = append(args, "--ginkgo.focus="+one)
 	}
-	if err := command(ctx, s.dir, filepath.Join(s.o.bin, "e2e.test"), append(args, s.flags("")...)...); err != nil {
+	if err := command(ctx, s.dir, filepath.Join(s.o.bin, "e2e.test"), append(args, s.flags()...)...); err != nil {
 		return nil, fmt.Errorf("list tests: %w", err)
 	}
 	var tests []test
@@ -77,15 +78,11 @@ func eachSpec(path string, f func(types.SpecReport)) error {
 }
 
 // flags are the suite's own.
-func (s *suite) flags(progress string) []string {
-	flags := []string{
+func (s *suite) flags() []string {
+	return []string{
 		"--kubeconfig=" + s.m.kubeconfig(), "--kubectl-path=" + s.o.kubectl(), "--provider=skeleton",
 		"--num-nodes=" + strconv.Itoa(len(addresses)), "--delete-namespace-on-failure=false",
 	}
-	if progress != "" {
-		flags = append(flags, "--progress-report-url="+progress)
-	}
-	return flags
 }
 
 // outcome is how one test ended.
@@ -101,19 +98,14 @@ type outcome struct {
 
 // run runs the tests that the selections name and returns how each ended. Label names the files of this part of the run.
 func (s *suite) run(ctx context.Context, label string, selections []string, p *progress) ([]outcome, error) {
-	url, closeProgress, err := p.listen()
-	if err != nil {
-		return nil, err
-	}
-	defer closeProgress()
 	report := label + ".json"
 	args := []string{
-		"--procs=" + strconv.Itoa(s.o.procs), "--no-color", "--silence-skips", "--timeout=4h", "--output-dir=" + s.dir, "--json-report=" + report,
+		"--procs=" + strconv.Itoa(s.o.procs), "--no-color", "--silence-skips", "-v", "--timeout=4h", "--output-dir=" + s.dir, "--json-report=" + report,
 	}
 	for _, one := range selections {
 		args = append(args, "--focus="+one)
 	}
-	args = append(append(args, filepath.Join(s.o.bin, "e2e.test"), "--"), s.flags(url)...)
+	args = append(append(args, filepath.Join(s.o.bin, "e2e.test"), "--"), s.flags()...)
 	log, err := os.Create(filepath.Join(s.dir, label+".log"))
 	if err != nil {
 		return nil, err
@@ -121,15 +113,18 @@ func (s *suite) run(ctx context.Context, label string, selections []string, p *p
 	defer log.Close()
 	ginkgo := exec.CommandContext(ctx, filepath.Join(s.o.bin, "ginkgo"), args...)
 	ginkgo.Dir = s.dir
+	ginkgo.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt of the terminal reaches it once, through Cancel
 	ginkgo.Cancel = func() error { return ginkgo.Process.Signal(os.Interrupt) }
 	ginkgo.WaitDelay = 2 * time.Minute
 	reader, writer := io.Pipe()
 	ginkgo.Stdout, ginkgo.Stderr = writer, writer
 	watched := make(chan error, 1)
-	go func() { watched <- s.follow(ctx, io.TeeReader(reader, log)) }()
+	go func() { watched <- s.follow(ctx, io.TeeReader(reader, log), p) }()
+	closeProgress := p.watch()
 	err = ginkgo.Run()
 	writer.Close()
 	watchErr := <-watched
+	closeProgress()
 	var ended *exec.ExitError
 	if errors.As(err, &ended) && ctx.Err() == nil {
 		err = nil // it says that tests failed, which the report says better
@@ -144,16 +139,22 @@ func (s *suite) run(ctx context.Context, label string, selections []string, p *p
 	return outcomes, err
 }
 
-// leftNamespace is what the suite writes when a test failed whose namespace stays.
-var leftNamespace = regexp.MustCompile(`Collecting events from namespace "([^"]+)"`)
+// What the suite writes: the end of a test, before a line with its name, and a namespace that stays because its test failed.
+var (
+	testEnded     = regexp.MustCompile(`^• (\[[A-Z]+\] )?\[[0-9.]+ seconds\]`)
+	leftNamespace = regexp.MustCompile(`Collecting events from namespace "([^"]+)"`)
+)
 
-// follow reads the suite's output as it comes, and collects the objects of a test that has just failed before others change
-// them.
-func (s *suite) follow(ctx context.Context, output io.Reader) error {
-	var seen []string
+// follow reads the suite's output as it comes. It collects the objects of a test that has just failed before others change them.
+func (s *suite) follow(ctx context.Context, output io.Reader, p *progress) error {
+	var seen, end []string
 	lines := bufio.NewReader(output)
 	for {
 		line, err := lines.ReadString('\n')
+		if end != nil {
+			p.ended(line, end[1] == "")
+		}
+		end = testEnded.FindStringSubmatch(line)
 		if found := leftNamespace.FindStringSubmatch(line); found != nil && !slices.Contains(seen, found[1]) {
 			seen = append(seen, found[1])
 			s.evidence.namespace(ctx, found[1])
