@@ -39,6 +39,9 @@ func (k *Kubelet) admitLocked(w *worker, p *corev1.Pod) *pod.End {
 	if end := k.admitFeatures(p); end != nil {
 		return end
 	}
+	if end := admitDeclared(p); end != nil {
+		return end
+	}
 	if !w.static && k.underPressure(p) {
 		return &pod.End{Rejected: true, Reason: "Evicted", Message: "The node had condition: [" + strings.Join(k.pressures(), ", ") + "]. "}
 	}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -117,12 +118,9 @@ func TestPodOfTheAPIRunsAndIsDeleted(t *testing.T) {
 		if err != nil {
 			return false
 		}
-		for _, c := range n.Status.Conditions {
-			if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(n.Status.DeclaredFeatures, "RestartAllContainersOnContainerExits") && slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+			return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+		})
 	})
 	eventually(t, "default service account", func() bool {
 		_, err := client.Of[*corev1.ServiceAccount](admin).Get(ctx, "default", "default")

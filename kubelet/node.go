@@ -368,6 +368,7 @@ func (s *nodeStatus) fill(ctx context.Context, next, old *corev1.NodeStatus, rea
 	slices.Sort(next.VolumesInUse)
 	next.RuntimeHandlers = k.runtimeHandlers()
 	next.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: boolPtr(true)}
+	next.DeclaredFeatures = declaredFeatures()
 	s.setConditions(next, old, ready, now)
 }
 

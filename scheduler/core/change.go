@@ -5,6 +5,7 @@ package core
 
 import (
 	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -24,6 +25,9 @@ func nodeActions(old, node *corev1.Node) Action {
 	}
 	if !sameConditions(old.Status.Conditions, node.Status.Conditions) {
 		a |= UpdateConditions
+	}
+	if !slices.Equal(old.Status.DeclaredFeatures, node.Status.DeclaredFeatures) {
+		a |= UpdateFeatures
 	}
 	return a
 }

@@ -40,8 +40,9 @@ const (
 	UpdateConditions
 	UpdateImages
 	UpdateScaleDown
+	UpdateFeatures
 
-	Updates = Update | UpdateAllocatable | UpdateLabels | UpdateTaints | UpdateConditions | UpdateImages | UpdateScaleDown
+	Updates = Update | UpdateAllocatable | UpdateLabels | UpdateTaints | UpdateConditions | UpdateImages | UpdateScaleDown | UpdateFeatures
 	Any     = Add | Delete | Updates
 )
 

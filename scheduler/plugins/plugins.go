@@ -123,6 +123,7 @@ func all(config Config) ([]core.Plugin, error) {
 		devices.New(),
 		spread.New(config.Spread),
 		podaffinity.New(config.PodAffinity),
+		placement.Features{},
 		eviction.Plugin{},
 		resources.NewBalanced(config.Balanced),
 		placement.Image{},

@@ -22,6 +22,7 @@ const (
 	PortsName         = "NodePorts"
 	ImageName         = "ImageLocality"
 	GatesName         = "SchedulingGates"
+	FeaturesName      = "NodeDeclaredFeatures"
 )
 
 // Unschedulable keeps pods off cordoned nodes.
