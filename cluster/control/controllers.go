@@ -39,6 +39,7 @@ import (
 	"kogge.dev/kogge/controllers/pvexpander"
 	"kogge.dev/kogge/controllers/pvprotection"
 	"kogge.dev/kogge/controllers/replicaset"
+	"kogge.dev/kogge/controllers/resourceclaim"
 	"kogge.dev/kogge/controllers/resourcequota"
 	"kogge.dev/kogge/controllers/rootca"
 	"kogge.dev/kogge/controllers/serviceaccount"
@@ -151,6 +152,10 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		pvexpander.New(scope("expand-controller")),
 		attachdetach.New(scope("attachdetach-controller")),
 		localvolume.New(scope(localvolume.Name)),
+
+		// Devices.
+		resourceclaim.New(scope("resource-claim-controller")),
+		resourceclaim.NewRelease(scope("resource-claim-controller")),
 
 		// Namespaces and what is left over.
 		namespace.New(scope("namespace-controller")),
