@@ -4,11 +4,14 @@
 package testcluster_test
 
 import (
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kogge.dev/kogge/client"
@@ -38,5 +41,21 @@ func TestDeploymentMakesPods(t *testing.T) {
 		if pod.Labels["app"] != "web" {
 			t.Errorf("pod %s has labels %v", pod.Name, pod.Labels)
 		}
+	}
+}
+
+// TestReadOfAPath reads what is no resource of the server's own, under the client's identity.
+func TestReadOfAPath(t *testing.T) {
+	cluster := testcluster.New(t)
+	const path = "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods"
+	data, err := cluster.Admin().Read(t.Context(), path, url.Values{"labelSelector": {"a=b"}})
+	if err != nil || !strings.Contains(string(data), `"PodMetricsList"`) {
+		t.Errorf("Read as admin = %s, %v", data, err)
+	}
+	if _, err := cluster.As("nobody").Read(t.Context(), path, nil); !apierrors.IsForbidden(err) {
+		t.Errorf("Read as nobody = %v, want forbidden", err)
+	}
+	if _, err := cluster.Admin().Read(t.Context(), "/apis/absent.example.com/v1", nil); !apierrors.IsNotFound(err) {
+		t.Errorf("Read of an absent group = %v, want not found", err)
 	}
 }

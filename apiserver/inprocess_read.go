@@ -1,0 +1,51 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"net/url"
+
+	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/client"
+)
+
+var _ client.PathReader = (*local)(nil)
+
+// Read implements client.PathReader: the path is served as for a request over the network, but for authentication.
+func (l *local) Read(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	r.URL.RawQuery = query.Encode()
+	r.Header.Set("Accept", "application/json")
+	r.Header.Set("User-Agent", l.agent)
+	authorized := l.server.withAuthorization(http.HandlerFunc(l.server.route))
+	as := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		request.From(r.Context()).User = l.user
+		authorized.ServeHTTP(w, r)
+	})
+	w := &page{header: http.Header{}, code: http.StatusOK}
+	l.server.withState(as).ServeHTTP(w, r)
+	return w.body.Bytes(), client.StatusError(w.code, w.body.Bytes())
+}
+
+// page is an answer kept in memory.
+type page struct {
+	header http.Header
+	code   int
+	body   bytes.Buffer
+}
+
+// Header implements http.ResponseWriter.
+func (p *page) Header() http.Header { return p.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (p *page) WriteHeader(code int) { p.code = code }
+
+// Write implements http.ResponseWriter.
+func (p *page) Write(data []byte) (int, error) { return p.body.Write(data) }
