@@ -13,7 +13,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -38,7 +37,7 @@ type controller struct {
 	replicaSets  *client.Informer[*appsv1.ReplicaSet]
 	statefulSets *client.Informer[*appsv1.StatefulSet]
 	replications *client.Informer[*corev1.ReplicationController]
-	definitions  *client.Informer[*apiextensionsv1.CustomResourceDefinition]
+	scales       *reconcile.Scales
 	api          client.Resource[*policyv1.PodDisruptionBudget]
 }
 
@@ -51,7 +50,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		replicaSets:  client.InformerFor[*appsv1.ReplicaSet](scope.Informers),
 		statefulSets: client.InformerFor[*appsv1.StatefulSet](scope.Informers),
 		replications: client.InformerFor[*corev1.ReplicationController](scope.Informers),
-		definitions:  client.InformerFor[*apiextensionsv1.CustomResourceDefinition](scope.Informers),
+		scales:       reconcile.NewScales(scope),
 		api:          client.Of[*policyv1.PodDisruptionBudget](scope.Client),
 	}
 	loop := reconcile.New(reconcile.Config{

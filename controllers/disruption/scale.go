@@ -8,15 +8,11 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-
-	"kogge.dev/kogge/client"
 )
 
 // scale adds up how many pods the controllers of the covered ones want.
@@ -76,39 +72,23 @@ func (c *controller) scaleOf(ctx context.Context, namespace string, ref *metav1.
 		}
 		return set.UID, value(set.Spec.Replicas), nil
 	default:
-		return c.askScale(ctx, namespace, gk, gv.Version, ref)
+		return c.askScale(ctx, namespace, gk.WithVersion(gv.Version), ref)
 	}
 	return "", 0, nil
 }
 
 // askScale reads the scale subresource of any other kind.
-func (c *controller) askScale(ctx context.Context, namespace string, gk schema.GroupKind, version string, ref *metav1.OwnerReference) (types.UID, int32, error) {
-	resource := ""
-	if kind, _ := c.Client.Catalog().ByKind(gk.WithVersion(version)); kind != nil {
-		resource = kind.Resource
-	}
-	for d := range c.definitions.All() {
-		if d.Spec.Group == gk.Group && d.Spec.Names.Kind == gk.Kind {
-			resource = d.Spec.Names.Plural
-		}
-	}
-	if resource == "" {
-		return "", 0, fmt.Errorf("no matches for kind %q in group %q", gk.Kind, gk.Group)
-	}
-	gr := schema.GroupResource{Group: gk.Group, Resource: resource}
-	answer, err := c.Client.Backend().Do(ctx, &client.Request{
-		Verb: client.Get, Resource: gr.WithVersion(version), Namespace: namespace, Name: ref.Name, Subresource: "scale",
-		Into: func() runtime.Object { return &autoscalingv1.Scale{} },
-	})
-	if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
-		return "", 0, fmt.Errorf("%s does not implement the scale subresource", gr)
-	}
+func (c *controller) askScale(ctx context.Context, namespace string, gvk schema.GroupVersionKind, ref *metav1.OwnerReference) (types.UID, int32, error) {
+	gvr, err := c.scales.Resource(gvk)
 	if err != nil {
 		return "", 0, err
 	}
-	scale, ok := answer.Object.(*autoscalingv1.Scale)
-	if !ok {
-		return "", 0, fmt.Errorf("scale of %s %s is a %T", gr, ref.Name, answer.Object)
+	scale, err := c.scales.Get(ctx, gvr, namespace, ref.Name)
+	if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
+		return "", 0, fmt.Errorf("%s does not implement the scale subresource", gvr.GroupResource())
+	}
+	if err != nil {
+		return "", 0, err
 	}
 	if scale.UID != ref.UID {
 		return "", 0, nil
