@@ -47,14 +47,20 @@ type controller struct {
 	api    client.Resource[*corev1.Node]
 	podAPI client.Resource[*corev1.Pod]
 
+	loop   *reconcile.Loop
+	filled sync.Once
+
 	mu    sync.Mutex
 	beats map[string]beat
+	zones *zones
+	// granted are nodes that may be tainted: the zone's permission is used once, the writing may take several attempts.
+	granted map[string]bool
 }
 
 // New makes the loop; its keys are nodes.
 func New(scope reconcile.Scope) *reconcile.Loop {
 	c := &controller{
-		Scope: scope, beats: map[string]beat{}, nodes: client.InformerFor[*corev1.Node](scope.Informers),
+		Scope: scope, beats: map[string]beat{}, zones: newZones(), granted: map[string]bool{}, nodes: client.InformerFor[*corev1.Node](scope.Informers),
 		leases: client.InformerFor[*coordinationv1.Lease](scope.Informers, client.Selection{Namespace: corev1.NamespaceNodeLease}),
 		pods:   client.InformerFor[*corev1.Pod](scope.Informers),
 		api:    client.Of[*corev1.Node](scope.Client), podAPI: client.Of[*corev1.Pod](scope.Client),
@@ -63,17 +69,23 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	loop := reconcile.New(reconcile.Config{
 		Name: "node-lifecycle-controller", Log: scope.Log, Workers: 2, Informers: scope.Informers, Reconcile: c.reconcile,
 	})
+	c.loop = loop
 	reconcile.Self(loop, c.nodes)
 	reconcile.On(loop, c.leases, func(l *coordinationv1.Lease) []reconcile.Key { return []reconcile.Key{{Name: l.Name}} })
 	return loop
 }
 
 func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
+	c.filled.Do(c.fill)
 	node, ok := c.nodes.Get("", key.Name)
 	if !ok {
 		c.mu.Lock()
 		delete(c.beats, key.Name)
+		changed := c.zones.drop(key.Name)
 		c.mu.Unlock()
+		if changed {
+			c.lookAtAll()
+		}
 		return nil
 	}
 	left := c.untilUnknown(node)
@@ -85,17 +97,59 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 		}
 		node = changed
 	}
-	errs = append(errs, c.taint(ctx, node))
+	c.count(node)
+	wait, err := c.taint(ctx, node)
+	errs = append(errs, err)
 	if ready := condition(node, corev1.NodeReady); ready != nil && ready.Status != corev1.ConditionTrue {
 		errs = append(errs, c.markPods(ctx, node))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	if left <= 0 || wait > 0 && wait < left {
+		left = wait
+	}
 	if left > 0 {
 		return reconcile.After(left)
 	}
 	return nil
+}
+
+// fill counts all nodes before the first is judged, so that it does not look like the only one.
+func (c *controller) fill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for node := range c.nodes.All() {
+		c.zones.put(node.Name, memberOf(node))
+	}
+}
+
+func memberOf(node *corev1.Node) member {
+	ready := condition(node, corev1.NodeReady)
+	return member{zone: zoneOf(node), ready: ready != nil && ready.Status == corev1.ConditionTrue}
+}
+
+// count takes in a node's readiness. When that changes how fast pods are driven off, all nodes are looked at anew; when the
+// control plane sees the first nodes again, all others get their time to be seen as well.
+func (c *controller) count(node *corev1.Node) {
+	c.mu.Lock()
+	halted := c.zones.halted()
+	changed := c.zones.put(node.Name, memberOf(node))
+	if halted && !c.zones.halted() {
+		for name, b := range c.beats {
+			c.beats[name] = beat{mark: b.mark, at: time.Now()}
+		}
+	}
+	c.mu.Unlock()
+	if changed {
+		c.lookAtAll()
+	}
+}
+
+func (c *controller) lookAtAll() {
+	for node := range c.nodes.All() {
+		c.loop.Enqueue(reconcile.KeyOf(node))
+	}
 }
 
 // untilUnknown notes the newest sign of life and returns how long the node may stay silent.
@@ -198,12 +252,42 @@ func wanted(node *corev1.Node) []corev1.Taint {
 	return out
 }
 
-// taint brings the managed taints in line; others stay.
-func (c *controller) taint(ctx context.Context, node *corev1.Node) error {
-	want := wanted(node)
-	has := func(list []corev1.Taint, t corev1.Taint) bool {
-		return slices.ContainsFunc(list, func(k corev1.Taint) bool { return k.Key == t.Key && k.Effect == t.Effect })
+// has reports whether a list holds a taint's key and effect.
+func has(list []corev1.Taint, t corev1.Taint) bool {
+	return slices.ContainsFunc(list, func(k corev1.Taint) bool { return k.Key == t.Key && k.Effect == t.Effect })
+}
+
+// paced takes out of the wanted taints those that would drive pods off now, where the zone does not allow it, and returns how
+// long to wait for it. A node that drives pods off already may do so for another reason.
+func (c *controller) paced(node *corev1.Node, want []corev1.Taint) ([]corev1.Taint, time.Duration) {
+	drives := func(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute }
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.ContainsFunc(want, drives) {
+		delete(c.granted, node.Name)
+		return want, 0
 	}
+	wait := never
+	if !c.zones.halted() {
+		if slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return drives(t) && has(managed, t) }) {
+			delete(c.granted, node.Name)
+			return want, 0
+		}
+		ok := c.granted[node.Name]
+		if !ok {
+			ok, wait = c.zones.take(zoneOf(node), time.Now())
+		}
+		if ok {
+			c.granted[node.Name] = true
+			return want, 0
+		}
+	}
+	return slices.DeleteFunc(want, drives), wait
+}
+
+// taint brings the managed taints in line; others stay. It returns when to try again.
+func (c *controller) taint(ctx context.Context, node *corev1.Node) (time.Duration, error) {
+	want, wait := c.paced(node, wanted(node))
 	next := slices.DeleteFunc(slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool { return has(managed, t) && !has(want, t) })
 	now := metav1.Now()
 	for _, t := range managed {
@@ -213,7 +297,7 @@ func (c *controller) taint(ctx context.Context, node *corev1.Node) error {
 		}
 	}
 	if len(next) == len(node.Spec.Taints) && !slices.ContainsFunc(next, func(t corev1.Taint) bool { return !has(node.Spec.Taints, t) }) {
-		return nil
+		return wait, nil
 	}
 	if next == nil {
 		next = []corev1.Taint{}
@@ -223,10 +307,10 @@ func (c *controller) taint(ctx context.Context, node *corev1.Node) error {
 		"metadata": map[string]any{"resourceVersion": node.ResourceVersion}, "spec": map[string]any{"taints": next},
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	_, err = c.api.Patch(ctx, "", node.Name, types.MergePatchType, patch)
-	return client.IgnoreNotFound(err)
+	return wait, client.IgnoreNotFound(err)
 }
 
 // markPods sets the Ready condition of the node's pods to false, so that Services leave them out.

@@ -4,6 +4,7 @@
 package tainteviction_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -19,7 +20,7 @@ import (
 	"kogge.dev/kogge/testcluster"
 )
 
-// world is a cluster with the node n1, whose kubelet is silent unless beat is called.
+// world is a cluster with the node n1, whose kubelet is silent unless beat is called, and the node live, which is always heard of.
 type world struct {
 	*testing.T
 	c     *client.Client
@@ -31,9 +32,30 @@ func begin(t *testing.T) *world {
 	t.Helper()
 	c := testcluster.New(t).Admin()
 	w := &world{T: t, c: c, nodes: client.Of[*corev1.Node](c), pods: client.Of[*corev1.Pod](c)}
-	node, err := w.nodes.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}})
+	w.join("n1")
+	w.join("live")
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			w.renew(ctx, "live") //nolint:errcheck // the next comes soon
+			select {
+			case <-ctx.Done():
+			case <-time.After(10 * time.Second):
+			}
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	return w
+}
+
+// join makes a node that is ready.
+func (w *world) join(name string) {
+	w.Helper()
+	node, err := w.nodes.Create(w.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
 	next := node.DeepCopy()
 	next.ResourceVersion = ""
@@ -41,10 +63,24 @@ func begin(t *testing.T) *world {
 		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady",
 		LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now(),
 	}}
-	if _, err := w.nodes.UpdateStatus(t.Context(), next); err != nil {
-		t.Fatal(err)
+	if _, err := w.nodes.UpdateStatus(w.Context(), next); err != nil {
+		w.Fatal(err)
 	}
-	return w
+}
+
+// renew renews a node's lease.
+func (w *world) renew(ctx context.Context, node string) error {
+	leases := client.Of[*coordinationv1.Lease](w.c)
+	now := metav1.NowMicro()
+	lease := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: node}, Spec: coordinationv1.LeaseSpec{RenewTime: &now},
+	}
+	_, err := leases.Create(ctx, lease)
+	if apierrors.IsAlreadyExists(err) {
+		patch := `{"spec":{"renewTime":"` + now.UTC().Format("2006-01-02T15:04:05.000000Z07:00") + `"}}`
+		_, err = leases.Patch(ctx, corev1.NamespaceNodeLease, node, types.MergePatchType, []byte(patch))
+	}
+	return err
 }
 
 // run makes a pod on the node that is ready.
@@ -93,18 +129,8 @@ func (w *world) taint(body string) {
 // beat keeps the node alive for a while by its lease alone.
 func (w *world) beat(d time.Duration) {
 	w.Helper()
-	leases := client.Of[*coordinationv1.Lease](w.c)
 	for end := time.Now().Add(d); time.Now().Before(end); w.pass(10 * time.Second) {
-		now := metav1.NowMicro()
-		lease := &coordinationv1.Lease{
-			ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: "n1"}, Spec: coordinationv1.LeaseSpec{RenewTime: &now},
-		}
-		_, err := leases.Create(w.Context(), lease)
-		if apierrors.IsAlreadyExists(err) {
-			patch := `{"spec":{"renewTime":"` + now.UTC().Format("2006-01-02T15:04:05.000000Z07:00") + `"}}`
-			_, err = leases.Patch(w.Context(), corev1.NamespaceNodeLease, "n1", types.MergePatchType, []byte(patch))
-		}
-		if err != nil {
+		if err := w.renew(w.Context(), "n1"); err != nil {
 			w.Fatal(err)
 		}
 	}
@@ -244,6 +270,48 @@ func TestSilentNode(t *testing.T) {
 		w.pass(time.Second)
 		if node, err = w.nodes.Get(t.Context(), "", "n1"); err != nil || len(node.Spec.Taints) > 0 {
 			t.Errorf("taints of the node that is back: %+v, %v", node.Spec.Taints, err)
+		}
+	})
+}
+
+// TestAllNodesSilent loses all nodes at once: that is more likely the network's fault, so no pods are driven off until some
+// nodes are back, and then only from those that stay away.
+func TestAllNodesSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testcluster.New(t).Admin()
+		w := &world{T: t, c: c, nodes: client.Of[*corev1.Node](c), pods: client.Of[*corev1.Pod](c)}
+		w.join("n1")
+		w.join("n2")
+		w.run("web")
+		executes := func() bool {
+			t.Helper()
+			node, err := w.nodes.Get(t.Context(), "", "n1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, taint := range node.Spec.Taints {
+				if taint.Effect == corev1.TaintEffectNoExecute {
+					return true
+				}
+			}
+			return false
+		}
+		w.pass(20 * time.Minute)
+		if executes() || w.going("web") {
+			t.Fatalf("with all nodes silent: NoExecute %v, pod going %v", executes(), w.going("web"))
+		}
+		patch := `{"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"` + time.Now().UTC().Format(time.RFC3339) + `"}]}}`
+		for range 8 {
+			if _, err := w.nodes.Patch(t.Context(), "", "n2", types.StrategicMergePatchType, []byte(patch), "status"); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.renew(t.Context(), "n2"); err != nil {
+				t.Fatal(err)
+			}
+			w.pass(10 * time.Second)
+		}
+		if !executes() {
+			t.Error("the node that stayed away is not tainted")
 		}
 	})
 }
