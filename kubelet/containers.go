@@ -154,9 +154,13 @@ func (k *Kubelet) containerConfig(w *worker, p *corev1.Pod, a pod.Action, image 
 	if err != nil {
 		return nil, err
 	}
+	cdi, err := k.claims.CDI(p, c)
+	if err != nil {
+		return nil, err
+	}
 	s := render.Container{
-		Devices: devices,
-		Pod:     p, Spec: c, Attempt: attempt, ImageRef: image.Ref, ImageUser: render.ImageUser{UID: image.UID, Name: image.User}, Env: env, Mounts: mounts,
+		Devices: devices, CDIDevices: cdi,
+		Pod: p, Spec: c, Attempt: attempt, ImageRef: image.Ref, ImageUser: render.ImageUser{UID: image.UID, Name: image.User}, Env: env, Mounts: mounts,
 		TargetID: a.Target, Resources: k.limits().Container(p, c, w.qos), SeccompRoot: filepath.Join(k.config.Root, "seccomp"),
 		SeccompDefault: *k.config.Settings.SeccompDefault,
 	}

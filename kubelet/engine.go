@@ -19,6 +19,7 @@ import (
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/kubelet/cgroups"
+	"kogge.dev/kogge/kubelet/devices/claims"
 	"kogge.dev/kogge/kubelet/images"
 	"kogge.dev/kogge/kubelet/objects"
 	"kogge.dev/kogge/kubelet/pod"
@@ -40,6 +41,7 @@ type Kubelet struct {
 	cgroups    *cgroups.Tree
 	machine    machine
 	plugins    *plugins
+	claims     *claims.Claims
 	configMaps *objects.Cache[*corev1.ConfigMap]
 	secrets    *objects.Cache[*corev1.Secret]
 	statics    *staticPods
@@ -84,6 +86,7 @@ func newKubelet(c Config) *Kubelet {
 		Quota: *c.Settings.CPUCFSQuota, Period: c.Settings.CPUCFSQuotaPeriod.Microseconds(),
 	})
 	k.plugins = newPlugins(k)
+	k.claims = k.newClaims()
 	k.statics = newStaticPods(k)
 	k.prober = &prober{k: k}
 	if k.client != nil {
@@ -142,6 +145,10 @@ func (k *Kubelet) run(ctx context.Context) error {
 	quiet := func(f func(context.Context)) func(context.Context) error {
 		return func(ctx context.Context) error { f(ctx); return nil }
 	}
+	if err := k.claims.Load(ctx); err != nil {
+		return err
+	}
+	spawn("resource claims", quiet(k.claims.Run))
 	spawn("static pods", k.statics.run)
 	spawn("plugin registration", k.plugins.run)
 	if k.client != nil {

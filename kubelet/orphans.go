@@ -58,6 +58,11 @@ func (k *Kubelet) adoptOrphans(ctx context.Context) error {
 			known[uid] = nameless(uid)
 		}
 	}
+	for _, uid := range k.claims.Pods() {
+		if known[uid] == nil {
+			known[uid] = nameless(uid)
+		}
+	}
 	for uid, p := range known {
 		k.endOrphan(ctx, uid, p)
 	}

@@ -31,19 +31,21 @@ import (
 	"kogge.dev/kogge/csi"
 )
 
-// plugins follows the folder in which plugins put their registration sockets. CSI drivers are accepted; device and resource
-// plugins are told that this node does not take them.
+// plugins follows the folder in which plugins put their registration sockets: CSI drivers and DRA drivers.
 type plugins struct {
 	k *Kubelet
 
 	mu      sync.Mutex
 	drivers map[string]*csi.Driver // by name
-	// sockets says which socket registered which driver.
-	sockets map[string]string
+	// sockets says which registration socket announced what.
+	sockets map[string]announced
 }
 
+// announced is what came of a registration socket.
+type announced struct{ kind, name, endpoint string }
+
 func newPlugins(k *Kubelet) *plugins {
-	return &plugins{k: k, drivers: map[string]*csi.Driver{}, sockets: map[string]string{}}
+	return &plugins{k: k, drivers: map[string]*csi.Driver{}, sockets: map[string]announced{}}
 }
 
 func (p *plugins) driver(name string) (*csi.Driver, bool) {
@@ -124,9 +126,9 @@ func (p *plugins) scan(ctx context.Context, dir string) bool {
 	p.mu.Lock()
 	known := maps.Clone(p.sockets)
 	p.mu.Unlock()
-	for path, name := range known {
+	for path, what := range known {
 		if !found[path] {
-			p.forget(ctx, path, name)
+			p.forget(ctx, path, what)
 		}
 	}
 	for _, path := range slices.Sorted(maps.Keys(found)) {
@@ -171,7 +173,7 @@ func (p *plugins) register(ctx context.Context, path string) error {
 	}
 	p.mu.Lock()
 	if problem == nil {
-		p.sockets[path] = info.GetName()
+		p.sockets[path] = announced{info.GetType(), info.GetName(), endpoint}
 	}
 	p.mu.Unlock()
 	if _, err := service.NotifyRegistrationStatus(ctx, status); err != nil {
@@ -181,9 +183,28 @@ func (p *plugins) register(ctx context.Context, path string) error {
 }
 
 func (p *plugins) accept(ctx context.Context, info *registration.PluginInfo, endpoint string) error {
-	if info.GetType() != registration.CSIPlugin {
-		return fmt.Errorf("plugins of type %q are not supported by this node", info.GetType())
+	switch info.GetType() {
+	case registration.CSIPlugin:
+		return p.acceptCSI(ctx, info, endpoint)
+	case registration.DRAPlugin:
+		if err := p.k.claims.Register(info.GetName(), endpoint, info.GetSupportedVersions()); err != nil {
+			return err
+		}
+		p.k.log.Info("dra driver registered", "driver", info.GetName())
+		p.k.retryPods()
+		return nil
 	}
+	return fmt.Errorf("plugins of type %q are not supported by this node", info.GetType())
+}
+
+// retryPods lets pods that may wait for a driver try again at once.
+func (k *Kubelet) retryPods() {
+	for _, w := range k.all() {
+		w.post(func() { w.machine.Retry() })
+	}
+}
+
+func (p *plugins) acceptCSI(ctx context.Context, info *registration.PluginInfo, endpoint string) error {
 	if !slices.ContainsFunc(info.GetSupportedVersions(), func(v string) bool { return strings.HasPrefix(strings.TrimPrefix(v, "v"), "1.") }) {
 		return fmt.Errorf("none of the versions %v is supported", info.GetSupportedVersions())
 	}
@@ -208,17 +229,23 @@ func (p *plugins) accept(ctx context.Context, info *registration.PluginInfo, end
 		}
 	}
 	p.k.log.Info("csi driver registered", "driver", d.Name)
-	for _, w := range p.k.all() {
-		w.post(func() { w.machine.Retry() }) // pods may wait for the driver
-	}
+	p.k.retryPods()
 	return nil
 }
 
-// forget drops a driver whose socket is gone.
-func (p *plugins) forget(ctx context.Context, path, name string) {
+// forget drops a driver whose registration socket is gone.
+func (p *plugins) forget(ctx context.Context, path string, what announced) {
 	p.mu.Lock()
 	delete(p.sockets, path)
-	still := slices.Contains(slices.Collect(maps.Values(p.sockets)), name)
+	if what.kind == registration.DRAPlugin {
+		p.mu.Unlock()
+		p.k.claims.Unregister(what.name, what.endpoint)
+		return
+	}
+	name, still := what.name, false
+	for _, other := range p.sockets {
+		still = still || other.kind == what.kind && other.name == what.name
+	}
 	d := p.drivers[name]
 	if !still {
 		delete(p.drivers, name)

@@ -80,6 +80,13 @@ func (k *Kubelet) prepare(ctx context.Context, w *worker, p *corev1.Pod) error {
 		return err
 	}
 	w.post(func() { w.refresh = earliest(w.refresh, next) })
+	if err := k.claims.Prepare(ctx, p); err != nil {
+		err = fmt.Errorf("prepare dynamic resources: %w", err)
+		if ctx.Err() == nil {
+			w.event(p, "", corev1.EventTypeWarning, "FailedPrepareDynamicResources", fmt.Sprintf("Failed to prepare dynamic resources: %v", err))
+		}
+		return err
+	}
 	return nil
 }
 
@@ -256,8 +263,11 @@ func (k *Kubelet) removeDanglingLinks() error {
 	return errors.Join(errs...)
 }
 
-// release gives back volumes and cgroup.
+// release gives back devices, volumes and cgroup.
 func (k *Kubelet) release(ctx context.Context, w *worker) error {
+	if err := k.claims.Unprepare(ctx, w.uid); err != nil {
+		return fmt.Errorf("unprepare dynamic resources: %w", err)
+	}
 	if err := k.volumes.Unmount(ctx, w.uid); err != nil {
 		return err
 	}

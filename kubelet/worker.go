@@ -139,6 +139,7 @@ func (w *worker) step(ctx context.Context) (wake time.Time, over bool) {
 	d := w.machine.Decide(time.Now())
 	w.enterStage(d.Stage)
 	p := w.machine.Pod()
+	d.Status = w.k.withDevices(p, d.Status)
 	w.view.Store(&view{pod: p, status: d.Status, runtime: w.machine.Runtime(), stage: d.Stage})
 	for _, e := range d.Events {
 		w.event(p, e.Container, e.Type, e.Reason, e.Message)

@@ -183,6 +183,16 @@ func (f *Runtime) Find(pod, name string) []string {
 	return ids
 }
 
+// Created returns what a container was created from, or nil. It must not be changed.
+func (f *Runtime) Created(containerID string) *runtimeapi.ContainerConfig {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c, ok := f.containers[containerID]; ok {
+		return c.config
+	}
+	return nil
+}
+
 // Pulls reports how often image was pulled.
 func (f *Runtime) Pulls(image string) int {
 	f.mu.Lock()

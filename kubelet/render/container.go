@@ -30,6 +30,8 @@ type Container struct {
 	Mounts []*runtimeapi.Mount
 	// Devices are the raw block volumes.
 	Devices []*runtimeapi.Device
+	// CDIDevices are names of devices that the runtime knows how to inject.
+	CDIDevices []string
 	// TargetID is the container whose processes an ephemeral container sees.
 	TargetID string
 	// ExtraGroups come from the pod's volumes.
@@ -60,6 +62,9 @@ func (s *Container) Config() (*runtimeapi.ContainerConfig, error) {
 		Linux: &runtimeapi.LinuxContainerConfig{Resources: s.Resources, SecurityContext: security},
 	}
 	out.Labels[LabelContainerName] = c.Name
+	for _, name := range s.CDIDevices {
+		out.CDIDevices = append(out.CDIDevices, &runtimeapi.CDIDevice{Name: name})
+	}
 	if c.Lifecycle != nil && c.Lifecycle.StopSignal != nil {
 		if signal, ok := runtimeapi.Signal_value[string(*c.Lifecycle.StopSignal)]; ok {
 			out.StopSignal = runtimeapi.Signal(signal)

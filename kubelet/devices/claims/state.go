@@ -1,0 +1,133 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// entry is one claim that drivers were told of, or are about to be.
+type entry struct {
+	uid  types.UID
+	pods map[types.UID]bool
+	// drivers has an entry for every driver of the allocation, also for those that add no device.
+	drivers map[string][]Device
+	// prepared is set once all drivers have answered in this kubelet's life; after a restart they are asked again.
+	prepared bool
+}
+
+// Device is an allocated device as its driver described it.
+type Device struct {
+	PoolName   string
+	DeviceName string
+	ShareID    *types.UID
+	// RequestNames are the requests that the device is for; none means all.
+	RequestNames []string
+	CDIDeviceIDs []string
+}
+
+// checkpointFile is upstream's name for it.
+const checkpointFile = "dra_manager_state"
+
+// The checkpoint's format is upstream's; its field names are part of it.
+type (
+	checkpoint struct {
+		Data     string // JSON of checkpointData
+		Checksum uint32 // CRC-32 of Data
+	}
+	checkpointData struct {
+		metav1.TypeMeta
+		ClaimInfoStateList []claimState
+	}
+	claimState struct {
+		ClaimUID    types.UID
+		ClaimName   string
+		Namespace   string
+		PodUIDs     map[types.UID]struct{}
+		DriverState map[string]driverState
+	}
+	driverState struct{ Devices []Device }
+)
+
+// Load reads the checkpoint. A broken one is an error: it names devices that may be in use.
+// Drivers may register from now on, until ctx ends.
+func (c *Claims) Load(ctx context.Context) error {
+	c.mu.Lock()
+	c.ctx = ctx
+	c.mu.Unlock()
+	text, err := os.ReadFile(filepath.Join(c.config.Dir, checkpointFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read checkpoint of resource claims: %w", err)
+	}
+	var outer checkpoint
+	var data checkpointData
+	if err := json.Unmarshal(text, &outer); err != nil {
+		return fmt.Errorf("read checkpoint of resource claims: %w", err)
+	}
+	if crc32.ChecksumIEEE([]byte(outer.Data)) != outer.Checksum {
+		return errors.New("read checkpoint of resource claims: it is corrupt; drain the node and remove the file " + checkpointFile)
+	}
+	if err := json.Unmarshal([]byte(outer.Data), &data); err != nil {
+		return fmt.Errorf("read checkpoint of resource claims: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range data.ClaimInfoStateList {
+		e := &entry{uid: s.ClaimUID, pods: map[types.UID]bool{}, drivers: map[string][]Device{}}
+		for uid := range s.PodUIDs {
+			e.pods[uid] = true
+		}
+		for name, d := range s.DriverState {
+			e.drivers[name] = d.Devices
+		}
+		c.entries[types.NamespacedName{Namespace: s.Namespace, Name: s.ClaimName}] = e
+	}
+	return nil
+}
+
+// saveLocked writes the checkpoint.
+func (c *Claims) saveLocked() error {
+	data := checkpointData{TypeMeta: metav1.TypeMeta{Kind: "DRACheckpoint", APIVersion: "checkpoint.dra.kubelet.k8s.io/v1"}}
+	for key, e := range c.entries {
+		s := claimState{
+			ClaimUID: e.uid, ClaimName: key.Name, Namespace: key.Namespace, PodUIDs: map[types.UID]struct{}{}, DriverState: map[string]driverState{},
+		}
+		for uid := range e.pods {
+			s.PodUIDs[uid] = struct{}{}
+		}
+		for name, devices := range e.drivers {
+			s.DriverState[name] = driverState{Devices: devices}
+		}
+		data.ClaimInfoStateList = append(data.ClaimInfoStateList, s)
+	}
+	text, err := json.Marshal(data)
+	if err != nil {
+		return fmt.Errorf("checkpoint resource claims: %w", err)
+	}
+	outer, err := json.Marshal(checkpoint{Data: string(text), Checksum: crc32.ChecksumIEEE(text)})
+	if err != nil {
+		return fmt.Errorf("checkpoint resource claims: %w", err)
+	}
+	path := filepath.Join(c.config.Dir, checkpointFile)
+	if err := os.WriteFile(path+".new", outer, 0o600); err != nil {
+		return fmt.Errorf("checkpoint resource claims: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("checkpoint resource claims: %w", err)
+	}
+	return nil
+}
