@@ -33,6 +33,7 @@ import (
 	"kogge.dev/kogge/controllers/namespace"
 	"kogge.dev/kogge/controllers/nodeipam"
 	"kogge.dev/kogge/controllers/nodelifecycle"
+	"kogge.dev/kogge/controllers/podautoscaler"
 	"kogge.dev/kogge/controllers/podgc"
 	"kogge.dev/kogge/controllers/pvbinder"
 	"kogge.dev/kogge/controllers/pvcprotection"
@@ -47,6 +48,7 @@ import (
 	"kogge.dev/kogge/controllers/statefulset"
 	"kogge.dev/kogge/controllers/tainteviction"
 	"kogge.dev/kogge/controllers/tokencleaner"
+	"kogge.dev/kogge/controllers/ttl"
 	"kogge.dev/kogge/controllers/ttlafterfinished"
 	"kogge.dev/kogge/controllers/vacprotection"
 	"kogge.dev/kogge/controllers/vapstatus"
@@ -122,6 +124,7 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		job.New(scope("job-controller")),
 		cronjob.New(scope("cronjob-controller")),
 		ttlafterfinished.New(scope("ttl-after-finished-controller")),
+		podautoscaler.New(scope("horizontal-pod-autoscaler")),
 		disruption.New(scope("disruption-controller")),
 		disruption.NewStale(scope("disruption-controller")),
 
@@ -135,6 +138,7 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		nodeipam.New(scope("node-controller"), config.PodCIDRs),
 		nodelifecycle.New(scope("node-controller")),
 		tainteviction.New(scope("node-controller")),
+		ttl.New(scope("ttl-controller")),
 		podgc.New(scope("pod-garbage-collector")),
 
 		// Trust: certificates on request, and the join by token.
