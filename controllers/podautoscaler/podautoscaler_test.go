@@ -98,6 +98,7 @@ spec: {containers: [{name: c, image: i, resources: {requests: {cpu: 100m}}}]}
 			t.Fatal(err)
 		}
 	}
+	w.pass(time.Second) // the informers see the pods
 	return w
 }
 
