@@ -24,10 +24,10 @@ func (l *local) Read(ctx context.Context, path string, query url.Values) ([]byte
 	r.URL.RawQuery = query.Encode()
 	r.Header.Set("Accept", "application/json")
 	r.Header.Set("User-Agent", l.agent)
-	authorized := l.server.withAuthorization(http.HandlerFunc(l.server.route))
+	served := l.server.withAudit(l.server.withAuthorization(http.HandlerFunc(l.server.route)))
 	as := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request.From(r.Context()).User = l.user
-		authorized.ServeHTTP(w, r)
+		served.ServeHTTP(w, r)
 	})
 	w := &page{header: http.Header{}, code: http.StatusOK}
 	l.server.withState(as).ServeHTTP(w, r)
