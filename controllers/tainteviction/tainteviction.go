@@ -6,13 +6,11 @@ package tainteviction
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
@@ -107,7 +105,7 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 		return reconcile.After(left)
 	}
 	c.Events.Event(pod, corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s", key)
-	return c.evict(ctx, pod)
+	return reconcile.Evict(ctx, c.api, pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
 }
 
 // tolerance returns how long all the taints together are tolerated; limited is false when that is for ever.
@@ -152,26 +150,4 @@ func (c *controller) forget(key reconcile.Key) bool {
 	_, ok := c.since[key]
 	delete(c.since, key)
 	return ok
-}
-
-// evict says in the pod's status why it goes, and deletes it.
-func (c *controller) evict(ctx context.Context, pod *corev1.Pod) error {
-	condition := corev1.PodCondition{
-		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager",
-		Message: "Taint manager: deleting due to NoExecute taint", LastTransitionTime: metav1.Now(),
-	}
-	if pod.Status.ObservedGeneration > 0 {
-		condition.ObservedGeneration = pod.Generation
-	}
-	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": pod.UID}, "status": map[string]any{"conditions": []corev1.PodCondition{condition}},
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := c.api.Patch(ctx, pod.Namespace, pod.Name, types.StrategicMergePatchType, patch, "status"); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	err = c.api.Delete(ctx, pod.Namespace, pod.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}})
-	return client.IgnoreNotFound(err)
 }
