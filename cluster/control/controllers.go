@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"kogge.dev/kogge/apiserver/authn/satoken"
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/controllers/attachdetach"
 	"kogge.dev/kogge/controllers/bootstrapsigner"
@@ -22,6 +23,7 @@ import (
 	"kogge.dev/kogge/controllers/csrsigning"
 	"kogge.dev/kogge/controllers/daemonset"
 	"kogge.dev/kogge/controllers/deployment"
+	"kogge.dev/kogge/controllers/devicetainteviction"
 	"kogge.dev/kogge/controllers/disruption"
 	"kogge.dev/kogge/controllers/endpoints"
 	"kogge.dev/kogge/controllers/endpointslice"
@@ -44,6 +46,7 @@ import (
 	"kogge.dev/kogge/controllers/resourcequota"
 	"kogge.dev/kogge/controllers/rootca"
 	"kogge.dev/kogge/controllers/serviceaccount"
+	"kogge.dev/kogge/controllers/serviceaccounttoken"
 	"kogge.dev/kogge/controllers/servicecidr"
 	"kogge.dev/kogge/controllers/statefulset"
 	"kogge.dev/kogge/controllers/tainteviction"
@@ -74,15 +77,21 @@ type ControllersConfig struct {
 	RootCA []byte
 	// Authority signs certificate requests; without its key none are signed.
 	Authority pki.Pair
+	// SignToken makes the tokens of secrets; nil leaves these secrets empty.
+	SignToken serviceaccounttoken.Sign
 	// Server is the API server's URL for joining nodes.
 	Server   string
 	PodCIDRs []netip.Prefix
 }
 
 func (p *Plane) runControllers(ctx context.Context) error {
+	tokens, err := satoken.NewIssuer(issuer, p.config.Keys.ServiceAccounts)
+	if err != nil {
+		return err
+	}
 	return RunControllers(ctx, ControllersConfig{
 		Manager: p.Client(managerUser), Account: p.ServiceAccount, Log: p.config.Log, Identity: p.config.Identity,
-		RootCA: p.config.Keys.CA.CertPEM(), PodCIDRs: p.config.PodCIDRs, Authority: p.config.Keys.CA.Pair,
+		RootCA: p.config.Keys.CA.CertPEM(), PodCIDRs: p.config.PodCIDRs, Authority: p.config.Keys.CA.Pair, SignToken: tokens.IssueSecret,
 		Server: "https://" + net.JoinHostPort(p.config.Advertise.String(), strconv.Itoa(p.config.Port)),
 	})
 }
@@ -160,6 +169,7 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		// Devices.
 		resourceclaim.New(scope("resource-claim-controller")),
 		resourceclaim.NewRelease(scope("resource-claim-controller")),
+		devicetainteviction.New(scope("device-taint-eviction-controller")),
 
 		// Namespaces and what is left over.
 		namespace.New(scope("namespace-controller")),
@@ -169,6 +179,12 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		clusterrole.New(scope("clusterrole-aggregation-controller")),
 		vapstatus.New(scope("validatingadmissionpolicy-status-controller")),
 		garbage.New(scope("generic-garbage-collector")),
+	}
+	if config.SignToken != nil {
+		// Upstream's has no account of its own either: it signs for all.
+		own := scope("service-account-controller")
+		own.Client = config.Manager
+		loops = append(loops, serviceaccounttoken.New(own, config.SignToken, config.RootCA))
 	}
 	if config.Authority.Key != nil {
 		loops = append(loops, csrsigning.New(scope("certificate-controller"), config.Authority))

@@ -55,6 +55,10 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	if err != nil {
 		return apiserver.Parts{}, err
 	}
+	secrets, err := satoken.NewSecrets(satoken.VerifierConfig{Keys: []crypto.PublicKey{public}, Audiences: []string{issuer}, Reader: reader})
+	if err != nil {
+		return apiserver.Parts{}, err
+	}
 	documents, err := satoken.NewDocuments(issuer, "", []crypto.PublicKey{public})
 	if err != nil {
 		return apiserver.Parts{}, err
@@ -65,7 +69,7 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	}
 	roles := rbac.New(reader)
 	authorizer := authz.Chain{authz.Masters{}, authz.AlwaysAllowPaths{"/healthz", "/livez", "/readyz"}, node.New(reader, nodeRules), roles}
-	bearer := authn.NewTokenCache(authn.TokenUnion{verifier, authn.BootstrapToken{Reader: reader}})
+	bearer := authn.NewTokenCache(authn.TokenUnion{verifier, secrets, authn.BootstrapToken{Reader: reader}})
 	clientRoots, proxyRoots := p.config.Keys.CA.Pool(), p.config.Keys.ProxyCA.Pool()
 	who := authn.Reviews{Tokens: bearer, Audiences: []string{issuer}}
 	may := authz.Reviews{Authorizer: authorizer, Rules: roles, IsNode: func(u *request.User) bool { _, is := node.NameOf(u); return is }}
