@@ -5,6 +5,7 @@ package kubelet
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -190,6 +191,8 @@ func (k *Kubelet) admitFeatures(p *corev1.Pod) *pod.End {
 // fits compares the pod's requests with what the others leave.
 func (k *Kubelet) fits(p *corev1.Pod, others []*worker) *pod.End {
 	allocatable := k.allocatable()
+	_, usable := k.devices.Capacity()
+	maps.Copy(allocatable, usable)
 	if free := allocatable.Pods().Value() - int64(len(others)); free < 1 {
 		return outOf(corev1.ResourcePods, 1, int64(len(others)), allocatable.Pods().Value())
 	}

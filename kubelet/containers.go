@@ -150,7 +150,7 @@ func (k *Kubelet) containerConfig(w *worker, p *corev1.Pod, a pod.Action, image 
 	if err != nil {
 		return nil, err
 	}
-	devices, err := k.devices(ctx, p, c)
+	devices, err := k.blockDevices(ctx, p, c)
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +163,9 @@ func (k *Kubelet) containerConfig(w *worker, p *corev1.Pod, a pod.Action, image 
 		Pod: p, Spec: c, Attempt: attempt, ImageRef: image.Ref, ImageUser: render.ImageUser{UID: image.UID, Name: image.User}, Env: env, Mounts: mounts,
 		TargetID: a.Target, Resources: k.limits().Container(p, c, w.qos), SeccompRoot: filepath.Join(k.config.Root, "seccomp"),
 		SeccompDefault: *k.config.Settings.SeccompDefault,
+	}
+	if err := k.addDevices(ctx, p, &s); err != nil {
+		return nil, err
 	}
 	return s.Config()
 }
@@ -339,8 +342,8 @@ func (k *Kubelet) mount(ctx context.Context, w *worker, p *corev1.Pod, c *corev1
 	return out, nil
 }
 
-// devices renders the raw block volumes that a container sees.
-func (k *Kubelet) devices(ctx context.Context, p *corev1.Pod, c *corev1.Container) ([]*runtimeapi.Device, error) {
+// blockDevices renders the raw block volumes that a container sees.
+func (k *Kubelet) blockDevices(ctx context.Context, p *corev1.Pod, c *corev1.Container) ([]*runtimeapi.Device, error) {
 	var out []*runtimeapi.Device
 	for i := range c.VolumeDevices {
 		d := &c.VolumeDevices[i]

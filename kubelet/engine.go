@@ -19,6 +19,7 @@ import (
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/kubelet/cgroups"
+	"kogge.dev/kogge/kubelet/devices"
 	"kogge.dev/kogge/kubelet/devices/claims"
 	"kogge.dev/kogge/kubelet/images"
 	"kogge.dev/kogge/kubelet/objects"
@@ -42,6 +43,7 @@ type Kubelet struct {
 	machine    machine
 	plugins    *plugins
 	claims     *claims.Claims
+	devices    *devices.Devices
 	configMaps *objects.Cache[*corev1.ConfigMap]
 	secrets    *objects.Cache[*corev1.Secret]
 	statics    *staticPods
@@ -87,6 +89,7 @@ func newKubelet(c Config) *Kubelet {
 	})
 	k.plugins = newPlugins(k)
 	k.claims = k.newClaims()
+	k.devices = devices.New(devices.Config{Root: c.Root, Resized: func() { k.status.poke() }, Changed: k.devicesChanged, Logger: c.Logger})
 	k.statics = newStaticPods(k)
 	k.prober = &prober{k: k}
 	if k.client != nil {
@@ -148,7 +151,12 @@ func (k *Kubelet) run(ctx context.Context) error {
 	if err := k.claims.Load(ctx); err != nil {
 		return err
 	}
+	if err := k.devices.Load(ctx); err != nil {
+		return err
+	}
 	spawn("resource claims", quiet(k.claims.Run))
+	spawn("device plugins", k.devices.Run)
+	spawn("pod resources", k.servePodResources)
 	spawn("static pods", k.statics.run)
 	spawn("plugin registration", k.plugins.run)
 	if k.client != nil {

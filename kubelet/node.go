@@ -354,7 +354,10 @@ func (s *nodeStatus) fill(ctx context.Context, next, old *corev1.NodeStatus, rea
 	}
 	maps.Copy(next.Capacity, k.capacity())
 	maps.Copy(next.Allocatable, k.allocatable())
+	all, usable := k.devices.Capacity()
+	maps.Copy(next.Capacity, all)
 	followExtended(next)
+	maps.Copy(next.Allocatable, usable)
 	next.NodeInfo = k.machine.info
 	next.NodeInfo.ContainerRuntimeVersion, next.NodeInfo.KubeletVersion = s.runtimeVersion, k.config.Version
 	s.mu.Lock()

@@ -58,7 +58,7 @@ func (k *Kubelet) adoptOrphans(ctx context.Context) error {
 			known[uid] = nameless(uid)
 		}
 	}
-	for _, uid := range k.claims.Pods() {
+	for _, uid := range append(k.claims.Pods(), k.devices.Pods()...) {
 		if known[uid] == nil {
 			known[uid] = nameless(uid)
 		}

@@ -31,7 +31,7 @@ import (
 	"kogge.dev/kogge/csi"
 )
 
-// plugins follows the folder in which plugins put their registration sockets: CSI drivers and DRA drivers.
+// plugins follows the folder in which plugins put their registration sockets: CSI drivers, DRA drivers and device plugins.
 type plugins struct {
 	k *Kubelet
 
@@ -194,7 +194,14 @@ func (p *plugins) accept(ctx context.Context, info *registration.PluginInfo, end
 		p.k.retryPods()
 		return nil
 	}
-	return fmt.Errorf("plugins of type %q are not supported by this node", info.GetType())
+	if info.GetType() != registration.DevicePlugin {
+		return fmt.Errorf("plugins of type %q are not supported by this node", info.GetType())
+	}
+	if err := p.k.devices.Register(ctx, info.GetName(), endpoint, info.GetSupportedVersions()); err != nil {
+		return err
+	}
+	p.k.retryPods()
+	return nil
 }
 
 // retryPods lets pods that may wait for a driver try again at once.
@@ -240,6 +247,11 @@ func (p *plugins) forget(ctx context.Context, path string, what announced) {
 	if what.kind == registration.DRAPlugin {
 		p.mu.Unlock()
 		p.k.claims.Unregister(what.name, what.endpoint)
+		return
+	}
+	if what.kind == registration.DevicePlugin {
+		p.mu.Unlock()
+		p.k.devices.Unregister(what.name, what.endpoint)
 		return
 	}
 	name, still := what.name, false

@@ -72,6 +72,9 @@ func (k *Kubelet) prepare(ctx context.Context, w *worker, p *corev1.Pod) error {
 		w.event(p, "", corev1.EventTypeWarning, "FailedToCreateContainer", fmt.Sprintf("unable to ensure pod container exists: %v", err))
 		return err
 	}
+	if err := k.allocateDevices(ctx, w, p); err != nil {
+		return err
+	}
 	next, err := k.volumes.Mount(ctx, p)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -267,6 +270,9 @@ func (k *Kubelet) removeDanglingLinks() error {
 func (k *Kubelet) release(ctx context.Context, w *worker) error {
 	if err := k.claims.Unprepare(ctx, w.uid); err != nil {
 		return fmt.Errorf("unprepare dynamic resources: %w", err)
+	}
+	if err := k.devices.Free(w.uid); err != nil {
+		return err
 	}
 	if err := k.volumes.Unmount(ctx, w.uid); err != nil {
 		return err

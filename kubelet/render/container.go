@@ -32,6 +32,8 @@ type Container struct {
 	Devices []*runtimeapi.Device
 	// CDIDevices are names of devices that the runtime knows how to inject.
 	CDIDevices []string
+	// Annotations are added to those that the kubelet makes.
+	Annotations map[string]string
 	// TargetID is the container whose processes an ephemeral container sees.
 	TargetID string
 	// ExtraGroups come from the pod's volumes.
@@ -81,6 +83,7 @@ func LogPath(name string, attempt uint32) string {
 // annotations carry what a kubelet that has lost the pod's specification needs to stop and report the container.
 func (s *Container) annotations() map[string]string {
 	c, out := s.Spec, map[string]string{}
+	maps.Copy(out, s.Annotations)
 	out[annotationHash] = pod.Hash(c)
 	out[annotationRestartCount] = strconv.FormatUint(uint64(s.Attempt), 10)
 	out[annotationMessagePath] = c.TerminationMessagePath

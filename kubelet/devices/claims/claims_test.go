@@ -43,6 +43,7 @@ func startDriver(t *testing.T) (*fake.Driver, func()) {
 		}
 	})
 	t.Cleanup(stop)
+	<-d.Listening()
 	return d, stop
 }
 

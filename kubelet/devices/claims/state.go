@@ -5,16 +5,12 @@ package claims
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"hash/crc32"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"kogge.dev/kogge/kubelet/devices/checkpoint"
 )
 
 // entry is one claim that drivers were told of, or are about to be.
@@ -42,10 +38,6 @@ const checkpointFile = "dra_manager_state"
 
 // The checkpoint's format is upstream's; its field names are part of it.
 type (
-	checkpoint struct {
-		Data     string // JSON of checkpointData
-		Checksum uint32 // CRC-32 of Data
-	}
 	checkpointData struct {
 		metav1.TypeMeta
 		ClaimInfoStateList []claimState
@@ -66,23 +58,9 @@ func (c *Claims) Load(ctx context.Context) error {
 	c.mu.Lock()
 	c.ctx = ctx
 	c.mu.Unlock()
-	text, err := os.ReadFile(filepath.Join(c.config.Dir, checkpointFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read checkpoint of resource claims: %w", err)
-	}
-	var outer checkpoint
 	var data checkpointData
-	if err := json.Unmarshal(text, &outer); err != nil {
-		return fmt.Errorf("read checkpoint of resource claims: %w", err)
-	}
-	if crc32.ChecksumIEEE([]byte(outer.Data)) != outer.Checksum {
-		return errors.New("read checkpoint of resource claims: it is corrupt; drain the node and remove the file " + checkpointFile)
-	}
-	if err := json.Unmarshal([]byte(outer.Data), &data); err != nil {
-		return fmt.Errorf("read checkpoint of resource claims: %w", err)
+	if err := checkpoint.Load(filepath.Join(c.config.Dir, checkpointFile), &data); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -114,20 +92,5 @@ func (c *Claims) saveLocked() error {
 		}
 		data.ClaimInfoStateList = append(data.ClaimInfoStateList, s)
 	}
-	text, err := json.Marshal(data)
-	if err != nil {
-		return fmt.Errorf("checkpoint resource claims: %w", err)
-	}
-	outer, err := json.Marshal(checkpoint{Data: string(text), Checksum: crc32.ChecksumIEEE(text)})
-	if err != nil {
-		return fmt.Errorf("checkpoint resource claims: %w", err)
-	}
-	path := filepath.Join(c.config.Dir, checkpointFile)
-	if err := os.WriteFile(path+".new", outer, 0o600); err != nil {
-		return fmt.Errorf("checkpoint resource claims: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("checkpoint resource claims: %w", err)
-	}
-	return nil
+	return checkpoint.Save(filepath.Join(c.config.Dir, checkpointFile), data)
 }

@@ -25,6 +25,7 @@ type Driver struct {
 	registration.UnimplementedRegistrationServer
 	name, socket string
 	registered   chan error
+	listening    chan struct{} // closed once it does
 
 	mu       sync.Mutex
 	prepared map[string]int
@@ -33,11 +34,14 @@ type Driver struct {
 
 // NewDriver makes a driver whose sockets lie in dir, which must have a short name.
 func NewDriver(name, dir string) *Driver {
-	return &Driver{name: name, socket: filepath.Join(dir, name+".sock"), registered: make(chan error, 1), prepared: map[string]int{}}
+	return &Driver{name: name, socket: filepath.Join(dir, name+".sock"), registered: make(chan error, 1), listening: make(chan struct{}), prepared: map[string]int{}}
 }
 
 // Socket is where the driver listens.
 func (d *Driver) Socket() string { return d.socket }
+
+// Listening is closed once the driver can be called.
+func (d *Driver) Listening() <-chan struct{} { return d.listening }
 
 // Registered receives the kubelet's answer to the registration: nil if it takes the driver.
 func (d *Driver) Registered() <-chan error { return d.registered }
@@ -56,7 +60,7 @@ func (d *Driver) Refuse(message string) {
 	d.refusal = message
 }
 
-// Run serves the driver until ctx ends, and offers it in a kubelet's registration folder if that is not empty.
+// Run serves the driver until ctx ends, once, and offers it in a kubelet's registration folder if that is not empty.
 func (d *Driver) Run(ctx context.Context, registry string) error {
 	server := grpc.NewServer()
 	dra.RegisterDRAPluginServer(server, d)
@@ -65,6 +69,7 @@ func (d *Driver) Run(ctx context.Context, registry string) error {
 		return err
 	}
 	defer stop()
+	close(d.listening)
 	if registry != "" {
 		offer := grpc.NewServer()
 		registration.RegisterRegistrationServer(offer, d)
