@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+
+	"kogge.dev/kogge/cri/containerd/embedded"
 )
 
 // DefaultPauseImage names the image that holds a pod's namespaces. The name is upstream's, the content is ours.
@@ -61,6 +63,9 @@ type Config struct {
 	Command []string
 	// Logger receives what the supervisor does; default discards.
 	Logger *slog.Logger
+
+	// programs names the set of helper programs, a folder of binDir; default embedded.Digest().
+	programs string
 }
 
 // Verb is the hidden first argument of the kogge binary after which it calls Main with the arguments that follow.
@@ -83,12 +88,14 @@ func (c Config) Outside() []string {
 func (c Config) root() string       { return filepath.Join(c.DataDir, "root") }
 func (c Config) state() string      { return filepath.Join(c.RunDir, "state") }
 func (c Config) binDir() string     { return filepath.Join(c.DataDir, "bin") }
+func (c Config) programDir() string { return filepath.Join(c.binDir(), c.programs) }
 func (c Config) configFile() string { return filepath.Join(c.RunDir, "config.toml") }
 func (c Config) recordFile() string { return filepath.Join(c.RunDir, "containerd.pid") }
 
-// shimPath has the name that containerd derives from the runtime's type, and which its messages mention.
-func (c Config) shimPath() string { return filepath.Join(c.binDir(), "containerd-shim-runc-v2") }
-func (c Config) runcPath() string { return filepath.Join(c.binDir(), "runc") }
+// shimPath has the name that containerd derives from the runtime's type and looks for in PATH: it does so for every
+// container of a sandbox when it finds them again after a restart.
+func (c Config) shimPath() string { return filepath.Join(c.programDir(), "containerd-shim-runc-v2") }
+func (c Config) runcPath() string { return filepath.Join(c.programDir(), "runc") }
 
 // shimSocketDir is inside RunDir where that is short enough, else a folder of /run named after RunDir.
 func (c Config) shimSocketDir() string {
@@ -122,6 +129,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.LogLevel == "" {
 		c.LogLevel = "warn"
+	}
+	if c.programs == "" {
+		c.programs = embedded.Digest()
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

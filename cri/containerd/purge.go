@@ -90,34 +90,15 @@ func Purge(ctx context.Context, config Config) error {
 // killShims ends shims that are not in the node's cgroup, which happens when containerd could not enter it: they are the
 // processes whose program lies in the node's folder.
 func killShims(ctx context.Context, config Config) error {
-	pids, err := runningFrom(config.binDir())
+	processes, err := runningFrom(config.binDir())
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, pid := range pids {
-		errs = append(errs, end(ctx, pid))
+	for _, p := range processes {
+		errs = append(errs, end(ctx, p.pid))
 	}
 	return errors.Join(errs...)
-}
-
-// runningFrom lists the processes whose program lies in dir.
-func runningFrom(dir string) ([]int, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
-	}
-	var pids []int
-	for _, entry := range entries {
-		var pid int
-		if _, err := fmt.Sscanf(entry.Name(), "%d", &pid); err != nil {
-			continue
-		}
-		if exe, err := os.Readlink("/proc/" + entry.Name() + "/exe"); err == nil && strings.HasPrefix(exe, dir+"/") {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
 }
 
 // unmountBelow unmounts everything at or below dir, deepest first.

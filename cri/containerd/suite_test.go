@@ -92,7 +92,7 @@ func TestPodsOutliveContainerd(t *testing.T) {
 func logMemory(t *testing.T, config Config, rest time.Duration) {
 	t.Helper()
 	time.Sleep(rest)
-	pids, err := runningFrom(config.DataDir + "/bin")
+	pids, err := Shims(config)
 	if err != nil {
 		t.Fatal(err)
 	}

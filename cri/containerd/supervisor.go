@@ -13,6 +13,7 @@
 package containerd
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -84,6 +85,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		began := time.Now()
 		pid, err := s.attach(ctx, args)
 		if err == nil {
+			if err := s.config.sweepPrograms(); err != nil {
+				s.config.Logger.Warn("unused programs stay", "err", err)
+			}
 			s.markReady()
 			err = waitExit(ctx, pid)
 		}
@@ -134,10 +138,7 @@ func (s *Supervisor) prepare() ([]string, error) {
 			return nil, fmt.Errorf("make folder of containerd: %w", err)
 		}
 	}
-	if err := embedded.Extract(embedded.Shim, c.shimPath()); err != nil {
-		return nil, err
-	}
-	if err := embedded.Extract(embedded.Runc, c.runcPath()); err != nil {
+	if err := c.extractPrograms(); err != nil {
 		return nil, err
 	}
 	host, err := inspectHost(c.DataDir)
@@ -216,7 +217,7 @@ func (s *Supervisor) answers(ctx context.Context, pid int, limit time.Duration) 
 }
 
 // identity changes with everything that a running containerd cannot change any more: binary, programs, configuration,
-// arguments, network namespace.
+// arguments, network namespace, and the mount namespace, which it must share with who mounts the volumes of its containers.
 func (s *Supervisor) identity(args []string) (string, error) {
 	h := sha256.New()
 	exe, err := os.Stat(args[0])
@@ -227,23 +228,24 @@ func (s *Supervisor) identity(args []string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("identify containerd: %w", err)
 	}
-	netns, err := netnsID(s.config.NetNS)
+	net, err := namespaceID(cmp.Or(s.config.NetNS, "/proc/self/ns/net"))
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprintln(h, exe.Size(), exe.ModTime().UnixNano(), embedded.Digest(), args, netns)
+	mounts, err := namespaceID("/proc/self/ns/mnt")
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintln(h, exe.Size(), exe.ModTime().UnixNano(), s.config.programs, args, net, mounts)
 	_, _ = h.Write(config)
 	return hex.EncodeToString(h.Sum(nil)[:16]), nil
 }
 
-// netnsID identifies the network namespace at path, or this process's for "", by device and inode.
-func netnsID(path string) (string, error) {
-	if path == "" {
-		path = "/proc/self/ns/net"
-	}
+// namespaceID identifies the namespace at path by device and inode.
+func namespaceID(path string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return "", fmt.Errorf("network namespace %s: %w", path, err)
+		return "", fmt.Errorf("namespace %s: %w", path, err)
 	}
 	return fmt.Sprintf("%d:%d", st.Dev, st.Ino), nil
 }
@@ -263,7 +265,7 @@ func (s *Supervisor) launch(args []string) (int, error) {
 	defer log.Close()
 	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it must outlive every context of this process
 	cmd.Dir = "/"
-	cmd.Env = childEnv(os.Environ())
+	cmd.Env = childEnv(os.Environ(), c.programDir())
 	cmd.Stdout, cmd.Stderr = log, log
 	// A session of its own keeps it from the terminal's signals; there is no Pdeathsig on purpose.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -278,18 +280,23 @@ func (s *Supervisor) launch(args []string) (int, error) {
 }
 
 // childEnv is the environment of containerd and, through it, of the shims. The garbage collector works for a small
-// heap, and layers are unpacked in process even where the host has pigz.
-func childEnv(environ []string) []string {
+// heap, and layers are unpacked in process even where the host has pigz. PATH leads to our programs first: containerd
+// looks there for the shim of each container that it finds again, and gives up the container if there is none; a shim
+// that the host has installed is not ours to use.
+func childEnv(environ []string, programDir string) []string {
 	var env []string
+	path := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	for _, kv := range environ {
-		name, _, _ := strings.Cut(kv, "=")
+		name, value, _ := strings.Cut(kv, "=")
 		switch name {
 		case "GOGC", "GOMEMLIMIT", "GOMAXPROCS", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "CONTAINERD_ADDRESS":
+		case "PATH":
+			path = value
 		default:
 			env = append(env, kv)
 		}
 	}
-	return append(env, "GOGC=50", "CONTAINERD_DISABLE_PIGZ=1", "CONTAINERD_DISABLE_IGZIP=1")
+	return append(env, "PATH="+programDir+":"+path, "GOGC=50", "CONTAINERD_DISABLE_PIGZ=1", "CONTAINERD_DISABLE_IGZIP=1")
 }
 
 // startIn starts cmd in the network namespace at path. A child inherits the namespaces of the thread that starts it, so
