@@ -72,6 +72,11 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) err
 	}
 	// Who started a cluster may go away, and with it the pipe or terminal that progress is written to.
 	signal.Ignore(syscall.SIGPIPE)
+	if role != RoleServer {
+		if err := rejoin(node.Containerd(m.paths, settings.Node.Name, nil), console.Log); err != nil {
+			return err
+		}
+	}
 	unlock, err := lock(settings.DataDir, role, settings.Node.Name)
 	if err != nil {
 		return err
@@ -197,11 +202,18 @@ func (m *machine) nodeConfig(serving tls.Certificate) (node.Config, error) {
 	return node.Config{
 		Name: m.Node.Name, IPs: []netip.Addr{m.ip}, Labels: m.Node.Labels, Taints: taints, MaxPods: m.Node.MaxPods, Paths: m.paths,
 		CRISocket: m.Node.CRISocket, Serving: serving, PodCIDRs: m.pods, ServiceCIDRs: m.services, Domain: m.Network.Domain,
-		DNS: control.DNSAddress(m.services[0]), Ledger: m.ledger, Log: m.console.Log, Stage: m.stages.done,
+		DNS: control.DNSAddress(m.services[0]), Ledger: m.ledger, Log: m.console.Log,
 	}, nil
 }
 
 func (m *machine) runNode(ctx context.Context, config node.Config) error {
+	registered := make(chan struct{})
+	config.Stage = func(name string) {
+		m.stages.done(name)
+		if name == node.StageRegistered {
+			close(registered)
+		}
+	}
 	n, err := node.New(config)
 	if err != nil {
 		return err
@@ -209,6 +221,12 @@ func (m *machine) runNode(ctx context.Context, config node.Config) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Run(ctx) })
 	g.Go(func() error {
+		// What an earlier run has written says that the node is ready before this one is.
+		select {
+		case <-registered:
+		case <-ctx.Done():
+			return nil
+		}
 		if err := awaitReady(ctx, config.Kubelet, config.Name); err != nil {
 			return client.Ended(ctx, err)
 		}

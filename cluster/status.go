@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,8 +62,18 @@ func runtimeStatus(w io.Writer, settings Settings) {
 	case state.PID == 0:
 		fmt.Fprintf(w, "container runtime\tnot running\n")
 	default:
-		n, kib := shims(config)
-		fmt.Fprintf(w, "container runtime\tcontainerd %d, %s resident; %d shims, %d MiB resident\n", state.PID, residentText(state.PID), n, kib/1024)
+		shims, err := containerd.Shims(config)
+		if err != nil {
+			fmt.Fprintf(w, "container runtime\t%v\n", err)
+			return
+		}
+		kib := 0
+		for _, pid := range shims {
+			if k, err := resident(pid); err == nil {
+				kib += k
+			}
+		}
+		fmt.Fprintf(w, "container runtime\tcontainerd %d, %s resident; %d shims, %d MiB resident\n", state.PID, residentText(state.PID), len(shims), kib/1024)
 	}
 }
 
@@ -158,28 +167,4 @@ func resident(pid int) (int, error) {
 		}
 	}
 	return 0, fs.ErrNotExist
-}
-
-// shims counts the runtime's per-pod processes and adds up their memory in KiB: they carry the runtime's socket in their
-// arguments.
-func shims(config containerd.Config) (n, kib int) {
-	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		return 0, 0
-	}
-	for _, path := range found {
-		text, err := os.ReadFile(path)
-		if err != nil || !strings.Contains(string(text), config.Socket()) || !strings.Contains(string(text), "-id") {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil {
-			continue
-		}
-		if k, err := resident(pid); err == nil {
-			n++
-			kib += k
-		}
-	}
-	return n, kib
 }

@@ -72,6 +72,9 @@ type Config struct {
 	Stage func(name string)
 }
 
+// StageRegistered is the stage at which the kubelet works: its runtime answers and the node has its object and a lease.
+const StageRegistered = "node registered"
+
 // Bridge is the name of the pod bridge.
 const Bridge = "kogge0"
 
@@ -252,7 +255,7 @@ func (n *Node) runKubelet(ctx context.Context, socket string) error {
 		CgroupRoot: n.config.Paths.Cgroup + n.config.Name,
 		ServerTLS:  &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{n.config.Serving}},
 		ClientCA:   n.config.ClientCA, Version: version.Kubernetes,
-		OnRegistered: func() { n.config.Stage("node registered") },
+		OnRegistered: func() { n.config.Stage(StageRegistered) },
 	})
 	if err != nil {
 		return err

@@ -59,7 +59,7 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"kogge": runKogge, "kubectl": runKubectl, "up": up, "join": join, "images": importImages, "get": get, "within": within,
-			"killserver": killServer, "host": host, "forward": forward, "snapshot": snapshot,
+			"upapart": upApart, "binary": binary, "killserver": killServer, "killruntime": killRuntime, "pods": pods, "host": host, "forward": forward, "snapshot": snapshot,
 		},
 	})
 }

@@ -8,7 +8,6 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +37,8 @@ type machine struct {
 	root, dir, images string
 	namespaces        []string
 	agents            []*exec.Cmd
+	// kogge is the binary of the commands that follow.
+	kogge string
 }
 
 func newMachine(root, images string) (*machine, error) {
@@ -45,7 +46,7 @@ func newMachine(root, images string) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{root: root, dir: dir, images: images}
+	m := &machine{root: root, dir: dir, images: images, kogge: filepath.Join(root, "bin", "kogge")}
 	for i := range 2 {
 		path := filepath.Join(dir, "net"+strconv.Itoa(i))
 		if err := hostnet.CreateNamespace(path); err != nil {
@@ -126,7 +127,7 @@ func (m *machine) close() error {
 		if _, err := os.Stat(m.data(node)); err != nil {
 			continue
 		}
-		if out, errOut, err := m.run(node, "/", nil, m.program("kogge"), "reset", "--data-dir", m.data(node)); err != nil {
+		if out, errOut, err := m.run(node, "/", nil, m.kogge, "reset", "--data-dir", m.data(node)); err != nil {
 			errs = append(errs, fmt.Errorf("reset node %d: %w\n%s%s", node, err, out, errOut))
 		}
 	}
@@ -159,7 +160,7 @@ func finish(ts *testscript.TestScript, neg bool, stdout, stderr string, err erro
 // kogge ARGS...: the binary on node 0, for its data folder.
 func runKogge(ts *testscript.TestScript, neg bool, args []string) {
 	m := of(ts)
-	stdout, stderr, err := m.run(0, ts.Getenv("WORK"), nil, append([]string{m.program("kogge")}, args...)...)
+	stdout, stderr, err := m.run(0, ts.Getenv("WORK"), nil, append([]string{m.kogge}, args...)...)
 	finish(ts, neg, stdout, stderr, err)
 }
 
@@ -177,9 +178,17 @@ func host(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // up [ARGS...]: a cluster on node 0, with the test images.
-func up(ts *testscript.TestScript, neg bool, args []string) {
+func up(ts *testscript.TestScript, neg bool, args []string) { start(ts, neg, nil, args) }
+
+// upapart [ARGS...]: as up, in a mount namespace of its own, as service managers start programs.
+func upApart(ts *testscript.TestScript, neg bool, args []string) {
+	start(ts, neg, []string{"unshare", "--mount"}, args)
+}
+
+func start(ts *testscript.TestScript, neg bool, through, args []string) {
 	m := of(ts)
-	command := append([]string{m.program("kogge"), "up", "--detach", "--data-dir", m.data(0), "--node-name", "one"}, args...)
+	command := append(through, m.kogge, "up", "--detach", "--data-dir", m.data(0), "--node-name", "one")
+	command = append(command, args...)
 	stdout, stderr, err := m.run(0, "/", nil, command...)
 	finish(ts, neg, stdout, stderr, err)
 	if err == nil {
@@ -188,7 +197,7 @@ func up(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func (m *machine) load(ts *testscript.TestScript, node int) {
-	if _, stderr, err := m.run(node, "/", nil, m.program("kogge"), "image", "import", m.images, "--data-dir", m.data(node)); err != nil {
+	if _, stderr, err := m.run(node, "/", nil, m.kogge, "image", "import", m.images, "--data-dir", m.data(node)); err != nil {
 		ts.Fatalf("import images on node %d: %v\n%s", node, err, stderr)
 	}
 }
@@ -199,7 +208,7 @@ func importImages(ts *testscript.TestScript, _ bool, _ []string) { of(ts).load(t
 // join: a second node on node 1, by token, with the test images.
 func join(ts *testscript.TestScript, _ bool, _ []string) {
 	m := of(ts)
-	token, stderr, err := m.run(0, "/", nil, m.program("kogge"), "token", "create", "--data-dir", m.data(0))
+	token, stderr, err := m.run(0, "/", nil, m.kogge, "token", "create", "--data-dir", m.data(0))
 	if err != nil {
 		ts.Fatalf("token: %v\n%s", err, stderr)
 	}
@@ -209,7 +218,7 @@ func join(ts *testscript.TestScript, _ bool, _ []string) {
 	log, err := os.Create(filepath.Join(m.data(1), "agent.log"))
 	ts.Check(err)
 	defer log.Close()
-	agent := m.command(context.Background(), 1, "/", m.program("kogge"), "agent", "--data-dir", m.data(1), "--node-name", "two",
+	agent := m.command(context.Background(), 1, "/", m.kogge, "agent", "--data-dir", m.data(1), "--node-name", "two",
 		"--server", "https://10.77.0.1:6443", "--token", strings.TrimSpace(token))
 	agent.Stdout, agent.Stderr = log, log
 	ts.Check(m.inside(1, agent.Start))
@@ -295,18 +304,3 @@ func within(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func exists(path string) bool { _, err := os.Stat(path); return err == nil }
-
-// killserver: kill -9 of the process that runs node 0.
-func killServer(ts *testscript.TestScript, _ bool, _ []string) {
-	text, err := os.ReadFile(filepath.Join(of(ts).data(0), "kogge.lock"))
-	ts.Check(err)
-	var r struct{ PID int }
-	ts.Check(json.Unmarshal(text, &r))
-	ts.Check(syscall.Kill(r.PID, syscall.SIGKILL))
-	for exists(fmt.Sprintf("/proc/%d/exe", r.PID)) {
-		time.Sleep(10 * time.Millisecond)
-		if state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.PID)); err != nil || bytes.Contains(state, []byte(") Z ")) {
-			return
-		}
-	}
-}
