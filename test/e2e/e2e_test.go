@@ -50,6 +50,7 @@ func TestStories(t *testing.T) {
 			env.Values[machineKey{}] = m
 			env.Setenv("KUBECONFIG", m.kubeconfig())
 			env.Setenv("DATA", m.data(0))
+			env.Setenv("KOGGE", m.kogge)
 			env.Defer(func() {
 				if err := m.close(); err != nil {
 					env.T().Log(fmt.Sprintf("clean up: %v", err))
