@@ -36,7 +36,7 @@ type Recorder struct {
 	events client.Resource[*corev1.Event]
 	source corev1.EventSource
 	log    *slog.Logger
-	queue  chan record
+	queue  chan *record // of pointers: a control plane has thirty recorders, whose buffers are empty nearly always
 
 	// What follows belongs to Run's goroutine.
 
@@ -76,7 +76,7 @@ type bucket struct {
 func NewRecorder(c *client.Client, component, host string, log *slog.Logger) *Recorder {
 	return &Recorder{
 		client: c, events: client.Of[*corev1.Event](c), source: corev1.EventSource{Component: component, Host: host}, log: log,
-		queue: make(chan record, recorderBuffer), recent: map[eventKey]*remembered{}, spam: map[types.UID]*bucket{},
+		queue: make(chan *record, recorderBuffer), recent: map[eventKey]*remembered{}, spam: map[types.UID]*bucket{},
 	}
 }
 
@@ -93,7 +93,7 @@ func (r *Recorder) EventAbout(about corev1.ObjectReference, kind, reason, format
 		message = fmt.Sprintf(format, args...)
 	}
 	select {
-	case r.queue <- record{about: about, kind: kind, reason: reason, message: message, at: metav1.Now()}:
+	case r.queue <- &record{about: about, kind: kind, reason: reason, message: message, at: metav1.Now()}:
 	default:
 		r.log.Warn("event dropped, too many wait", "object", about.Namespace+"/"+about.Name, "reason", reason)
 	}
@@ -121,7 +121,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case rec := <-r.queue:
-			if err := r.write(ctx, rec); err != nil && ctx.Err() == nil {
+			if err := r.write(ctx, *rec); err != nil && ctx.Err() == nil {
 				// Events are best effort: the namespace may be terminating, or a quota full.
 				r.log.Debug("event not written", "object", rec.about.Namespace+"/"+rec.about.Name, "reason", rec.reason, "err", err)
 			}
