@@ -66,10 +66,17 @@ conformance-setup: setup
 	@tools/setup debootstrap iproute2
 	@cd test/conformance && go vet . && go test .
 
+bench: build bench-setup ## kogge beside tuned upstream, in an hour: ONLY=name,... (default all, into docs/measurements.md), FRESH=1 forgets finished rounds
+	@mkdir -p .scratch/bench; (cd test/peers && go build -o ../../.scratch/bench/bench ./bench)
+	@.scratch/bench/bench $(if $(ONLY),-only $(ONLY),-document docs/measurements.md) $(if $(FRESH),-fresh)
+
+bench-setup: setup
+	@tools/setup containerd runc containernetworking-plugins conntrack nftables iproute2
+
 test: check race e2e ## everything that must pass before a change lands
 
 clean: ## remove what the build made, and the scratch folder
 	@for node in .scratch/conformance/nodes/*; do [ ! -x bin/kogge ] || [ ! -d $$node ] || bin/kogge reset --data-dir $$node; done
 	rm -rf bin .scratch helpers/bin
 
-.PHONY: help up down setup build helpers arm64 kubectl fmt check race e2e fuzz conformance guard conformance-setup test clean
+.PHONY: help up down setup build helpers arm64 kubectl fmt check race e2e bench bench-setup fuzz conformance guard conformance-setup test clean

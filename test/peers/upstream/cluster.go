@@ -162,23 +162,28 @@ func (c *Cluster) StartControlPlane(ctx context.Context, others ...string) error
 // Start starts a component with the flags that a cluster needs and those of the configuration. It waits for the API server to
 // be ready, not for others.
 func (c *Cluster) Start(ctx context.Context, name string) error {
-	var flags []string
-	switch name {
-	case Etcd:
-		var err error
-		if flags, err = c.etcdFlags(); err != nil {
-			return err
-		}
-	case KubeAPIServer:
-		flags = c.apiserverFlags()
-	case KubeControllerManager:
-		flags = append(c.clientFlags(name),
-			"--service-account-private-key-file="+c.key("sa"), "--root-ca-file="+c.cert("ca"), "--use-service-account-credentials",
-			"--cluster-signing-cert-file="+c.cert("ca"), "--cluster-signing-key-file="+c.key("ca"))
-	case KubeScheduler:
-		flags = c.clientFlags(name)
+	flags, err := c.Flags(name)
+	if err != nil {
+		return err
 	}
 	return c.StartWith(ctx, name, flags...)
+}
+
+// Flags are those that a component needs in this cluster: for callers that start programs themselves.
+func (c *Cluster) Flags(name string) ([]string, error) {
+	switch name {
+	case Etcd:
+		return c.etcdFlags()
+	case KubeAPIServer:
+		return c.apiserverFlags(), nil
+	case KubeControllerManager:
+		return append(c.clientFlags(name),
+			"--service-account-private-key-file="+c.key("sa"), "--root-ca-file="+c.cert("ca"), "--use-service-account-credentials",
+			"--cluster-signing-cert-file="+c.cert("ca"), "--cluster-signing-key-file="+c.key("ca")), nil
+	case KubeScheduler:
+		return c.clientFlags(name), nil
+	}
+	return nil, nil
 }
 
 // StartWith starts a component with exactly these flags and those of the configuration: kubelet, kube-proxy, and what needs
