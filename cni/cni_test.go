@@ -24,6 +24,7 @@ import (
 
 	"kogge.dev/kogge/cri/containerd/embedded"
 	"kogge.dev/kogge/hostnet"
+	"kogge.dev/kogge/internal/need"
 	"kogge.dev/kogge/ledger"
 )
 
@@ -50,12 +51,8 @@ const (
 
 func newMachine(t *testing.T, podCIDRs ...string) *machine {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	if err := embedded.Check(); err != nil {
-		t.Skipf("no helper programs: %v", err)
-	}
+	need.Root(t, "network namespaces are made")
+	need.No(t, "helper programs", embedded.Check())
 	dir, err := os.MkdirTemp("/tmp", "kogge-rt-cni-")
 	if err != nil {
 		t.Fatal(err)

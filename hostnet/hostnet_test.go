@@ -14,14 +14,13 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"kogge.dev/kogge/hostnet"
+	"kogge.dev/kogge/internal/need"
 )
 
 // host is a network in a namespace of its own.
 func host(t *testing.T) *hostnet.Host {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
+	need.Root(t, "network namespaces are made")
 	path := filepath.Join(t.TempDir(), "ns")
 	if err := hostnet.CreateNamespace(path); err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/cri/fake"
+	"kogge.dev/kogge/internal/need"
 	"kogge.dev/kogge/kubelet"
 	"kogge.dev/kogge/testcluster"
 )
@@ -35,9 +36,7 @@ func (r recorded) Event(obj runtime.Object, kind, reason, message string) {
 // node runs a kubelet of a test cluster on a fake runtime until the test ends. It returns its root folder.
 func node(t *testing.T, cluster *testcluster.Cluster, cri *fake.Runtime) (root string) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("volumes need root")
-	}
+	need.Root(t, "volumes are mounted")
 	dir := shortDir(t)
 	no := false
 	k, err := kubelet.New(kubelet.Config{

@@ -15,6 +15,7 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"kogge.dev/kogge/cri/fake"
+	"kogge.dev/kogge/internal/need"
 	"kogge.dev/kogge/kubelet"
 )
 
@@ -71,9 +72,7 @@ spec:
 `
 
 func TestStaticPodRunsRestartsAndEnds(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("volumes need root")
-	}
+	need.Root(t, "volumes are mounted")
 	runtime := fake.New(fake.Config{}, "example.org/app:1")
 	manifests := standalone(t, runtime)
 	file := filepath.Join(manifests, "web.yaml")

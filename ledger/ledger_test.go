@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kogge.dev/kogge/hostnet"
+	"kogge.dev/kogge/internal/need"
 	"kogge.dev/kogge/ledger"
 	"kogge.dev/kogge/nft"
 	"kogge.dev/kogge/nft/kernel"
@@ -152,9 +153,7 @@ func TestUndoRestoresFiles(t *testing.T) {
 }
 
 func TestUndoRestoresNetwork(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
+	need.Root(t, "network namespaces are made")
 	dir := t.TempDir()
 	ns := filepath.Join(dir, "ns")
 	if err := hostnet.CreateNamespace(ns); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 
 	"kogge.dev/kogge/hostnet"
+	"kogge.dev/kogge/internal/need"
 	"kogge.dev/kogge/ledger"
 )
 
@@ -78,9 +79,7 @@ type site struct {
 // TestPacketsArrive builds three nodes: a and b on one link, c behind a router. A packet from a's pod address to each of
 // the others' arrives with its source, before and after a resync, and the routes go with their node.
 func TestPacketsArrive(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
+	need.Root(t, "network namespaces are made")
 	dir, err := os.MkdirTemp("/tmp", "kogge-rt-routes-")
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 
 	"kogge.dev/kogge/cri"
 	"kogge.dev/kogge/cri/containerd/embedded"
+	"kogge.dev/kogge/internal/need"
 )
 
 // TestMain lets the test binary be the containerd child that the supervisor starts.
@@ -35,12 +36,8 @@ func TestMain(m *testing.M) {
 // node starts a containerd of its own and removes every trace of it at the end of the test.
 func node(t *testing.T) (Config, *supervised) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("containerd needs root")
-	}
-	if err := embedded.Check(); err != nil {
-		t.Skipf("no helper programs: %v", err)
-	}
+	need.Root(t, "containerd mounts and makes cgroups")
+	need.No(t, "helper programs", embedded.Check())
 	base, err := os.MkdirTemp("/tmp", "kogge-rt-")
 	if err != nil {
 		t.Fatal(err)

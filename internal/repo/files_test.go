@@ -78,6 +78,31 @@ func TestPackageComments(t *testing.T) {
 	}
 }
 
+// TestSkips wants every skip to go through internal/need, which turns it into a failure under CI.
+func TestSkips(t *testing.T) {
+	top := root(t)
+	sources(t, func(file string) {
+		if filepath.Dir(file) == filepath.Join("internal", "need") {
+			return
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(top, file), nil, 0)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			return
+		}
+		if !slices.ContainsFunc(parsed.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"testing"` }) {
+			return
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			s, ok := n.(*ast.SelectorExpr)
+			if ok && slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, s.Sel.Name) {
+				t.Errorf("%s: a test is skipped where CI does not see it; say what it needs by internal/need", file)
+			}
+			return true
+		})
+	})
+}
+
 // TestKubernetesVersion holds every k8s.io module that follows the Kubernetes version at v0.36.
 func TestKubernetesVersion(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Path}} {{.Version}}", "all")

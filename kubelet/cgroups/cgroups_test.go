@@ -14,13 +14,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"kogge.dev/kogge/internal/need"
 )
 
 // TestTree makes a tree in the machine's real hierarchies, below a root of its own, and leaves nothing.
 func TestTree(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("cgroups need root")
-	}
+	need.Root(t, "cgroups are made")
 	root := fmt.Sprintf("/kogge/test-%d", os.Getpid())
 	tree := New(Config{Root: root, Mount: "/sys/fs/cgroup", CPU: 2000, Pids: 100, Quota: true, Period: 100000})
 	t.Cleanup(func() {
@@ -53,11 +53,11 @@ func TestTree(t *testing.T) {
 	}
 	left := exec.Command("sleep", "60") //nolint:noctx // it is killed below
 	if err := left.Start(); err != nil {
-		t.Skipf("no program to leave behind: %v", err)
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(left.Process.Pid)), 0o644); err != nil {
 		_ = left.Process.Kill()
-		t.Skipf("a process can't be moved: %v", err)
+		t.Fatalf("move a process: %v", err)
 	}
 	_ = tree.Sweep("u1", corev1.PodQOSBurstable, "c1") // may report that the process has not gone yet
 	if err := left.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {

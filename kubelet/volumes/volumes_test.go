@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"kogge.dev/kogge/internal/need"
 )
 
 func TestContentIsReplacedAtOnce(t *testing.T) {
@@ -83,9 +85,7 @@ func TestSubpathsDoNotLeaveTheVolume(t *testing.T) {
 }
 
 func TestOwnershipReachesTheGroup(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("changing owners needs root")
-	}
+	need.Root(t, "owners are changed")
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "f"), nil, 0o600); err != nil {
 		t.Fatal(err)

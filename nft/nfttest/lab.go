@@ -20,6 +20,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"kogge.dev/kogge/internal/need"
 )
 
 // Addresses of the lab. Pods and clients have the node as their router.
@@ -51,9 +53,7 @@ type Space struct {
 // New makes a lab, or skips the test where that needs root.
 func New(t testing.TB) *Lab {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to make network namespaces")
-	}
+	need.Root(t, "network namespaces are made")
 	l := &Lab{t: t, Node: NewSpace(t, NodeAddr), Client: NewSpace(t, ClientAddr)}
 	l.Node.Do(func() {
 		// A fixed hardware address: else the bridge takes on another with each port, and pods' first packets go astray.

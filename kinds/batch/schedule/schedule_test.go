@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"kogge.dev/kogge/internal/need"
 	"kogge.dev/kogge/kinds/batch/schedule"
 )
 
@@ -48,9 +49,7 @@ func TestNext(t *testing.T) {
 
 func TestNextAcrossAClockChange(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
-	if err != nil {
-		t.Skip("no time zone data on this machine")
-	}
+	need.No(t, "time zone data", err)
 	s, err := schedule.Parse("30 2 * * *")
 	if err != nil {
 		t.Fatal(err)
