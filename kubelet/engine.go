@@ -97,7 +97,7 @@ func newKubelet(c Config) *Kubelet {
 	}
 	k.volumes = volumes.New(volumes.Config{
 		Root: c.Root, NodeName: c.NodeName, Client: c.Client, ConfigMap: k.configMap, Secret: k.secret, Token: k.token(), Facts: k.facts,
-		Driver: k.plugins.driver, MemoryCapacity: int64(k.machine.memory), Logger: c.Logger,
+		Driver: k.plugins.driver, MemoryCapacity: int64(k.machine.memory), Logger: c.Logger, Announce: k.announce, Released: k.volumeReleased,
 	})
 	k.status = newNodeStatus(k)
 	return k
@@ -217,7 +217,7 @@ func (k *Kubelet) followPods(ctx context.Context) {
 			Update: func(_, p *corev1.Pod) { k.apiUpdate(p) },
 			Delete: k.apiDelete,
 		})
-		k.nodes.Handle(client.Handler[*corev1.Node]{Update: func(_, _ *corev1.Node) { k.status.poke() }})
+		k.nodes.Handle(client.Handler[*corev1.Node]{Update: k.nodeUpdated})
 		select {
 		case <-k.pods.Synced():
 		case <-ctx.Done():

@@ -56,13 +56,65 @@ type nodeStatus struct {
 	sentAt time.Time
 	// announced is the readiness that the last event told of.
 	announced bool
+	// inUse are the volumes that the API server knows to be in use; told is closed, and made anew, when they change.
+	inUse []corev1.UniqueVolumeName
+	told  chan struct{}
 }
 
 func newNodeStatus(k *Kubelet) *nodeStatus {
 	return &nodeStatus{
-		k: k, wake: make(chan struct{}, 1), pressure: map[corev1.NodeConditionType]bool{}, network: "container runtime status check may not have completed yet",
+		k: k, wake: make(chan struct{}, 1), told: make(chan struct{}), pressure: map[corev1.NodeConditionType]bool{}, network: "container runtime status check may not have completed yet",
 		port: k.config.Settings.Port,
 	}
+}
+
+// nodeUpdated is told that the node's object changed. Pods may wait for a volume that is attached now.
+func (k *Kubelet) nodeUpdated(old, n *corev1.Node) {
+	k.status.poke()
+	if !slices.Equal(old.Status.VolumesAttached, n.Status.VolumesAttached) {
+		k.retryPods()
+	}
+}
+
+// announceTimeout bounds how long a volume waits for the node's status to name it; the pod tries again.
+const announceTimeout = 10 * time.Second
+
+// announce returns once the status that the API server has names a volume as in use.
+func (k *Kubelet) announce(ctx context.Context, name corev1.UniqueVolumeName) error {
+	if k.client == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
+	defer cancel()
+	s := k.status
+	for {
+		s.mu.Lock()
+		listed, told := slices.Contains(s.inUse, name), s.told
+		s.mu.Unlock()
+		if listed {
+			return nil
+		}
+		s.poke()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-told:
+		}
+	}
+}
+
+func (k *Kubelet) volumeReleased() { k.status.poke() }
+
+// setInUse remembers what the API server knows to be in use, and wakes who waits for it.
+func (s *nodeStatus) setInUse(names []corev1.UniqueVolumeName) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Equal(s.inUse, names) {
+		return
+	}
+	s.inUse = names
+	close(s.told)
+	s.told = make(chan struct{})
 }
 
 // poke makes the status be looked at soon.
@@ -271,6 +323,7 @@ func (s *nodeStatus) report(ctx context.Context, ready bool) error { //nolint:re
 	s.fill(ctx, next, base, ready, now)
 	due := now.Sub(s.sentAt) >= k.config.Settings.NodeStatusReportFrequency.Duration
 	if !due && sameStatus(base, next) {
+		s.setInUse(next.VolumesInUse)
 		return nil
 	}
 	for i := range next.Conditions {
@@ -291,6 +344,7 @@ func (s *nodeStatus) report(ctx context.Context, ready bool) error { //nolint:re
 		return err
 	}
 	s.sent, s.sentAt = n.Status.DeepCopy(), now
+	s.setInUse(next.VolumesInUse)
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -41,8 +42,18 @@ type plugins struct {
 	sockets map[string]announced
 }
 
-// announced is what came of a registration socket.
-type announced struct{ kind, name, endpoint string }
+// announced is what came of a registration socket. One that was made anew under its old path is another one: the plugin behind
+// it may be another.
+type announced struct {
+	kind, name, endpoint string
+	made                 identity
+}
+
+// identity tells a file from a later one of the same path.
+type identity struct {
+	inode uint64
+	made  time.Time
+}
 
 func newPlugins(k *Kubelet) *plugins {
 	return &plugins{k: k, drivers: map[string]*csi.Driver{}, sockets: map[string]announced{}}
@@ -113,10 +124,12 @@ func addTree(w *fsnotify.Watcher, dir string) error {
 
 // scan registers new sockets and forgets gone ones. It reports whether nothing is left to be tried again.
 func (p *plugins) scan(ctx context.Context, dir string) bool {
-	found, settled := map[string]bool{}, true
+	found, settled := map[string]identity{}, true
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type()&fs.ModeSocket != 0 && !strings.HasPrefix(d.Name(), ".") {
-			found[path] = true
+			if info, err := d.Info(); err == nil {
+				found[path] = identity{inode: info.Sys().(*syscall.Stat_t).Ino, made: info.ModTime()}
+			}
 		}
 		return nil //nolint:nilerr // what vanishes is not there
 	})
@@ -127,15 +140,15 @@ func (p *plugins) scan(ctx context.Context, dir string) bool {
 	known := maps.Clone(p.sockets)
 	p.mu.Unlock()
 	for path, what := range known {
-		if !found[path] {
+		if _, ok := found[path]; !ok {
 			p.forget(ctx, path, what)
 		}
 	}
 	for _, path := range slices.Sorted(maps.Keys(found)) {
-		if _, ok := known[path]; ok {
+		if s, ok := known[path]; ok && s.made == found[path] {
 			continue
 		}
-		if err := p.register(ctx, path); err != nil {
+		if err := p.register(ctx, path, found[path]); err != nil {
 			if ctx.Err() == nil {
 				p.k.log.Warn("plugin can't be registered", "socket", path, "err", err)
 			}
@@ -146,7 +159,7 @@ func (p *plugins) scan(ctx context.Context, dir string) bool {
 }
 
 // register does the handshake with one socket.
-func (p *plugins) register(ctx context.Context, path string) error {
+func (p *plugins) register(ctx context.Context, path string, made identity) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	conn, err := grpc.NewClient("passthrough:///"+path, grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -173,7 +186,7 @@ func (p *plugins) register(ctx context.Context, path string) error {
 	}
 	p.mu.Lock()
 	if problem == nil {
-		p.sockets[path] = announced{info.GetType(), info.GetName(), endpoint}
+		p.sockets[path] = announced{info.GetType(), info.GetName(), endpoint, made}
 	}
 	p.mu.Unlock()
 	if _, err := service.NotifyRegistrationStatus(ctx, status); err != nil {
@@ -236,7 +249,7 @@ func (p *plugins) acceptCSI(ctx context.Context, info *registration.PluginInfo, 
 		}
 	}
 	p.k.log.Info("csi driver registered", "driver", d.Name)
-	p.k.retryPods()
+	p.k.retryPods() // they may wait for the driver
 	return nil
 }
 

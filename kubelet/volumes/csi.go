@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	corev1 "k8s.io/api/core/v1"
@@ -80,34 +81,52 @@ func (v *Volumes) mountInlineCSI(ctx context.Context, p *corev1.Pod, vol *corev1
 		}
 	}
 	n := note{Driver: s.Driver, VolumeHandle: w.ID, SpecVolID: vol.Name, NodeName: v.config.NodeName, Lifecycle: string(storagev1.VolumeLifecycleEphemeral)}
-	return v.publish(ctx, p, vol.Name, d, object, w, dir, n)
+	if err := writeNote(dir, n); err != nil {
+		return err
+	}
+	return v.publish(ctx, p, vol.Name, d, object, w, n.Lifecycle)
 }
 
 func (v *Volumes) mountPersistentCSI(ctx context.Context, p *corev1.Pod, name string, pvc *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume, readOnly bool) error { //nolint:revive // mirrors the API field
 	s := pv.Spec.CSI
-	v.use(p.UID, uniqueName(s))
 	d, object, err := v.driver(ctx, s.Driver)
 	if err != nil {
 		return err
+	}
+	attachable := object.Spec.AttachRequired == nil || *object.Spec.AttachRequired
+	if attachable {
+		if err := v.use(ctx, p.UID, uniqueName(s)); err != nil {
+			return err
+		}
 	}
 	sum := sha256.Sum256([]byte(s.VolumeHandle))
 	staging := filepath.Join(v.config.Root, "plugins", "kubernetes.io", "csi", s.Driver, fmt.Sprintf("%x", sum), "globalmount")
 	dir := v.dir(p.UID, pluginCSI, pv.Name)
 	w := &csi.Volume{
 		ID: s.VolumeHandle, Staging: staging, Target: filepath.Join(dir, "mount"), Block: isBlock(pv), FSType: s.FSType, Options: pv.Spec.MountOptions,
-		ReadOnly: readOnly || s.ReadOnly, Mode: accessMode(pv), Attributes: copyOf(s.VolumeAttributes),
+		ReadOnly: readOnly || s.ReadOnly, Mode: accessMode(pv, d), Attributes: copyOf(s.VolumeAttributes),
 	}
 	if w.Block {
 		w.Target = v.blockTarget(p.UID, pv.Name)
+	}
+	if d.Can(spec.NodeServiceCapability_RPC_EXPAND_VOLUME) {
+		v.setRecurs(p.UID, name)
+	}
+	defer v.lockStaging(staging)()
+	if !republishes(object) && isMounted(w.Target) {
+		return v.expand(ctx, d, w, pvc, pv)
 	}
 	n := note{
 		Driver: s.Driver, VolumeHandle: s.VolumeHandle, SpecVolID: pv.Name, NodeName: v.config.NodeName, Staging: staging, Block: w.Block,
 		Lifecycle: string(storagev1.VolumeLifecyclePersistent),
 	}
-	if object.Spec.AttachRequired == nil || *object.Spec.AttachRequired {
+	if attachable {
 		if n.Attachment, w.Publish, err = v.attached(ctx, s); err != nil {
 			return err
 		}
+	}
+	if err := writeNote(dir, n); err != nil {
+		return err
 	}
 	if err := v.stage(ctx, d, w, s); err != nil {
 		return err
@@ -117,7 +136,7 @@ func (v *Volumes) mountPersistentCSI(ctx context.Context, p *corev1.Pod, name st
 			return err
 		}
 	}
-	if err := v.publish(ctx, p, name, d, object, w, dir, n); err != nil {
+	if err := v.publish(ctx, p, name, d, object, w, n.Lifecycle); err != nil {
 		return err
 	}
 	return v.expand(ctx, d, w, pvc, pv)
@@ -143,11 +162,8 @@ func (v *Volumes) stage(ctx context.Context, d *csi.Driver, w *csi.Volume, s *co
 	return nil
 }
 
-// publish writes the note first, so that whatever the driver did can be undone, and then asks the driver.
-func (v *Volumes) publish(ctx context.Context, p *corev1.Pod, name string, d *csi.Driver, object *storagev1.CSIDriver, w *csi.Volume, dir string, n note) error {
-	if err := os.MkdirAll(filepath.Dir(w.Target), 0o750); err != nil {
-		return err
-	}
+// writeNote leaves a note before the driver is asked for anything, so that whatever it does can be undone.
+func writeNote(dir string, n note) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
@@ -155,27 +171,22 @@ func (v *Volumes) publish(ctx context.Context, p *corev1.Pod, name string, d *cs
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, noteName), data, 0o600); err != nil {
+	return os.WriteFile(filepath.Join(dir, noteName), data, 0o600)
+}
+
+// publish asks the driver to make the volume appear in the pod's folder.
+func (v *Volumes) publish(ctx context.Context, p *corev1.Pod, name string, d *csi.Driver, object *storagev1.CSIDriver, w *csi.Volume, lifecycle string) error {
+	if err := os.MkdirAll(filepath.Dir(w.Target), 0o750); err != nil {
 		return err
 	}
-	republish := object.Spec.RequiresRepublish != nil && *object.Spec.RequiresRepublish
-	if republish {
-		v.mu.Lock()
-		if v.again[p.UID] == nil {
-			v.again[p.UID] = map[string]bool{}
-		}
-		v.again[p.UID][name] = true
-		v.mu.Unlock()
+	if republishes(object) {
+		v.setRecurs(p.UID, name)
 	}
-	there := false
-	if _, err := os.Lstat(w.Target); err == nil {
-		mounted, err := isMountPoint(w.Target)
-		there = err == nil && mounted
-	}
-	if there && !republish {
+	there := isMounted(w.Target)
+	if there && !republishes(object) {
 		return nil
 	}
-	if err := v.addPodInfo(ctx, p, object, w, n.Lifecycle); err != nil {
+	if err := v.addPodInfo(ctx, p, object, w, lifecycle); err != nil {
 		return err
 	}
 	fsgroup := fsGroup(p)
@@ -195,6 +206,28 @@ func (v *Volumes) publish(ctx context.Context, p *corev1.Pod, name string, d *cs
 	return own(w.Target, *fsgroup, false)
 }
 
+func republishes(object *storagev1.CSIDriver) bool {
+	return object.Spec.RequiresRepublish != nil && *object.Spec.RequiresRepublish
+}
+
+func isMounted(path string) bool {
+	mounted, err := isMountPoint(path)
+	return err == nil && mounted
+}
+
+// lockStaging keeps set-up and taking down of one volume apart, whichever pods they are for.
+func (v *Volumes) lockStaging(path string) (unlock func()) {
+	v.mu.Lock()
+	l := v.staging[path]
+	if l == nil {
+		l = &sync.Mutex{}
+		v.staging[path] = l
+	}
+	v.mu.Unlock()
+	l.Lock()
+	return l.Unlock
+}
+
 // appliesGroup follows the driver's fsGroupPolicy; without one, volumes with a file system that one node writes are changed.
 func appliesGroup(object *storagev1.CSIDriver, w *csi.Volume) bool {
 	policy := storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy
@@ -208,7 +241,12 @@ func appliesGroup(object *storagev1.CSIDriver, w *csi.Volume) bool {
 		return true
 	case storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy:
 	}
-	return w.FSType != "" && (w.Mode == spec.VolumeCapability_AccessMode_SINGLE_NODE_WRITER || w.Mode == spec.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER)
+	switch w.Mode {
+	case spec.VolumeCapability_AccessMode_SINGLE_NODE_WRITER, spec.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER,
+		spec.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER:
+		return w.FSType != ""
+	}
+	return false
 }
 
 // addPodInfo tells the driver about the pod, and gives it tokens, where its CSIDriver object asks for that.
@@ -273,7 +311,14 @@ func (v *Volumes) expand(ctx context.Context, d *csi.Driver, w *csi.Volume, pvc 
 	if want.Cmp(have) <= 0 || !d.Can(spec.NodeServiceCapability_RPC_EXPAND_VOLUME) {
 		return nil
 	}
-	if err := d.Expand(ctx, w, want.Value()); err != nil {
+	grown := *w
+	if ref := pv.Spec.CSI.NodeExpandSecretRef; ref != nil {
+		var err error
+		if grown.Secrets, err = v.secretData(ctx, ref.Namespace, ref.Name); err != nil {
+			return err
+		}
+	}
+	if err := d.Expand(ctx, &grown, want.Value()); err != nil {
 		return fmt.Errorf("MountVolume.NodeExpandVolume failed: %w", err)
 	}
 	fresh := pvc.DeepCopy()
@@ -306,6 +351,9 @@ func (v *Volumes) unmountCSI(ctx context.Context, dir string) error {
 	d, ok := v.config.Driver(n.Driver)
 	if !ok {
 		return fmt.Errorf("driver name %s not found in the list of registered CSI drivers", n.Driver)
+	}
+	if n.Staging != "" {
+		defer v.lockStaging(n.Staging)()
 	}
 	target := filepath.Join(dir, "mount")
 	if n.Block {
@@ -368,13 +416,21 @@ func (v *Volumes) secretData(ctx context.Context, namespace, name string) (map[s
 	return out, nil
 }
 
-func (v *Volumes) use(uid types.UID, name corev1.UniqueVolumeName) {
+// use lists an attachable volume as in use and returns once the node's status says so.
+func (v *Volumes) use(ctx context.Context, uid types.UID, name corev1.UniqueVolumeName) error {
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	if v.inUse[uid] == nil {
 		v.inUse[uid] = map[corev1.UniqueVolumeName]bool{}
 	}
 	v.inUse[uid][name] = true
+	v.mu.Unlock()
+	if v.config.Announce == nil {
+		return nil
+	}
+	if err := v.config.Announce(ctx, name); err != nil {
+		return fmt.Errorf("announce that the volume is in use: %w", err)
+	}
+	return nil
 }
 
 // uniqueName names an attachable volume in the node's status, as the attach controller does.
@@ -382,7 +438,9 @@ func uniqueName(s *corev1.CSIPersistentVolumeSource) corev1.UniqueVolumeName {
 	return corev1.UniqueVolumeName("kubernetes.io/csi/" + s.Driver + "^" + s.VolumeHandle)
 }
 
-func accessMode(pv *corev1.PersistentVolume) spec.VolumeCapability_AccessMode_Mode {
+// accessMode translates the volume's modes. A driver that tells several writers on a node from one is told which it is.
+func accessMode(pv *corev1.PersistentVolume, d *csi.Driver) spec.VolumeCapability_AccessMode_Mode {
+	tells := d.Can(spec.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER)
 	mode := spec.VolumeCapability_AccessMode_SINGLE_NODE_WRITER
 	for _, m := range pv.Spec.AccessModes {
 		switch m {
@@ -390,8 +448,16 @@ func accessMode(pv *corev1.PersistentVolume) spec.VolumeCapability_AccessMode_Mo
 			return spec.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
 		case corev1.ReadOnlyMany:
 			mode = spec.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY
-		case corev1.ReadWriteOncePod, corev1.ReadWriteOnce:
+		case corev1.ReadWriteOnce:
 			mode = spec.VolumeCapability_AccessMode_SINGLE_NODE_WRITER
+			if tells {
+				mode = spec.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER
+			}
+		case corev1.ReadWriteOncePod:
+			mode = spec.VolumeCapability_AccessMode_SINGLE_NODE_WRITER
+			if tells {
+				mode = spec.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER
+			}
 		}
 	}
 	return mode

@@ -44,6 +44,11 @@ type Config struct {
 	Facts func(p *corev1.Pod) render.Facts
 	// Driver finds a registered CSI driver.
 	Driver func(name string) (*csi.Driver, bool)
+	// Announce returns once the node's status says that volumes are in use that InUse lists: before that they are not
+	// mounted, because who reads the status may detach what it does not name.
+	Announce func(ctx context.Context, name corev1.UniqueVolumeName) error
+	// Released is told that InUse lists less than before.
+	Released func()
 	// MemoryCapacity of the node in bytes bounds memory-backed volumes.
 	MemoryCapacity int64
 	Logger         *slog.Logger
@@ -56,9 +61,13 @@ type Volumes struct {
 
 	mu    sync.Mutex
 	locks map[types.UID]*sync.Mutex
+	// staging holds a lock for each volume that several pods may share, by its staging path: one pod's set-up must not meet
+	// another's taking down. It is taken after the pod's lock.
+	staging map[string]*sync.Mutex
 	// inUse lists the unique names of attachable volumes per pod.
 	inUse map[types.UID]map[corev1.UniqueVolumeName]bool
-	// again lists the volumes per pod that their drivers want to publish again and again.
+	// again lists the volumes per pod that are looked at again and again: their drivers want to publish them anew, or they
+	// may have grown.
 	again map[types.UID]map[string]bool
 	// sizes caches what Stats measured, see stats.go.
 	sizes map[string]measured
@@ -68,7 +77,7 @@ type Volumes struct {
 func New(config Config) *Volumes {
 	return &Volumes{
 		config: config, tokens: newTokens(config.Token), locks: map[types.UID]*sync.Mutex{}, inUse: map[types.UID]map[corev1.UniqueVolumeName]bool{},
-		sizes: map[string]measured{}, again: map[types.UID]map[string]bool{},
+		sizes: map[string]measured{}, again: map[types.UID]map[string]bool{}, staging: map[string]*sync.Mutex{},
 	}
 }
 
@@ -91,12 +100,12 @@ func (v *Volumes) Mount(ctx context.Context, p *corev1.Pod) (time.Time, error) {
 	return v.mountAll(ctx, p, func(*corev1.Volume) bool { return true })
 }
 
-// Refresh is Mount for the volumes whose content may change: those made from API objects, and those that a driver wants to
-// publish again and again. The others belong to the pod once they are made.
+// Refresh is Mount for the volumes that may change: those made from API objects, those that a driver wants to publish again and
+// again, and those that may grow. The others belong to the pod once they are made.
 func (v *Volumes) Refresh(ctx context.Context, p *corev1.Pod) (time.Time, error) {
 	return v.mountAll(ctx, p, func(vol *corev1.Volume) bool {
 		s := &vol.VolumeSource
-		return s.ConfigMap != nil || s.Secret != nil || s.DownwardAPI != nil || s.Projected != nil || v.republished(p.UID, vol.Name)
+		return s.ConfigMap != nil || s.Secret != nil || s.DownwardAPI != nil || s.Projected != nil || v.recurs(p.UID, vol.Name)
 	})
 }
 
@@ -160,21 +169,32 @@ func (v *Volumes) mount(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) 
 	return none, errors.New("no volume plugin matched")
 }
 
-// republishEvery is how often a driver that asks for it is asked to publish a volume again.
-const republishEvery = time.Minute
+// recurEvery is how often a volume is looked at that its driver wants to publish anew or that may grow. Nodes may not watch
+// claims, so that the growth of one is noticed by asking.
+const recurEvery = time.Minute
 
-// due returns when a volume is to be published again, if its driver wants that.
+// due returns when a volume is to be looked at again, if it is.
 func (v *Volumes) due(uid types.UID, name string, err error) (time.Time, error) {
-	if err != nil || !v.republished(uid, name) {
+	if err != nil || !v.recurs(uid, name) {
 		return time.Time{}, err
 	}
-	return time.Now().Add(republishEvery), nil
+	return time.Now().Add(recurEvery), nil
 }
 
-func (v *Volumes) republished(uid types.UID, name string) bool {
+func (v *Volumes) recurs(uid types.UID, name string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.again[uid][name]
+}
+
+// setRecurs remembers that a volume of a pod is to be looked at again and again.
+func (v *Volumes) setRecurs(uid types.UID, name string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.again[uid] == nil {
+		v.again[uid] = map[string]bool{}
+	}
+	v.again[uid][name] = true
 }
 
 // Path is where a volume of a pod lies on the node.
@@ -270,10 +290,19 @@ func (v *Volumes) Unmount(ctx context.Context, uid types.UID) error {
 		return fmt.Errorf("unmount volumes of pod %s: %w", uid, err)
 	}
 	v.tokens.forget(uid)
+	v.release(uid)
+	return os.RemoveAll(base)
+}
+
+// release forgets which attachable volumes a pod holds.
+func (v *Volumes) release(uid types.UID) {
 	v.mu.Lock()
+	held := len(v.inUse[uid]) > 0
 	delete(v.inUse, uid)
 	v.mu.Unlock()
-	return os.RemoveAll(base)
+	if held && v.config.Released != nil {
+		v.config.Released()
+	}
 }
 
 func (v *Volumes) unmountOne(ctx context.Context, uid types.UID, plugin, name string) error {
@@ -291,11 +320,11 @@ func (v *Volumes) unmountOne(ctx context.Context, uid types.UID, plugin, name st
 
 // Forget drops what is remembered of a pod that is gone.
 func (v *Volumes) Forget(uid types.UID) {
+	v.release(uid)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.locks, uid)
 	delete(v.again, uid)
-	delete(v.inUse, uid)
 	for path := range v.sizes {
 		if strings.HasPrefix(path, v.podDir(uid)+"/") {
 			delete(v.sizes, path)
