@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -46,6 +47,9 @@ func Main(args []string) int {
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	err := root.ExecuteContext(ctx)
+	if err != nil && strings.HasPrefix(err.Error(), "unknown command ") { // cobra has no type for it
+		err = fmt.Errorf("%w; %w", err, errUsage)
+	}
 	switch {
 	case err == nil:
 		return 0
@@ -74,7 +78,23 @@ func (s *shell) root() *cobra.Command {
 		s.upCommand(), s.serverCommand(), s.agentCommand(), s.downCommand(), s.resetCommand(), s.statusCommand(), s.runCommand(),
 		s.tokenCommand(), s.kubectlCommand(), s.kubeconfigCommand(), s.imageCommand(), s.versionCommand(),
 	)
+	explainArgs(root)
 	return root
+}
+
+// explainArgs makes the commands below one say how they are called when their arguments are wrong.
+func explainArgs(parent *cobra.Command) {
+	for _, cmd := range parent.Commands() {
+		if check := cmd.Args; check != nil {
+			cmd.Args = func(c *cobra.Command, args []string) error {
+				if err := check(c, args); err != nil {
+					return fmt.Errorf("%w; it is called as '%s'; %w", err, c.UseLine(), errUsage)
+				}
+				return nil
+			}
+		}
+		explainArgs(cmd)
+	}
 }
 
 // settings reads the file, if any, and lets change put the verb's flags on top.

@@ -20,10 +20,14 @@ import (
 // kubectlMain is kubectl as published, run against this machine's cluster unless told otherwise.
 func kubectlMain(args []string) int {
 	rest, dataDir := cutDataDir(args[2:])
-	if os.Getenv("KUBECONFIG") == "" {
+	// A folder that is named on the command line wins over the environment.
+	if named := len(rest) != len(args)-2; named || os.Getenv("KUBECONFIG") == "" {
 		path := cluster.AdminKubeconfig(dataDir)
 		if _, err := os.Stat(path); err == nil {
 			os.Setenv("KUBECONFIG", path)
+		} else if named {
+			fmt.Fprintf(os.Stderr, "kogge: no cluster in %s (start one with 'kogge up'): %v\n", dataDir, err)
+			return 1
 		}
 	}
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}

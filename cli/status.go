@@ -43,7 +43,7 @@ func (s *shell) runCommand() *cobra.Command {
 		Long: "Runs one component in the foreground. COMPONENT is one of apiserver, scheduler, controllers, cloud, kubelet, proxy, dns.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return fmt.Errorf("run takes one component, not %d; %w", len(args), errUsage)
+				return fmt.Errorf("run takes one component, not %d", len(args))
 			}
 			return nil
 		},

@@ -287,8 +287,23 @@ func runtimeSocket(settings Settings) string {
 	return node.Containerd(node.PathsOf(settings.DataDir, DefaultDataDir), nodeOf(settings), nil).Socket()
 }
 
+// runtimeRuns explains why the runtime can't be reached where that is known at once.
+func runtimeRuns(settings Settings) error {
+	if settings.Node.CRISocket != "" {
+		return nil
+	}
+	state, err := containerd.Inspect(node.Containerd(node.PathsOf(settings.DataDir, DefaultDataDir), nodeOf(settings), nil))
+	if err == nil && state.PID == 0 {
+		return fmt.Errorf("no container runtime runs for %s; 'kogge up' starts a cluster with one", settings.DataDir)
+	}
+	return err
+}
+
 // ImportImages reads an archive into this machine's node and returns the names of its images.
 func ImportImages(ctx context.Context, settings Settings, archive io.Reader) ([]string, error) {
+	if err := runtimeRuns(settings); err != nil {
+		return nil, err
+	}
 	images, err := containerd.Import(ctx, runtimeSocket(settings), archive)
 	if err != nil {
 		return nil, err
@@ -302,5 +317,8 @@ func ImportImages(ctx context.Context, settings Settings, archive io.Reader) ([]
 
 // ListImages lists the images of this machine's node.
 func ListImages(ctx context.Context, settings Settings) ([]containerd.Image, error) {
+	if err := runtimeRuns(settings); err != nil {
+		return nil, err
+	}
 	return containerd.Images(ctx, runtimeSocket(settings))
 }

@@ -32,9 +32,20 @@ func Down(ctx context.Context, settings Settings, out io.Writer) error {
 		fmt.Fprintf(out, "no cluster in %s\n", settings.DataDir)
 		return nil
 	}
+	if err := asRoot("down"); err != nil {
+		return err
+	}
 	steps := newStages(out)
 	paths := node.PathsOf(settings.DataDir, DefaultDataDir)
 	runtime := node.Containerd(paths, nodeOf(settings), nil)
+	_, alive, err := running(settings.DataDir)
+	if err != nil {
+		return err
+	}
+	if state, err := containerd.Inspect(runtime); err == nil && state.PID == 0 && !alive {
+		fmt.Fprintf(out, "no cluster runs in %s\n", settings.DataDir)
+		return nil
+	}
 	// Pods go first: their network is taken down by the process that made it.
 	if err := stopPods(ctx, runtime); err != nil {
 		return err
@@ -91,6 +102,12 @@ func stopPods(ctx context.Context, config containerd.Config) error {
 // Reset removes everything that kogge made on this machine for a data folder, running or not, and returns what could not be
 // removed.
 func Reset(ctx context.Context, settings Settings, out io.Writer) ([]string, error) {
+	if err := asRoot("reset"); err != nil {
+		return nil, err
+	}
+	if _, err := owned(settings.DataDir); err != nil {
+		return nil, err
+	}
 	paths := node.PathsOf(settings.DataDir, DefaultDataDir)
 	runtime := node.Containerd(paths, nodeOf(settings), nil)
 	steps := newStages(out)

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -98,10 +99,16 @@ func running(dataDir string) (record, bool, error) {
 // Detach starts a role in the background, shows its progress, and returns when it is ready. A cluster that runs already is
 // fine.
 func Detach(ctx context.Context, settings Settings, role Role, out io.Writer) error {
+	if _, err := owned(settings.DataDir); err != nil {
+		return err
+	}
 	if r, alive, err := running(settings.DataDir); err != nil || alive {
 		if alive {
 			fmt.Fprintf(out, "a cluster runs already in %s (process %d)\n", settings.DataDir, r.PID)
 		}
+		return err
+	}
+	if err := precheck(ctx, settings, role); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(settings.DataDir, 0o755); err != nil {
@@ -173,14 +180,15 @@ func spawn(settings Settings, role Role) (*exec.Cmd, io.ReadCloser, error) {
 	return child, reader, nil
 }
 
-// failedStart explains the end of a background process by the end of its log.
+// failedStart explains the end of a background process by the last line that it wrote, which is its error.
 func failedStart(dataDir string, err error) error {
 	text, readErr := os.ReadFile(LogPath(dataDir))
-	const tail = 2000
-	if readErr == nil && len(text) > 0 {
-		return fmt.Errorf("the cluster did not start (%w); the end of %s:\n%s", err, LogPath(dataDir), text[max(0, len(text)-tail):])
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	last := strings.TrimPrefix(lines[len(lines)-1], "kogge: ")
+	if readErr != nil || last == "" {
+		return fmt.Errorf("the cluster did not start: %w", err)
 	}
-	return fmt.Errorf("the cluster did not start: %w", err)
+	return fmt.Errorf("the cluster did not start: %s; more is in %s", last, LogPath(dataDir))
 }
 
 // stopGrace bounds how long a process may take to stop before it is killed: all that it holds survives a kill.

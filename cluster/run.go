@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -72,6 +71,9 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) err
 	}
 	// Who started a cluster may go away, and with it the pipe or terminal that progress is written to.
 	signal.Ignore(syscall.SIGPIPE)
+	if err := precheck(ctx, settings, role); err != nil {
+		return err
+	}
 	if role != RoleServer {
 		if err := rejoin(node.Containerd(m.paths, settings.Node.Name, nil), console.Log); err != nil {
 			return err
@@ -138,9 +140,9 @@ func (m *machine) server(ctx context.Context) error {
 	}
 	defer closeStore()
 	m.stages.done("store")
-	listener, err := net.Listen("tcp", net.JoinHostPort(m.API.BindAddress, strconv.Itoa(m.API.Port)))
+	listener, err := listenAPI(ctx, m.API)
 	if err != nil {
-		return fmt.Errorf("listen for the API (is another cluster running here?): %w", err)
+		return err
 	}
 	names, addresses := sans(m.API.SANs)
 	auditor, recordAudit, err := openAudit(m.API.Audit, m.console.Log)

@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -218,15 +220,20 @@ func (s *Settings) Validate() error {
 			refuse(field, "%q is not an IP address", address)
 		}
 	}
-	if s.Node.Name != "" {
-		for _, problem := range validation.IsDNS1123Subdomain(s.Node.Name) {
-			refuse("node.name", "%q: %s", s.Node.Name, problem)
+	if s.Network.Domain != "" {
+		for _, problem := range validation.IsDNS1123Subdomain(s.Network.Domain) {
+			refuse("network.domain", "%q: %s", s.Network.Domain, problem)
 		}
 	}
-	if s.Node.MaxPods < 0 {
-		refuse("node.maxPods", "%d is negative", s.Node.MaxPods)
+	if s.Join.Server != "" && !isURL(s.Join.Server, "https") {
+		refuse("join.server", "%q is not a URL like https://10.0.0.1:6443", s.Join.Server)
 	}
-	errs = append(errs, s.API.Audit.validate())
+	for _, endpoint := range s.Store.Endpoints {
+		if !isURL(endpoint, "http", "https") {
+			refuse("store.endpoints", "%q is not a URL like https://10.0.0.1:2379", endpoint)
+		}
+	}
+	errs = append(errs, s.Node.validate(), s.API.Audit.validate())
 	errs = append(errs, checkRanges("network.podCIDRs", s.Network.PodCIDRs), checkRanges("network.serviceCIDRs", s.Network.ServiceCIDRs))
 	switch s.LogLevel {
 	case "", "debug", "info", "warn", "error":
@@ -234,6 +241,32 @@ func (s *Settings) Validate() error {
 		refuse("logLevel", "%q is not debug, info, warn or error", s.LogLevel)
 	}
 	return errors.Join(errs...)
+}
+
+// validate checks what the node is to register with.
+func (n *NodeSettings) validate() error {
+	var errs []error
+	if n.Name != "" {
+		for _, problem := range validation.IsDNS1123Subdomain(n.Name) {
+			errs = append(errs, fmt.Errorf("node.name: %q: %s", n.Name, problem))
+		}
+	}
+	if n.MaxPods < 0 {
+		errs = append(errs, fmt.Errorf("node.maxPods: %d is negative", n.MaxPods))
+	}
+	_, err := parseTaints(n.Taints)
+	errs = append(errs, err)
+	for key, value := range n.Labels {
+		for _, problem := range append(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)...) {
+			errs = append(errs, fmt.Errorf("node.labels: %s=%s: %s", key, value, problem))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func isURL(text string, schemes ...string) bool {
+	u, err := url.Parse(text)
+	return err == nil && slices.Contains(schemes, u.Scheme) && u.Host != ""
 }
 
 // checkRanges wants one range, or one of each family.
