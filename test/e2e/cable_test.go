@@ -51,3 +51,32 @@ func tablesIn(namespace string) ([]string, error) {
 	}
 	return names, err
 }
+
+// cut removes the cable from a namespace and takes its loopback interface down, as in a namespace that was just made.
+func cut(namespace string) error {
+	ns, err := netns.GetFromPath(namespace)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	handle, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+	links, err := handle.LinkList()
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		if link.Type() == "veth" {
+			err = handle.LinkDel(link)
+		} else if link.Attrs().Name == "lo" {
+			err = handle.LinkSetDown(link)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

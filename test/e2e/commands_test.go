@@ -40,6 +40,32 @@ func forward(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%s did not answer %s; last: %s", args[2], args[3], last)
 }
 
+// shared are the places outside of the data folder where container runtimes, kubelets and network plugins leave files; not
+// those that another cluster on this machine writes to all the time.
+var shared = []string{
+	"/etc/cni/net.d/*", "/etc/containerd", "/etc/kubernetes/*", "/opt/cni/bin/*", "/run/kogge*", "/run/nri/*", "/run/runc/*", "/var/lib/cni/*",
+	"/var/lib/containerd/*",
+}
+
+// processesOf lists the processes whose command line names a folder or that are in a cgroup below a prefix: the containers of
+// pods name nothing of ours.
+func processesOf(ts *testscript.TestScript, dir, cgroup string) []string {
+	found, err := filepath.Glob("/proc/[0-9]*")
+	ts.Check(err)
+	var out []string
+	for _, path := range found {
+		command, err := os.ReadFile(filepath.Join(path, "cmdline"))
+		if err != nil {
+			continue // it has ended
+		}
+		groups, _ := os.ReadFile(filepath.Join(path, "cgroup")) // as above
+		if strings.Contains(string(command), dir) || strings.Contains(string(groups), cgroup) {
+			out = append(out, strings.ReplaceAll(string(command), "\x00", " "))
+		}
+	}
+	return out
+}
+
 // snapshot FILE: what the machine has that kogge could leave behind.
 func snapshot(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 || neg {
@@ -86,25 +112,23 @@ func snapshot(ts *testscript.TestScript, neg bool, args []string) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	ts.Check(err)
 	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); strings.HasPrefix(fields[4], m.dir) {
+		// Mounts anywhere of something of ours: the mount point is the fifth field, what is mounted the fourth and the last.
+		if fields := strings.Fields(line); strings.Contains(line, m.dir) {
 			mounts = append(mounts, fields[4])
 		}
 	}
 	section("mounts", mounts)
-	var processes []string
-	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	ts.Check(err)
-	for _, path := range found {
-		if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), m.data(0)) {
-			processes = append(processes, strings.ReplaceAll(string(text), "\x00", " "))
-		}
-	}
-	section("processes", processes)
-	cgroups, err := filepath.Glob("/sys/fs/cgroup/*" + node.PathsOf(m.data(0), "").Cgroup + "*")
+	cgroup := node.PathsOf(m.data(0), "").Cgroup
+	section("processes", processesOf(ts, m.data(0), cgroup))
+	cgroups, err := filepath.Glob("/sys/fs/cgroup/*" + cgroup + "*")
 	ts.Check(err)
 	section("cgroups", cgroups)
-	files, err := filepath.Glob(filepath.Join(m.dir, "*"))
-	ts.Check(err)
+	var files []string
+	for _, pattern := range append(shared, filepath.Join(m.dir, "*")) {
+		found, err := filepath.Glob(pattern)
+		ts.Check(err)
+		files = append(files, found...)
+	}
 	section("files", files)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o644))
 }

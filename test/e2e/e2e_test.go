@@ -10,6 +10,7 @@ package e2e
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,7 +20,11 @@ import (
 
 var only = flag.String("story", "", "run only the stories whose file name contains this")
 
-func TestStories(t *testing.T) {
+func TestStories(t *testing.T) { runStories(t, "testdata", nil) }
+
+// runStories runs the scripts of a folder, which know more commands than the usual ones.
+func runStories(t *testing.T, dir string, more map[string]func(*testscript.TestScript, bool, []string)) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("the stories start containers and make network namespaces: run as root")
 	}
@@ -32,18 +37,33 @@ func TestStories(t *testing.T) {
 			t.Fatalf("%v: run 'make build kubectl' first", err)
 		}
 	}
-	images := filepath.Join(t.TempDir(), "images.tar")
-	if err := writeImages(images); err != nil {
+	scratch := t.TempDir()
+	b, err := newBox(scratch)
+	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join("testdata", "*"+*only+"*.txtar"))
+	layer, err := b.layer("hello from the box")
+	if err != nil {
+		t.Fatal(err)
+	}
+	images := filepath.Join(scratch, "images.tar")
+	if err := newImage(layer, "").writeOCI(images, "io.containerd.image.name", boxImage); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*"+*only+"*.txtar"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no stories match %q: %v", *only, err)
 	}
+	commands := map[string]func(*testscript.TestScript, bool, []string){
+		"kogge": runKogge, "kubectl": runKubectl, "up": up, "join": join, "images": importImages, "get": get, "within": within,
+		"upapart": upApart, "binary": binary, "killserver": killServer, "killruntime": killRuntime, "pods": pods, "host": host, "forward": forward, "snapshot": snapshot, "unplug": unplug, "certificate": certificate,
+		"expand": expand, "archive": archive, "registry": registry,
+	}
+	maps.Copy(commands, more)
 	testscript.Run(t, testscript.Params{
 		Files: files, RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
-			m, err := newMachine(root, images)
+			m, err := newMachine(root, images, b)
 			if err != nil {
 				return err
 			}
@@ -58,9 +78,6 @@ func TestStories(t *testing.T) {
 			})
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"kogge": runKogge, "kubectl": runKubectl, "up": up, "join": join, "images": importImages, "get": get, "within": within,
-			"upapart": upApart, "binary": binary, "killserver": killServer, "killruntime": killRuntime, "pods": pods, "host": host, "forward": forward, "snapshot": snapshot,
-		},
+		Cmds: commands,
 	})
 }

@@ -38,15 +38,17 @@ type machine struct {
 	namespaces        []string
 	agents            []*exec.Cmd
 	// kogge is the binary of the commands that follow.
-	kogge string
+	kogge    string
+	box      *box
+	registry *http.Server
 }
 
-func newMachine(root, images string) (*machine, error) {
+func newMachine(root, images string, b *box) (*machine, error) {
 	dir, err := os.MkdirTemp("/tmp", "kge-") // short: unix sockets lie below
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{root: root, dir: dir, images: images, kogge: filepath.Join(root, "bin", "kogge")}
+	m := &machine{root: root, dir: dir, images: images, box: b, kogge: filepath.Join(root, "bin", "kogge")}
 	for i := range 2 {
 		path := filepath.Join(dir, "net"+strconv.Itoa(i))
 		if err := hostnet.CreateNamespace(path); err != nil {
@@ -122,6 +124,9 @@ func (m *machine) close() error {
 	for _, agent := range m.agents {
 		_ = agent.Process.Signal(syscall.SIGTERM) // it may have ended
 		_ = agent.Wait()
+	}
+	if m.registry != nil {
+		errs = append(errs, m.registry.Close())
 	}
 	for node := range m.namespaces {
 		if _, err := os.Stat(m.data(node)); err != nil {
@@ -212,10 +217,7 @@ func join(ts *testscript.TestScript, _ bool, _ []string) {
 	if err != nil {
 		ts.Fatalf("token: %v\n%s", err, stderr)
 	}
-	if err := os.MkdirAll(m.data(1), 0o755); err != nil {
-		ts.Fatalf("%v", err)
-	}
-	log, err := os.Create(filepath.Join(m.data(1), "agent.log"))
+	log, err := os.Create(filepath.Join(m.dir, "agent.log"))
 	ts.Check(err)
 	defer log.Close()
 	agent := m.command(context.Background(), 1, "/", m.kogge, "agent", "--data-dir", m.data(1), "--node-name", "two",
