@@ -211,9 +211,11 @@ func TestDocumentsAreServed(t *testing.T) {
 	if doc.Paths["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"] == nil || doc.Components.Schemas["io.k8s.api.core.v1.PodSpec"] == nil {
 		t.Error("the document of apps/v1 lacks deployments or pod specs")
 	}
-	rec = ask(t, s, "GET", "/openapi/v2", nil, "Accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
-	if rec.Code != 200 || rec.Header().Get("Content-Type") != "application/com.github.proto-openapi.spec.v2@v1.0+protobuf" || rec.Body.Len() < 100_000 {
-		t.Errorf("GET /openapi/v2 = %d %s, %d bytes", rec.Code, rec.Header().Get("Content-Type"), rec.Body.Len())
+	for _, name := range []string{"v2@v1.0", "v2.v1.0"} { // the older name is not a media type that clients can read
+		rec = ask(t, s, "GET", "/openapi/v2", nil, "Accept", "application/com.github.proto-openapi.spec."+name+"+protobuf")
+		if rec.Code != 200 || rec.Header().Get("Content-Type") != "application/com.github.proto-openapi.spec.v2.v1.0+protobuf" || rec.Body.Len() < 100_000 {
+			t.Errorf("GET /openapi/v2 as %s = %d %s, %d bytes", name, rec.Code, rec.Header().Get("Content-Type"), rec.Body.Len())
+		}
 	}
 	rec = ask(t, s, "GET", "/apis", nil, "Accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
 	again := ask(t, s, "GET", "/apis", nil, "Accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", "If-None-Match", rec.Header().Get("ETag"))

@@ -13,10 +13,11 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Media types of the protobuf forms.
+// Media types of the protobuf forms. Clients ask for them by an older name too, which has an "@" where the dot before the
+// version is; it is not a valid media type, so that answers never bear it: clients could not read their header.
 const (
-	protoV2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-	protoV3 = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf"
+	protoV2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+	protoV3 = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"
 	jsonDoc = "application/json"
 )
 
@@ -97,7 +98,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, protobuf string,
 func wants(accept, protobuf string) bool {
 	for part := range strings.SplitSeq(accept, ",") {
 		media, _, _ := strings.Cut(strings.TrimSpace(part), ";")
-		switch media {
+		switch strings.Replace(media, "@v1.0+", ".v1.0+", 1) {
 		case protobuf:
 			return true
 		case jsonDoc, "*/*":
