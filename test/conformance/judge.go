@@ -86,7 +86,11 @@ func forget(runs string) error {
 
 // all runs the tests, and those that fail again.
 func (r *conformanceRun) all(ctx context.Context) ([]result, error) {
-	outcomes, err := r.suite.run(ctx, "suite", r.selections, newProgress("conformance", r.tests, r.o.procs))
+	known, err := durations(r.o)
+	if err != nil {
+		return nil, err
+	}
+	outcomes, err := r.suite.run(ctx, "suite", r.selections, newProgress("conformance", r.tests, r.o.procs, known))
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +118,7 @@ func (r *conformanceRun) all(ctx context.Context) ([]result, error) {
 		}
 		slices.Sort(names)
 		label := fmt.Sprintf("attempt-%d", attempt)
-		outcomes, err := r.suite.run(ctx, label, exactly(names), newProgress(label, tests, 1))
+		outcomes, err := r.suite.run(ctx, label, exactly(names), newProgress(label, tests, 1, known))
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +132,7 @@ func (r *conformanceRun) all(ctx context.Context) ([]result, error) {
 			return nil, err
 		}
 	}
-	return results, nil
+	return results, learn(r.o, known, results)
 }
 
 // judge prints the table, keeps the lists, and returns an error that names the tests which failed though they have passed

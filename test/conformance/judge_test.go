@@ -64,7 +64,8 @@ func TestJudgeMissesTestsThatDidNotRun(t *testing.T) {
 }
 
 func TestProgressFollowsTheSuite(t *testing.T) {
-	p := newProgress("suite", []test{{name: "[sig-a] works"}, {name: "[sig-a] works well"}, {name: "[sig-b] alone", serial: true}}, 2)
+	p := newProgress("suite", []test{{name: "[sig-a] works"}, {name: "[sig-a] works well"}, {name: "[sig-b] alone", serial: true}}, 2,
+		map[string]time.Duration{"[sig-a] works": time.Minute, "[sig-a] works well": time.Minute, "[sig-b] alone": time.Minute})
 	output := `Will run 3 of 7579 specs
 ------------------------------
 • [0.181 seconds]

@@ -10,6 +10,7 @@
 //	bin/            the suite and the programs of its images
 //	images/         the images as an OCI layout, and the Debian base that they share
 //	nodes/0, 1      data folders of the nodes: they keep their images from run to run, nothing else
+//	durations.json  how long tests took, for the expected end
 //	runs/<time>/    what a run left: its log, its report, and a folder for each test that failed
 package main
 

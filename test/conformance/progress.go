@@ -4,6 +4,8 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -20,23 +22,34 @@ type progress struct {
 	clear string
 
 	mu             sync.Mutex
-	left           map[string]int // weights of the tests that have not ended
-	total, weight  int            // of all tests: count and weight
+	left           map[string]time.Duration // what each test that has not ended takes of all the places there are
+	serial         map[string]bool
+	total          int           // of tests
+	work           time.Duration // of all tests
 	passed, failed int
 }
 
-// newProgress expects tests. A serial test weighs as much as procs others: it has the machine for itself.
-func newProgress(title string, tests []test, procs int) *progress {
-	p := &progress{title: title, procs: procs, began: time.Now(), left: map[string]int{}, total: len(tests)}
+// typical is how long a test takes of which nothing is known.
+const typical = 15 * time.Second
+
+// newProgress expects tests, which take as long as they took before. A serial test takes the places of all others too.
+func newProgress(title string, tests []test, procs int, known map[string]time.Duration) *progress {
+	p := &progress{
+		title: title, procs: procs, began: time.Now(), left: map[string]time.Duration{}, serial: map[string]bool{}, total: len(tests),
+	}
 	if info, err := os.Stdout.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
 		p.clear = "\r\x1b[K"
 	}
 	for _, t := range tests {
-		p.left[t.name] = 1
-		if t.serial {
-			p.left[t.name] = procs
+		takes, ok := known[t.name]
+		if !ok {
+			takes = typical
 		}
-		p.weight += p.left[t.name]
+		if t.serial {
+			takes *= time.Duration(procs)
+		}
+		p.left[t.name], p.serial[t.name] = takes, t.serial
+		p.work += takes
 	}
 	return p
 }
@@ -96,20 +109,53 @@ func (p *progress) show(done <-chan struct{}) {
 func (p *progress) line(now time.Time) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	left, serialOnly := 0, true
-	for _, weight := range p.left {
-		left += weight
-		serialOnly = serialOnly && weight > 1
+	var left time.Duration
+	parallel := 0
+	for name, takes := range p.left {
+		left += takes
+		if !p.serial[name] {
+			parallel++
+		}
 	}
-	running := min(p.procs, len(p.left))
-	if serialOnly {
+	running := min(p.procs, parallel)
+	if parallel == 0 {
 		running = min(1, len(p.left))
 	}
 	end := "unknown"
-	if done := p.weight - left; done > 0 {
+	if done := p.work - left; done > 0 {
 		elapsed := now.Sub(p.began)
-		end = now.Add(elapsed * time.Duration(left) / time.Duration(done)).Format("15:04")
+		end = now.Add(time.Duration(float64(elapsed) * float64(left) / float64(done))).Format("15:04")
 	}
 	return fmt.Sprintf("%s: %d of %d done, %d passed, %d failed, %d running, %s elapsed, expected end %s",
 		p.title, p.total-len(p.left), p.total, p.passed, p.failed, running, now.Sub(p.began).Round(time.Second), end)
+}
+
+// durationsFile holds how long tests took when they last passed, in nanoseconds.
+func (o options) durationsFile() string { return o.scratch("durations.json") }
+
+// durations are empty before the first run.
+func durations(o options) (map[string]time.Duration, error) {
+	known := map[string]time.Duration{}
+	text, err := os.ReadFile(o.durationsFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return known, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return known, json.Unmarshal(text, &known)
+}
+
+// learn adds what a run's tests took.
+func learn(o options, known map[string]time.Duration, results []result) error {
+	for _, one := range results {
+		if one.passed {
+			known[one.name] = one.duration
+		}
+	}
+	text, err := json.MarshalIndent(known, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.durationsFile(), text, 0o644)
 }
