@@ -76,7 +76,7 @@ bench-setup: setup
 test: check race e2e ## everything that must pass before a change lands
 
 clean: ## remove what the build made, and the scratch folder
-	@for node in .scratch/conformance/nodes/*; do [ ! -x bin/kogge ] || [ ! -d $$node ] || bin/kogge reset --data-dir $$node; done
+	@for node in .scratch/conformance/nodes/*; do [ ! -x bin/kogge ] || [ ! -d $$node ] || unshare --net bin/kogge reset --data-dir $$node; done
 	rm -rf bin .scratch helpers/bin
 
 .PHONY: help up down setup build helpers arm64 kubectl fmt check race e2e bench bench-setup fuzz conformance guard conformance-setup test clean
