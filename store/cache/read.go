@@ -83,6 +83,9 @@ func (c *Cache) List(ctx context.Context, opts ListOptions) (Page, error) {
 			return Page{}, err
 		}
 	}
+	if err := c.readable(ctx, opts.Revision); err != nil {
+		return Page{}, err
+	}
 	c.mu.Lock()
 	filled := c.filled
 	var tree *btree.BTreeG[item]
@@ -98,6 +101,17 @@ func (c *Cache) List(ctx context.Context, opts ListOptions) (Page, error) {
 	}
 	s := &Snapshot{Revision: opts.Revision, prefix: c.prefix, base: opts.Revision, tree: tree}
 	return c.page(s, opts), nil
+}
+
+// readable returns store.ErrCompacted for a revision that the store has compacted. The cache could answer for many of them, but
+// not each server's for the same ones, and a continue token would never end.
+func (c *Cache) readable(ctx context.Context, revision int64) error {
+	// No key begins like this: the store looks at the revision only.
+	_, err := c.feed.store.List(ctx, store.ListOptions{Prefix: c.prefix + "\x00", Limit: 1, Revision: revision})
+	if err != nil {
+		return fmt.Errorf("list %s at revision %d: %w", c.prefix, revision, err)
+	}
+	return nil
 }
 
 // page answers from a snapshot and keeps it when there is a next page.

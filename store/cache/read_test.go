@@ -158,6 +158,31 @@ func TestListAtPastRevisions(t *testing.T) {
 	})
 }
 
+// TestPagesEndWithTheirRevision: a token of a kind that nothing changes ends when the store is compacted, though the cache knows
+// what was.
+func TestPagesEndWithTheirRevision(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.put("ns/a", "", "v=1")
+		r.put("ns/b", "", "v=1")
+		r.fresh()
+		first := r.list(cache.ListOptions{Limit: 1})
+		then := cache.ListOptions{From: first.Next, Revision: first.Revision}
+		later, err := r.store.Create(t.Context(), "/registry/jobs/ns/a", []byte("x"), store.WriteOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := keys(r.list(then).Entries); len(got) != 1 {
+			t.Errorf("the second page holds %q", got)
+		}
+		if err := r.store.Compact(t.Context(), later); err != nil {
+			t.Fatal(err)
+		}
+		if page, err := r.pods.List(t.Context(), then); !errors.Is(err, store.ErrCompacted) {
+			t.Errorf("the second page after a compaction holds %q, %v, want ErrCompacted", keys(page.Entries), err)
+		}
+	})
+}
+
 func TestSnapshotsStayWhatTheyAre(t *testing.T) {
 	r := newRig(t, memory.New())
 	var wg sync.WaitGroup
