@@ -76,7 +76,7 @@ S [SKIPPED] [0.001 seconds]
 [sig-a] works
 ------------------------------
 • [FAILED] [12.500 seconds]
-[sig-a] works [sig-a, Conformance]
+[sig-a] [It] works [sig-a, Conformance]
 `
 	if err := (&suite{}).follow(t.Context(), strings.NewReader(output), p); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +29,9 @@ type progress struct {
 	work           time.Duration // of all tests
 	passed, failed int
 }
+
+// failedPart stands before the text of the node of a test that failed.
+var failedPart = regexp.MustCompile(`\[(It|BeforeEach|AfterEach|JustBeforeEach|JustAfterEach|DeferCleanup \([A-Za-z]+\))\] `)
 
 // typical is how long a test takes of which nothing is known.
 const typical = 15 * time.Second
@@ -61,10 +65,11 @@ func (p *progress) watch() (closeIt func()) {
 	return func() { close(done); <-shown }
 }
 
-// ended counts a test, whose name the suite writes with its labels after it.
+// ended counts a test, whose name the suite writes with its labels after it, and with the part of it that failed inside.
 func (p *progress) ended(line string, passed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	line = failedPart.ReplaceAllString(line, "")
 	name := ""
 	for one := range p.left {
 		if strings.HasPrefix(line, one) && len(one) > len(name) {
