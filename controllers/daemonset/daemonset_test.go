@@ -121,6 +121,37 @@ func TestRollingUpdate(t *testing.T) {
 	})
 }
 
+// TestDoubleRevision makes a second revision of the current template: the newer one stays and takes over the pods, none of which
+// is replaced, and numbers don't grow.
+func TestDoubleRevision(t *testing.T) {
+	c := begin(t, nil)
+	pods := await(t, c, 2, "n1=agent:1 n2=agent:1")
+	revisions := client.Of[*appsv1.ControllerRevision](c)
+	first := testcluster.Await(t, c, "default", patience, func(all []*appsv1.ControllerRevision) bool { return len(all) == 1 })[0]
+	double := &appsv1.ControllerRevision{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: "agent-double", Labels: map[string]string{"app": "agent", appsv1.DefaultDaemonSetUniqueLabelKey: "double"},
+			OwnerReferences: first.OwnerReferences,
+		},
+		Data: first.Data, Revision: 2,
+	}
+	if _, err := revisions.Create(t.Context(), double); err != nil {
+		t.Fatal(err)
+	}
+	testcluster.Await(t, c, "default", patience, func(all []*appsv1.ControllerRevision) bool {
+		return len(all) == 1 && all[0].Name == double.Name && all[0].Revision == 2
+	})
+	patch(t, c, `{"spec":{"template":{"spec":{"containers":[{"name":"c","image":"agent:2"}]}},"updateStrategy":{"type":"OnDelete"}}}`)
+	testcluster.Await(t, c, "default", patience, func(all []*appsv1.ControllerRevision) bool {
+		return len(all) == 2 && max(all[0].Revision, all[1].Revision) == 3
+	})
+	for _, p := range await(t, c, 2, "n1=agent:1 n2=agent:1") {
+		if p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] != "double" || !slices.ContainsFunc(pods, func(old *corev1.Pod) bool { return old.UID == p.UID }) {
+			t.Errorf("pod %s has revision %q, and may be new", p.Name, p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey])
+		}
+	}
+}
+
 // TestOnDelete leaves old pods alone until somebody deletes them.
 func TestOnDelete(t *testing.T) {
 	c := begin(t, func(s *appsv1.DaemonSetSpec) { s.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType })

@@ -5,6 +5,7 @@ package daemonset
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"kogge.dev/kogge/client"
@@ -45,22 +47,57 @@ func (r *run) revise(ctx context.Context) error {
 		return reconcile.Terminal(err)
 	}
 	want.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = history.HashOf(want)
+	var same []*appsv1.ControllerRevision
 	for _, rev := range all {
-		if r.current == nil && history.Equal(rev, want) {
-			r.current = rev
-			continue
+		if history.Equal(rev, want) {
+			same = append(same, rev)
+		} else {
+			r.old = append(r.old, rev)
 		}
-		r.old = append(r.old, rev)
 	}
-	if r.current == nil {
+	if len(same) == 0 {
 		return r.createRevision(ctx, want)
 	}
+	r.current = same[len(same)-1]
 	r.hash = r.current.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
+	if err := r.merge(ctx, same[:len(same)-1]); err != nil {
+		return err
+	}
 	if number := history.Next(r.old); len(r.old) > 0 && r.current.Revision < number {
 		next := r.current.DeepCopy()
 		next.Revision = number
 		_, err := r.history.Update(ctx, next)
 		return err
+	}
+	return nil
+}
+
+// merge removes older revisions of the current template, which others made. Their pods go over to the current one first, and
+// are seen to have done so, since a pod of another revision would be replaced.
+func (r *run) merge(ctx context.Context, doubles []*appsv1.ControllerRevision) error {
+	const label = appsv1.DefaultDaemonSetUniqueLabelKey
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": map[string]string{label: r.hash}}})
+	if err != nil {
+		return err
+	}
+	moved := false
+	for _, pod := range reconcile.Controlled(r.pods, r.ds) {
+		of := func(double *appsv1.ControllerRevision) bool { return pod.Labels[label] == double.Labels[label] }
+		if pod.Labels[label] == r.hash || !slices.ContainsFunc(doubles, of) {
+			continue
+		}
+		if _, err := r.podAPI.Patch(ctx, pod.Namespace, pod.Name, types.MergePatchType, patch); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+		moved = true
+	}
+	if moved {
+		return reconcile.After(time.Second) // or when the pods are seen
+	}
+	for _, double := range doubles {
+		if err := r.history.Delete(ctx, double.Namespace, double.Name, metav1.DeleteOptions{}); client.IgnoreNotFound(err) != nil {
+			return err
+		}
 	}
 	return nil
 }
