@@ -29,6 +29,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -88,12 +89,19 @@ func (m *machine) agent(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load certificate: %w", err)
 	}
-	config, err := m.nodeConfig(serving)
-	if err != nil {
+	g, ctx := errgroup.WithContext(ctx)
+	if err := m.startRuntime(ctx, g); err != nil {
 		return err
 	}
-	config.Kubelet, config.Proxy, config.ClientCA = kubeletClient, proxyClient, roots
-	return m.runNode(ctx, config)
+	g.Go(func() error {
+		config, err := m.nodeConfig(serving)
+		if err != nil {
+			return err
+		}
+		config.Kubelet, config.Proxy, config.ClientCA = kubeletClient, proxyClient, roots
+		return m.runNode(ctx, config)
+	})
+	return g.Wait()
 }
 
 // join gets trust and certificates. Each step leaves a file, so that an interrupted join goes on where it was.

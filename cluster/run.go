@@ -25,6 +25,7 @@ import (
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/cluster/node"
+	"kogge.dev/kogge/cri/containerd"
 	"kogge.dev/kogge/internal/pki"
 	"kogge.dev/kogge/internal/residency"
 	"kogge.dev/kogge/ledger"
@@ -62,6 +63,8 @@ type machine struct {
 	ip       netip.Addr
 	pods     []netip.Prefix
 	services []netip.Prefix
+	// runtime is the container runtime inside, once startRuntime was called; nil with a foreign one.
+	runtime *containerd.Supervisor
 }
 
 // Run runs a role in the foreground until ctx ends or it can't go on. Pods keep running when it returns.
@@ -158,6 +161,11 @@ func (m *machine) server(ctx context.Context) error {
 		return errors.Join(err, listener.Close())
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	if m.role == RoleAll {
+		if err := m.startRuntime(ctx, g); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+	}
 	g.Go(func() error { return plane.Run(ctx) })
 	g.Go(func() error { return recordAudit(ctx) })
 	g.Go(func() error {
@@ -174,6 +182,24 @@ func (m *machine) server(ctx context.Context) error {
 		return m.localNode(ctx, plane, keys)
 	})
 	return g.Wait()
+}
+
+// startRuntime runs the container runtime in g, unless a foreign one is used. It goes on while the API server starts.
+func (m *machine) startRuntime(ctx context.Context, g *errgroup.Group) error {
+	if m.Node.CRISocket != "" {
+		return nil
+	}
+	var err error
+	if m.runtime, err = node.Runtime(m.paths, m.Node.Name, m.ledger, m.console.Log); err != nil {
+		return err
+	}
+	g.Go(func() error {
+		if err := m.runtime.Run(ctx); err != nil {
+			return fmt.Errorf("containerd: %w", err)
+		}
+		return nil
+	})
+	return nil
 }
 
 // localNode runs the node of a machine that has the control plane in the same process.
@@ -203,7 +229,7 @@ func (m *machine) nodeConfig(serving tls.Certificate) (node.Config, error) {
 	}
 	return node.Config{
 		Name: m.Node.Name, IPs: []netip.Addr{m.ip}, Labels: m.Node.Labels, Taints: taints, MaxPods: m.Node.MaxPods, Paths: m.paths,
-		CRISocket: m.Node.CRISocket, Serving: serving, PodCIDRs: m.pods, ServiceCIDRs: m.services, Domain: m.Network.Domain,
+		CRISocket: m.Node.CRISocket, Runtime: m.runtime, Serving: serving, PodCIDRs: m.pods, ServiceCIDRs: m.services, Domain: m.Network.Domain,
 		DNS: control.DNSAddress(m.services[0]), Ledger: m.ledger, Log: m.console.Log,
 	}, nil
 }

@@ -56,6 +56,8 @@ type Config struct {
 	Paths   Paths
 	// CRISocket of another runtime than the one inside.
 	CRISocket string
+	// Runtime is the one inside, which the caller runs; required without CRISocket.
+	Runtime *containerd.Supervisor
 	// Kubelet and Proxy are clients under the identities of the node and of its Service proxy; required.
 	Kubelet, Proxy *client.Client
 	// ClientCA judges the clients of the kubelet's server, whose certificate is Serving.
@@ -81,7 +83,6 @@ const Bridge = "kogge0"
 // Node is a composed node.
 type Node struct {
 	config  Config
-	runtime *containerd.Supervisor // nil with a foreign runtime
 	network *cni.Server
 	router  *routes.Router
 	proxy   *proxy.Proxy
@@ -101,6 +102,15 @@ func Containerd(paths Paths, name string, log *slog.Logger) containerd.Config {
 	}
 }
 
+// Runtime makes the bundled container runtime of a node. It needs nothing of a cluster: who runs it while the API server starts
+// has the node ready sooner. The folders that it looks into, and would make, are entered into the ledger first.
+func Runtime(paths Paths, name string, l *ledger.Ledger, log *slog.Logger) (*containerd.Supervisor, error) {
+	if err := ensureFolders(l, paths.CNIConf, paths.CNIBin); err != nil {
+		return nil, err
+	}
+	return containerd.New(Containerd(paths, name, log.With("component", "containerd")))
+}
+
 // Network returns the settings of the pod network for a node's paths.
 func Network(paths Paths, l *ledger.Ledger, log *slog.Logger) cni.Config {
 	return cni.Config{
@@ -114,6 +124,9 @@ func New(config Config) (*Node, error) {
 	if config.Name == "" || len(config.IPs) == 0 || config.Kubelet == nil || config.Proxy == nil || config.Ledger == nil {
 		return nil, errors.New("node: name, addresses, clients and ledger are required")
 	}
+	if config.CRISocket == "" && config.Runtime == nil {
+		return nil, errors.New("node: a container runtime is required")
+	}
 	if config.Stage == nil {
 		config.Stage = func(string) {}
 	}
@@ -122,18 +135,11 @@ func New(config Config) (*Node, error) {
 			return nil, err
 		}
 	}
-	for _, dir := range []string{config.Paths.Manifests, config.Paths.CNIConf, config.Paths.CNIBin} {
-		if err := ensureFolder(config.Ledger, dir); err != nil {
-			return nil, err
-		}
+	if err := ensureFolders(config.Ledger, config.Paths.Manifests, config.Paths.CNIConf, config.Paths.CNIBin); err != nil {
+		return nil, err
 	}
 	n := &Node{config: config, informers: client.NewInformers(config.Proxy, config.Log.With("component", "proxy"))}
 	var err error
-	if config.CRISocket == "" {
-		if n.runtime, err = containerd.New(Containerd(config.Paths, config.Name, config.Log.With("component", "containerd"))); err != nil {
-			return nil, err
-		}
-	}
 	network := Network(config.Paths, config.Ledger, config.Log.With("component", "cni"))
 	network.ClusterCIDRs = config.PodCIDRs
 	if n.network, err = cni.New(network); err != nil {
@@ -179,9 +185,8 @@ func New(config Config) (*Node, error) {
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	socket := n.config.CRISocket
-	if n.runtime != nil {
-		socket = n.runtime.Socket()
-		g.Go(func() error { return named("containerd", n.runtime.Run(ctx)) })
+	if socket == "" {
+		socket = n.config.Runtime.Socket()
 	}
 	g.Go(func() error { return named("cni", n.network.Run(ctx)) })
 	g.Go(func() error { return named("informers", n.informers.Run(ctx)) })
@@ -236,8 +241,8 @@ func (n *Node) runDNS(ctx context.Context) error {
 }
 
 func (n *Node) runKubelet(ctx context.Context, socket string) error {
-	if n.runtime != nil {
-		if err := n.runtime.Ready(ctx); err != nil {
+	if n.config.CRISocket == "" {
+		if err := n.config.Runtime.Ready(ctx); err != nil {
 			return client.Ended(ctx, err)
 		}
 	}
@@ -283,6 +288,16 @@ func (r recorder) Event(obj runtime.Object, kind, reason, message string) {
 	case *corev1.ObjectReference:
 		r.events.EventAbout(*about, kind, reason, "%s", message)
 	}
+}
+
+// ensureFolders calls ensureFolder for each.
+func ensureFolders(l *ledger.Ledger, dirs ...string) error {
+	for _, dir := range dirs {
+		if err := ensureFolder(l, dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ensureFolder makes a folder that foreign software shares with us, and enters it and every parent that was missing into
