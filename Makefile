@@ -35,8 +35,15 @@ arm64: setup ## cross-build for linux/arm64 (run "GOARCH=arm64 helpers/build" be
 kubectl: ## build stock kubectl v1.36.3 from its module, for the tests
 	@mkdir -p bin && cd test/kubectl && CGO_ENABLED=0 go build -trimpath -ldflags "$(VERSION_FLAGS)" -o ../../bin/kubectl .
 
-fmt: ## format the code
-	@gofmt -w $$(git ls-files '*.go')
+bin/golangci-lint: tools/go.mod tools/go.sum
+	@echo "lint: building golangci-lint, once"; started=$$(date +%s); mkdir -p bin; cd tools && go build -trimpath -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint; echo "lint: built in $$(( $$(date +%s) - started )) s"
+
+fmt: bin/golangci-lint ## format the code, imports included
+	@bin/golangci-lint fmt
+
+lint: bin/golangci-lint ## what .golangci.yaml holds (linters and formatters), over every module
+	@for module in $$(git ls-files '*go.mod' | xargs -n1 dirname); do \
+	  echo "lint: $$module"; (cd $$module && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yaml ./...); done
 
 check: helpers ## format, vet, guard tests and unit tests
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "check: these files want 'make fmt':"; gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -79,4 +86,4 @@ clean: ## remove what the build made, and the scratch folder
 	@for node in .scratch/conformance/nodes/*; do [ ! -x bin/kogge ] || [ ! -d $$node ] || unshare --net bin/kogge reset --data-dir $$node; done
 	rm -rf bin .scratch helpers/bin
 
-.PHONY: help up down setup build helpers arm64 kubectl fmt check race e2e bench bench-setup fuzz conformance guard conformance-setup test clean
+.PHONY: help up down setup build helpers arm64 kubectl fmt lint check race e2e bench bench-setup fuzz conformance guard conformance-setup test clean

@@ -9,6 +9,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -35,16 +36,16 @@ const (
 )
 
 func main() {
-	if err := run(); err != nil {
+	if err := run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "openapi:", err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
+func run(ctx context.Context) error {
 	var packages []string
 	for _, m := range modules {
-		found, err := tagged(m.path, m.tree)
+		found, err := tagged(ctx, m.path, m.tree)
 		if err != nil {
 			return err
 		}
@@ -56,10 +57,10 @@ func run() error {
 		"tool", "openapi-gen", "--go-header-file", os.DevNull, "--output-dir", generated,
 		"--output-pkg", "kogge.dev/kogge/tools/openapi/generated", "--output-file", "openapi.go", "--report-filename", os.DevNull,
 	}, packages...)
-	if _, err := command(args...); err != nil {
+	if _, err := command(ctx, args...); err != nil {
 		return fmt.Errorf("generate: %w", err)
 	}
-	data, err := command("run", "-tags", "dump", "./dump")
+	data, err := command(ctx, "run", "-tags", "dump", "./dump")
 	if err != nil {
 		return fmt.Errorf("dump: %w", err)
 	}
@@ -108,13 +109,13 @@ func write(path string, data []byte) error {
 	if err := zip.Close(); err != nil {
 		return err
 	}
-	fmt.Printf("%s: %d bytes, %d packed\n", path, len(data), packed.Len())
+	fmt.Fprintf(os.Stdout, "%s: %d bytes, %d packed\n", path, len(data), packed.Len())
 	return os.WriteFile(path, packed.Bytes(), 0o644)
 }
 
 // tagged returns the import paths below a module's tree whose sources carry a +k8s:openapi-gen tag.
-func tagged(module, tree string) ([]string, error) {
-	dir, err := command("list", "-m", "-f", "{{.Dir}}", module)
+func tagged(ctx context.Context, module, tree string) ([]string, error) {
+	dir, err := command(ctx, "list", "-m", "-f", "{{.Dir}}", module)
 	if err != nil {
 		return nil, err
 	}
@@ -144,8 +145,8 @@ func tagged(module, tree string) ([]string, error) {
 	return out, err
 }
 
-func command(args ...string) ([]byte, error) {
-	cmd := exec.Command("go", args...)
+func command(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Stderr = os.Stderr
 	return cmd.Output()
 }
