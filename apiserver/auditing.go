@@ -36,7 +36,7 @@ func (s *Server) withAudit(next http.Handler) http.Handler {
 		trail.Stage(auditv1.StageRequestReceived, nil)
 		rec := &recorder{ResponseWriter: w}
 		if state.Info.LongRunning() {
-			rec.began = func() { trail.Stage(auditv1.StageResponseStarted, &metav1.Status{Code: int32(rec.code())}) } //nolint:gosec // An HTTP status.
+			rec.began = func() { trail.Stage(auditv1.StageResponseStarted, &metav1.Status{Code: int32(rec.code())}) } // An HTTP status.
 		} else {
 			rec.keep = func(code int) bool { return code >= http.StatusBadRequest || trail.WantsResponse() }
 		}
@@ -69,7 +69,7 @@ type readCloser struct {
 
 // auditStatus is what a record says of the answer: all of a refusal, the code of what went well.
 func auditStatus(code int, answer []byte) *metav1.Status {
-	out := &metav1.Status{Code: int32(code)} //nolint:gosec // An HTTP status.
+	out := &metav1.Status{Code: int32(code)} // An HTTP status.
 	if code >= http.StatusBadRequest {
 		var status metav1.Status
 		if json.Unmarshal(answer, &status) == nil && status.Kind == "Status" {

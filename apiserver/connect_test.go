@@ -113,7 +113,9 @@ func connected(t *testing.T) (*restclient.Config, string) {
 		front.CloseClientConnections()
 		front.Close()
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 	host, text, err := net.SplitHostPort(node.Listener.Addr().String())
 	if err != nil {
@@ -226,7 +228,9 @@ func TestPortForwardInAWebSocket(t *testing.T) {
 	}
 	_ = conn.Close()
 	close(stop)
-	<-done
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestLogsAndProxy(t *testing.T) {

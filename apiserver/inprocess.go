@@ -116,7 +116,7 @@ func (l *local) Do(ctx context.Context, req *client.Request) (*client.Result, er
 		err = &apierrors.StatusError{ErrStatus: status}
 		finish(nil, status)
 	} else {
-		finish(out.Object, metav1.Status{Code: int32(code)}) //nolint:gosec // An HTTP status.
+		finish(out.Object, metav1.Status{Code: int32(code)}) // An HTTP status.
 	}
 	done(code)
 	l.server.logRequest(ctx, state, code)
@@ -177,6 +177,7 @@ func completeOptions(c *rest.Call) error {
 		if c.Delete == nil {
 			c.Delete = &metav1.DeleteOptions{}
 		}
+	case client.Get, client.List, client.Watch: // set by the caller
 	}
 	return nil
 }

@@ -4,6 +4,7 @@
 package apiserver
 
 import (
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -115,15 +116,11 @@ func (m *metrics) begin(p *parsed) func(code int) {
 	return func(code int) {
 		gauge.Dec()
 		counted := prometheus.Labels{"code": strconv.Itoa(code), "dry_run": ""}
-		for k, v := range labels {
-			counted[k] = v
-		}
+		maps.Copy(counted, labels)
 		m.requests.With(counted).Inc()
 		if !long {
 			timed := prometheus.Labels{"dry_run": ""}
-			for k, v := range labels {
-				timed[k] = v
-			}
+			maps.Copy(timed, labels)
 			m.duration.With(timed).Observe(time.Since(started).Seconds())
 		}
 	}

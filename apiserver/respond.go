@@ -308,9 +308,9 @@ func (a *answer) encodeJSONList(l *rest.List) ([][]byte, error) {
 		if i > 0 {
 			parts = append(parts, comma)
 		}
-		if rest, ok := bytes.CutPrefix(data, typed); ok && a.target.Custom == nil {
+		if untyped, ok := bytes.CutPrefix(data, typed); ok && a.target.Custom == nil {
 			parts = append(parts, brace)
-			data = rest
+			data = untyped
 		}
 		parts = append(parts, data)
 	}

@@ -5,6 +5,7 @@ package apiserver_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -132,7 +133,7 @@ func cmdWatch(ts *testscript.TestScript, neg bool, args []string) {
 func cmdEvent(ts *testscript.TestScript, _ bool, args []string) {
 	r := stateOf(ts)
 	kind, obj, err := r.next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		kind = "END"
 	} else if err != nil {
 		ts.Fatalf("next event: %v", err)

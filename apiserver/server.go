@@ -160,7 +160,7 @@ func (s *Server) runHooks(ctx context.Context) error {
 				break
 			}
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // told to stop
 			}
 			s.log.Info("post-start hook is tried again", "hook", h.Name, "err", err)
 			s.health.set("poststarthook/"+h.Name, err)

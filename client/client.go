@@ -24,8 +24,8 @@ type Client struct {
 }
 
 // New makes a client. Both arguments are required.
-func New(backend Backend, kinds *catalog.Catalog) *Client {
-	return &Client{backend: backend, catalog: kinds}
+func New(backend Backend, known *catalog.Catalog) *Client {
+	return &Client{backend: backend, catalog: known}
 }
 
 // Backend returns what carries the client's requests, for the few calls that have no typed form.
@@ -191,7 +191,7 @@ func IgnoreNotFound(err error) error {
 // failed.
 func Ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // the purpose of this function
 	}
 	return err
 }

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/http2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -77,12 +76,11 @@ func NewHTTP(config HTTPConfig) (*HTTP, error) {
 			TLSClientConfig: config.TLS, Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 4,
 			TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 90 * time.Second, DisableCompression: true,
 		}
-		h2, err := http2.ConfigureTransports(transport)
-		if err != nil {
-			return nil, fmt.Errorf("configure HTTP/2: %w", err)
-		}
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetHTTP1(true)
+		transport.Protocols.SetHTTP2(true)
 		// A dead connection is found by pings, as client-go does, so that watches don't hang on a vanished server.
-		h2.ReadIdleTimeout, h2.PingTimeout = 30*time.Second, 15*time.Second
+		transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second}
 		trip = transport
 	}
 	scheme := catalog.Scheme()

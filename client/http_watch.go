@@ -37,7 +37,7 @@ func (s *httpStream) Stop() { s.cancel() }
 // Watch implements Backend.
 func (h *HTTP) Watch(ctx context.Context, req *Request) (Stream, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	resp, err := h.send(ctx, req, true)
+	resp, err := h.send(ctx, req, true) //nolint:bodyclose // the stream closes it
 	if err != nil {
 		cancel()
 		return nil, err

@@ -271,6 +271,7 @@ func (f *Informer[T]) apply(event watch.Event) error {
 		f.put(obj)
 	case watch.Deleted:
 		f.drop(types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}, obj)
+	case watch.Bookmark, watch.Error: // a bookmark only moves the version
 	}
 	f.mu.Lock()
 	f.version = obj.GetResourceVersion()

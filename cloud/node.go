@@ -129,7 +129,7 @@ func (c *nodes) remove(ctx context.Context, node *corev1.Node) error {
 }
 
 // setTaint puts the taint of machines that don't run on a node, or takes it off.
-func (c *nodes) setTaint(ctx context.Context, node *corev1.Node, down bool) error { //nolint:revive // the two states of one taint
+func (c *nodes) setTaint(ctx context.Context, node *corev1.Node, down bool) error {
 	if hasTaint(node, shutdown) == down {
 		return nil
 	}

@@ -88,7 +88,7 @@ func (c *routes) reconcile(ctx context.Context, _ reconcile.Key) error {
 }
 
 // report tells by a condition whether a node's pods can be reached.
-func (c *routes) report(ctx context.Context, node *corev1.Node, made bool) error { //nolint:revive // the outcome that is reported
+func (c *routes) report(ctx context.Context, node *corev1.Node, made bool) error {
 	now := metav1.Now()
 	want := corev1.NodeCondition{
 		Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionFalse, Reason: "RouteCreated", Message: "RouteController created a route",

@@ -164,7 +164,7 @@ func (s *Server) accept(ctx context.Context, listener *net.UnixListener, group *
 	for {
 		conn, err := listener.AcceptUnix()
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // told to stop
 		}
 		if err != nil {
 			s.config.Logger.Warn("accept plugin connection", "err", err)

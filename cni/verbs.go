@@ -118,8 +118,7 @@ func (s *Server) answer(ctx context.Context, data []byte) (json.RawMessage, *typ
 
 // asError gives an error the form of the specification.
 func asError(err error) *types.Error {
-	var own *types.Error
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*types.Error](err); ok {
 		return own
 	}
 	if errors.Is(err, ipam.ErrExhausted) {
@@ -299,7 +298,7 @@ func (s *Server) connect(a attachment, assigned []ipam.Assignment) (*types100.Re
 	for _, one := range assigned {
 		address, gateway := one.Address, net.IP(one.Gateway.AsSlice())
 		result.IPs = append(result.IPs, &types100.IPConfig{
-			Interface: types100.Int(2), Gateway: gateway,
+			Interface: new(2), Gateway: gateway,
 			Address: net.IPNet{IP: address.Addr().AsSlice(), Mask: net.CIDRMask(address.Bits(), address.Addr().BitLen())},
 		})
 		result.Routes = append(result.Routes, &types.Route{

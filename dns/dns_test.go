@@ -5,6 +5,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -105,9 +106,14 @@ func upstreamServer(t testing.TB, handler dns.HandlerFunc) string {
 	for _, s := range []*dns.Server{{PacketConn: udp, Handler: handler}, {Listener: tcp, Handler: handler}} {
 		started := make(chan struct{})
 		s.NotifyStartedFunc = func() { close(started) }
-		go s.ActivateAndServe()
+		ended := make(chan error, 1)
+		go func() { ended <- s.ActivateAndServe() }()
 		<-started
-		t.Cleanup(func() { s.Shutdown() })
+		t.Cleanup(func() {
+			if err := errors.Join(s.Shutdown(), <-ended); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	return udp.LocalAddr().String()
 }
@@ -132,7 +138,7 @@ func outside(w dns.ResponseWriter, req *dns.Msg) {
 		m.Rcode = dns.RcodeNameError
 		m.Ns = []dns.RR{&dns.SOA{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: 60}, Ns: ".", Mbox: ".", Minttl: 60}}
 	}
-	w.WriteMsg(m)
+	_ = w.WriteMsg(m)
 }
 
 func render(m *dns.Msg) string {
@@ -362,7 +368,7 @@ func TestLoopThroughAnotherServerIsFound(t *testing.T) {
 				resp = found
 			}
 		}
-		w.WriteMsg(resp)
+		_ = w.WriteMsg(resp)
 	})
 	addr, s := run(t, Config{Upstreams: []string{relay}}, objects()...)
 	self.Store(&addr)

@@ -119,7 +119,6 @@ func NewCompiler() *Compiler {
 // Match is a list of compiled match conditions.
 type Match struct {
 	evaluator plugincel.ConditionEvaluator
-	err       error
 }
 
 // Match compiles match conditions. Errors of compilation come out of Eval, because stored objects may hold expressions of another

@@ -96,7 +96,7 @@ func (p *Policy) Eval(ctx context.Context, in *Input) ([]Verdict, []Annotation, 
 	if err != nil {
 		return nil, nil, err
 	}
-	messages, budget, err := p.messages.ForInput(ctx, v, req, plugincel.OptionalVariableBindings{VersionedParams: in.Params}, in.NamespaceObject, budget)
+	messages, _, err := p.messages.ForInput(ctx, v, req, plugincel.OptionalVariableBindings{VersionedParams: in.Params}, in.NamespaceObject, budget)
 	if err != nil {
 		return nil, nil, err
 	}

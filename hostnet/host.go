@@ -55,8 +55,7 @@ func (h *Host) Namespace() *Namespace { return h.namespace }
 func (h *Host) link(name string) (netlink.Link, error) {
 	link, err := h.handle.LinkByName(name)
 	if err != nil {
-		var missing netlink.LinkNotFoundError
-		if errors.As(err, &missing) {
+		if _, ok := errors.AsType[netlink.LinkNotFoundError](err); ok {
 			return nil, fmt.Errorf("link %s: %w", name, ErrNotFound)
 		}
 		return nil, fmt.Errorf("link %s: %w", name, err)

@@ -22,7 +22,7 @@ func TestKubeletsAreAskedAtTheirAddress(t *testing.T) {
 			http.NotFound(w, r)
 			return
 		}
-		io.WriteString(w, "node_cpu_usage_seconds_total 1\n")
+		_, _ = io.WriteString(w, "node_cpu_usage_seconds_total 1\n")
 	}))
 	defer kubelet.Close()
 	host, text, err := net.SplitHostPort(kubelet.Listener.Addr().String())

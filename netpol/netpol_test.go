@@ -145,7 +145,11 @@ func TestTableComesAndGoesWithPolicies(t *testing.T) {
 func TestRealIPv6(t *testing.T) {
 	lab := nfttest.New(t)
 	w := kernel.New(kernel.Config{NetNS: int(lab.Node.NS)})
-	t.Cleanup(func() { w.Close() })
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	e := newEnforcer(t, w)
 	spaces := map[string]*nfttest.Space{}
 	for name, last := range map[string]string{"a": "5", "b": "6", "c": "7"} {
@@ -193,7 +197,11 @@ func TestRealTraffic(t *testing.T) {
 	b.Serve(8080, "b")
 	b.Serve(9090, "b")
 	w := kernel.New(kernel.Config{NetNS: int(lab.Node.NS)})
-	t.Cleanup(func() { w.Close() })
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	e := newEnforcer(t, w)
 	for name, s := range map[string]*nfttest.Space{"a": a, "b": b, "c": c} {
 		e.Upsert(pod(name, s.Addr.String()))
@@ -206,13 +214,13 @@ func TestRealTraffic(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", what, got, want)
 		}
 	}
-	sync := func() {
+	apply := func() {
 		t.Helper()
 		if e.sync(); e.broken {
 			t.Fatal("sync failed")
 		}
 	}
-	sync()
+	apply()
 	expect("without policies", a.Ask("tcp", "10.244.0.6:8080"), "b 10.244.0.5")
 	port := intstr.FromInt32(8080)
 	only := policy("only-a", networkingv1.NetworkPolicySpec{
@@ -226,7 +234,7 @@ func TestRealTraffic(t *testing.T) {
 		}},
 	})
 	e.Upsert(only)
-	sync()
+	apply()
 	expect("allowed pod on the same bridge", a.Ask("tcp", "10.244.0.6:8080"), "b 10.244.0.5")
 	expect("other port", a.AskBriefly("tcp", "10.244.0.6:9090"), "timeout")
 	expect("other pod on the same bridge", c.AskBriefly("tcp", "10.244.0.6:8080"), "timeout")
@@ -236,10 +244,10 @@ func TestRealTraffic(t *testing.T) {
 	e.Upsert(policy("closed", networkingv1.NetworkPolicySpec{
 		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}, PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress},
 	}))
-	sync()
+	apply()
 	expect("egress closed", a.AskBriefly("tcp", "10.244.0.6:8080"), "timeout")
 	e.Delete(policy("closed", networkingv1.NetworkPolicySpec{}))
 	e.Delete(only)
-	sync()
+	apply()
 	expect("policies gone", c.Ask("tcp", "10.244.0.6:8080"), "b 10.244.0.7")
 }

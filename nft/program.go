@@ -82,9 +82,17 @@ func LoadKey(reg Reg, fields ...Field) []Op {
 // Do wraps single instructions, to end a Program with.
 func Do(ops ...Op) []Op { return ops }
 
-// Verdicts as pieces.
-func DoAccept() []Op           { return []Op{Decide{Verdict{Kind: Accept}}} }
-func DoDrop() []Op             { return []Op{Decide{Verdict{Kind: Drop}}} }
-func DoReturn() []Op           { return []Op{Decide{Verdict{Kind: Return}}} }
+// DoAccept ends a Program by letting the packet pass.
+func DoAccept() []Op { return []Op{Decide{Verdict{Kind: Accept}}} }
+
+// DoDrop ends a Program by dropping the packet.
+func DoDrop() []Op { return []Op{Decide{Verdict{Kind: Drop}}} }
+
+// DoReturn ends a Program by going back to the chain that jumped here.
+func DoReturn() []Op { return []Op{Decide{Verdict{Kind: Return}}} }
+
+// DoJump ends a Program by a jump to a chain that may return.
 func DoJump(chain string) []Op { return []Op{Decide{Call(chain)}} }
+
+// DoGoto ends a Program by going to a chain that does not return.
 func DoGoto(chain string) []Op { return []Op{Decide{Goto(chain)}} }

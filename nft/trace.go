@@ -402,8 +402,9 @@ func (r *passage) stateField(f Field) []byte {
 		return kind(r.out.Src.Addr())
 	case DstType:
 		return kind(r.out.Dst.Addr())
+	default:
+		return nil
 	}
-	return nil
 }
 
 // Advance lets the fake's time pass, so that dynamic elements expire.

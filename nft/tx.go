@@ -118,16 +118,7 @@ func (d *differ) diff() {
 			d.add(SetRules{Chain: name})
 		}
 	}
-	for _, name := range sorted(d.old.Sets) {
-		if d.new.Sets[name] == nil || remade[name] {
-			d.add(DeleteSet{name})
-		}
-	}
-	for _, name := range sorted(d.old.Sets) {
-		if was, is := d.old.Sets[name], d.new.Sets[name]; is != nil && !remade[name] && !is.Dynamic {
-			d.removeElements(was, is)
-		}
-	}
+	d.removeSets(remade)
 	for _, name := range sorted(d.old.Chains) {
 		if is := d.new.Chains[name]; is == nil || !sameHook(is, d.old.Chains[name]) {
 			d.add(DeleteChain{name})
@@ -157,6 +148,19 @@ func (d *differ) remadeSets() map[string]bool {
 		}
 	}
 	return out
+}
+
+func (d *differ) removeSets(remade map[string]bool) {
+	for _, name := range sorted(d.old.Sets) {
+		if d.new.Sets[name] == nil || remade[name] {
+			d.add(DeleteSet{name})
+		}
+	}
+	for _, name := range sorted(d.old.Sets) {
+		if was, is := d.old.Sets[name], d.new.Sets[name]; is != nil && !remade[name] && !is.Dynamic {
+			d.removeElements(was, is)
+		}
+	}
 }
 
 func (d *differ) addSets(remade map[string]bool) {

@@ -49,12 +49,12 @@ func NewManager(cfg ManagerConfig) (*Manager, error) {
 			fieldpath.APIVersion(cfg.Hub.String()):                 filter,
 		}
 	}
-	make := managedfields.NewDefaultFieldManager
+	construct := managedfields.NewDefaultFieldManager
 	if cfg.Custom {
-		make = managedfields.NewDefaultCRDFieldManager
+		construct = managedfields.NewDefaultCRDFieldManager
 	}
 	a := adapter{cfg}
-	m, err := make(cfg.Types, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
+	m, err := construct(cfg.Types, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
 	if err != nil {
 		return nil, err
 	}

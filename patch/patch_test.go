@@ -45,7 +45,7 @@ func codeOf(err error) int32 {
 	if err == nil {
 		return 0
 	}
-	if st, ok := err.(apierrors.APIStatus); ok { //nolint:errorlint // The functions return it bare.
+	if st, ok := err.(apierrors.APIStatus); ok {
 		return st.Status().Code
 	}
 	return 500

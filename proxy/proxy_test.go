@@ -162,7 +162,7 @@ func TestFailedSyncIsRepairedByReplacingTheTable(t *testing.T) {
 		p := newProxy(t, Config{Kernel: fake})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go p.Run(ctx)
+		go func() { _ = p.Run(ctx) }()
 		p.Synced()
 		synctest.Wait()
 		time.Sleep(time.Second)

@@ -171,7 +171,7 @@ func (e *election) keep(ctx context.Context) error {
 			last = time.Now()
 			wait = untilRenewal(last)
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // told to stop
 		case time.Since(last) >= renewDeadline:
 			return fmt.Errorf("%w: %s/%s: %w", ErrLostLease, e.Namespace, e.Name, err)
 		}

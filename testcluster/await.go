@@ -30,7 +30,12 @@ func Await[T kinds.Object](t testing.TB, c *client.Client, namespace string, lim
 	f.Handle(client.Handler[T]{Add: func(T) { signal() }, Update: func(_, _ T) { signal() }, Delete: func(T) { signal() }})
 	ended := make(chan error, 1)
 	go func() { ended <- informers.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
 	timeout := time.After(limit)
 	for synced := f.Synced(); ; {
 		select {

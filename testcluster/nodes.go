@@ -5,6 +5,7 @@ package testcluster
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 
@@ -36,7 +37,12 @@ func RunPods(t testing.TB, c *client.Client, run func(*corev1.Pod) bool) {
 		}
 		ended <- nil
 	}()
-	t.Cleanup(func() { cancel(); <-ended; <-ended })
+	t.Cleanup(func() {
+		cancel()
+		if err := errors.Join(<-ended, <-ended); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // playPod takes one step for a pod. Its errors are those of a pod that has changed meanwhile: its next state comes too.

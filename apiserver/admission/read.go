@@ -6,6 +6,7 @@ package admission
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -85,10 +86,5 @@ func (a *Attributes) Is(group, resource string, subresources ...string) bool {
 	if len(subresources) == 0 {
 		return a.Subresource == ""
 	}
-	for _, s := range subresources {
-		if s == a.Subresource {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(subresources, a.Subresource)
 }

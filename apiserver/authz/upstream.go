@@ -38,6 +38,7 @@ func (u upstream) Authorize(ctx context.Context, a authorizer.Attributes) (autho
 		return authorizer.DecisionAllow, reason, err
 	case Deny:
 		return authorizer.DecisionDeny, reason, err
+	default:
+		return authorizer.DecisionNoOpinion, reason, err
 	}
-	return authorizer.DecisionNoOpinion, reason, err
 }

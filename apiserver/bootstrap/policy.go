@@ -142,10 +142,10 @@ func AddOnPolicy() Policy {
 			clusterRole("kubeadm:get-nodes", rule(l("get"), l(""), l("nodes"))),
 		},
 		ClusterRoleBindings: []*rbacv1.ClusterRoleBinding{
-			bindCluster("system:coredns", "system:coredns", serviceAccount("kube-system", "coredns")),
+			bindCluster("system:coredns", "system:coredns", serviceAccount("coredns")),
 			bindCluster("system:cloud-controller-manager", "system:cloud-controller-manager", user(CloudUser)),
-			bindCluster("system:metrics-server", "system:metrics-server", serviceAccount("kube-system", "metrics-server")),
-			bindCluster("metrics-server:system:auth-delegator", "system:auth-delegator", serviceAccount("kube-system", "metrics-server")),
+			bindCluster("system:metrics-server", "system:metrics-server", serviceAccount("metrics-server")),
+			bindCluster("metrics-server:system:auth-delegator", "system:auth-delegator", serviceAccount("metrics-server")),
 			bindCluster("kubeadm:get-nodes", "kubeadm:get-nodes", groupOf("system:bootstrappers")),
 			bindCluster("kubeadm:kubelet-bootstrap", "system:node-bootstrapper", groupOf("system:bootstrappers")),
 			bindCluster("kubeadm:node-autoapprove-bootstrap", "system:certificates.k8s.io:certificatesigningrequests:nodeclient", groupOf("system:bootstrappers")),
@@ -164,7 +164,7 @@ func AddOnPolicy() Policy {
 		}, {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "metrics-server-auth-reader"},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "extension-apiserver-authentication-reader"},
-			Subjects:   []rbacv1.Subject{serviceAccount("kube-system", "metrics-server")},
+			Subjects:   []rbacv1.Subject{serviceAccount("metrics-server")},
 		}},
 	}
 	return p
@@ -194,6 +194,6 @@ func groupOf(name string) rbacv1.Subject {
 	return rbacv1.Subject{Kind: rbacv1.GroupKind, APIGroup: rbacv1.GroupName, Name: name}
 }
 
-func serviceAccount(namespace, name string) rbacv1.Subject {
-	return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: name}
+func serviceAccount(name string) rbacv1.Subject {
+	return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: "kube-system", Name: name}
 }

@@ -77,7 +77,9 @@ func newPlane(t testing.TB) *plane {
 	go func() { done <- server.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 	wait, stop := context.WithTimeout(t.Context(), 10*time.Second)
 	defer stop()

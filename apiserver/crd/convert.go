@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"kogge.dev/kogge/apiserver/aggregation/outcall"
@@ -87,7 +86,7 @@ func callConversion(ctx context.Context, calls *outcall.Client, target outcall.T
 	id := uuid.NewUUID()
 	review := apiextensionsv1.ConversionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: apiextensionsv1.GroupName + "/" + version, Kind: "ConversionReview"},
-		Request:  &apiextensionsv1.ConversionRequest{UID: types.UID(id), DesiredAPIVersion: apiVersion, Objects: []runtime.RawExtension{{Object: in}}},
+		Request:  &apiextensionsv1.ConversionRequest{UID: id, DesiredAPIVersion: apiVersion, Objects: []runtime.RawExtension{{Object: in}}},
 	}
 	var answer apiextensionsv1.ConversionReview
 	if err := calls.Call(ctx, target, conversionTimeout, &review, &answer); err != nil {

@@ -6,6 +6,7 @@ package crd
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
@@ -79,12 +80,7 @@ func acceptNames(crd *apiextensionsv1.CustomResourceDefinition, resources, kinds
 }
 
 func contains(list []string, item string) bool {
-	for _, s := range list {
-		if s == item {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, item)
 }
 
 // mayBeUnstructural spares established definitions the work: their schemas were judged when they were written, and validation lets no

@@ -43,11 +43,11 @@ func (c *Controller) documents() map[string]openapi.Document {
 
 // render makes a version's schema for the documents.
 func (s *served) render(name string) (json.RawMessage, error) {
-	schema, err := s.openAPI(name)
+	tree, err := s.openAPI(name)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := json.Marshal(schema)
+	raw, err := json.Marshal(tree)
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func newServed(crd *apiextensionsv1.CustomResourceDefinition, convert converter)
 	}
 	kind := s.describe()
 	if len(kind.Served) == 0 {
-		return nil, nil //nolint:nilnil // no version is served
+		return nil, nil // no version is served
 	}
 	s.resource = &rest.Resource{Kind: kind, Custom: s.custom()}
 	return s, nil
@@ -309,7 +309,7 @@ func (s *served) fields(name string) func(kinds.Object) fields.Set {
 func newScale(spec *apiextensionsv1.CustomResourceSubresourceScale) *kinds.Scale {
 	count := func(u *unstructured.Unstructured, path string) int32 {
 		n, _, _ := unstructured.NestedInt64(u.Object, splitPath(path)...)
-		return int32(n) //nolint:gosec // validation bounds it
+		return int32(n) // validation bounds it
 	}
 	return &kinds.Scale{
 		Get: func(obj kinds.Object) (int32, int32, string) {

@@ -6,6 +6,7 @@ package crd
 import (
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 	"sync"
@@ -50,7 +51,7 @@ func newVersion(crd *apiextensionsv1.CustomResourceDefinition, spec *apiextensio
 // internalSchema converts a version's schema to the form that the schema packages work on; nil without a schema.
 func internalSchema(spec *apiextensionsv1.CustomResourceDefinitionVersion) (*apiextensions.JSONSchemaProps, error) {
 	if spec.Schema == nil || spec.Schema.OpenAPIV3Schema == nil {
-		return nil, nil //nolint:nilnil // a version without a schema
+		return nil, nil // a version without a schema
 	}
 	out := &apiextensions.JSONSchemaProps{}
 	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(spec.Schema.OpenAPIV3Schema, out, nil); err != nil {
@@ -222,6 +223,7 @@ func (c *compiledVersion) rules(ctx context.Context, obj, old map[string]any, be
 		switch err.Type {
 		case field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid:
 			return field.ErrorList{field.Invalid(nil, nil, "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation")}
+		default:
 		}
 	}
 	var opts []schemacel.Option
@@ -282,9 +284,7 @@ func (v *version) hasStatus() bool {
 func sameBut(a, b map[string]any, without ...string) bool {
 	strip := func(in map[string]any) map[string]any {
 		out := make(map[string]any, len(in))
-		for k, val := range in {
-			out[k] = val
-		}
+		maps.Copy(out, in)
 		for _, k := range without {
 			delete(out, k)
 		}

@@ -223,7 +223,7 @@ func (s *Service) build(path string) (*Document, error) {
 	}
 	s.mu.Unlock()
 	if !known && !slices.Contains(s.paths(), path) {
-		return nil, nil //nolint:nilnil // No such document.
+		return nil, nil // No such document.
 	}
 	b.close()
 	return doc, nil
@@ -326,21 +326,12 @@ func (s *Service) v2() (*encoded, error) {
 				continue
 			}
 			for p, item := range doc.Paths {
-				converted, err := pathToV2(item)
-				if err != nil {
+				if all[p], err = pathToV2(item); err != nil {
 					return nil, err
 				}
-				all[p] = converted
 			}
-			for name, raw := range doc.Schemas {
-				if own, ok := defs.V2[name]; ok {
-					raw = own
-				}
-				converted, err := schemaToV2(raw)
-				if err != nil {
-					return nil, fmt.Errorf("schema %s: %w", name, err)
-				}
-				schemas[name] = openRoot(converted)
+			if err := addSchemasV2(schemas, doc.Schemas, defs.V2); err != nil {
+				return nil, err
 			}
 		}
 		return map[string]any{

@@ -5,6 +5,7 @@ package openapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 )
@@ -16,6 +17,21 @@ func schemaToV2(raw json.RawMessage) (any, error) {
 		return nil, err
 	}
 	return convertV2(tree), nil
+}
+
+// addSchemasV2 converts a group's schemas into out; own holds those whose v2 form differs by more than references.
+func addSchemasV2(out map[string]any, schemas, own map[string]json.RawMessage) error {
+	for name, raw := range schemas {
+		if other, ok := own[name]; ok {
+			raw = other
+		}
+		converted, err := schemaToV2(raw)
+		if err != nil {
+			return fmt.Errorf("schema %s: %w", name, err)
+		}
+		out[name] = openRoot(converted)
+	}
+	return nil
 }
 
 // openRoot reduces the schema of a kind that takes any field to just that: what reads v2 takes a list of properties for complete.

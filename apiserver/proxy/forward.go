@@ -53,12 +53,12 @@ func (k *Kubelets) PortForward(w http.ResponseWriter, r *http.Request, location 
 // join copies both ways until either side ends.
 func join(client, kubelet net.Conn, buffered io.Reader) {
 	done := make(chan struct{}, 2)
-	copy := func(to io.Writer, from io.Reader) {
+	pipe := func(to io.Writer, from io.Reader) {
 		_, _ = io.Copy(to, from) // The end of a connection is no error of ours.
 		done <- struct{}{}
 	}
-	go copy(kubelet, client)
-	go copy(client, buffered)
+	go pipe(kubelet, client)
+	go pipe(client, buffered)
 	<-done
 	_ = client.Close()
 	_ = kubelet.Close()
@@ -91,7 +91,7 @@ func (k *Kubelets) upgrade(ctx context.Context, location *url.URL) (net.Conn, io
 		return nil, nil, errors.Join(err, conn.Close())
 	}
 	reader := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(reader, req)
+	resp, err := http.ReadResponse(reader, req) //nolint:bodyclose // the body is the connection, which is closed or handed on
 	if err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,10 +37,8 @@ func (k *Kubelets) Pod(ctx context.Context, namespace, name string) (*corev1.Pod
 // Container returns the container that a request means: the named one, or the only one.
 func Container(pod *corev1.Pod, name string) (string, error) {
 	if name != "" {
-		for _, known := range containerNames(pod) {
-			if known == name {
-				return name, nil
-			}
+		if slices.Contains(containerNames(pod), name) {
+			return name, nil
 		}
 		return "", apierrors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", name, pod.Name))
 	}
@@ -167,7 +166,7 @@ func (k *Kubelets) serviceTarget(ctx context.Context, namespace, id string) (*ta
 	if err != nil {
 		return nil, err
 	}
-	all, err := k.cfg.Reader.List(ctx, slices, namespace)
+	all, err := k.cfg.Reader.List(ctx, endpointSlices, namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +180,7 @@ func (k *Kubelets) serviceTarget(ctx context.Context, namespace, id string) (*ta
 	if len(addresses) == 0 {
 		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", id))
 	}
-	pick := addresses[rand.IntN(len(addresses))] //nolint:gosec // Spreads load.
+	pick := addresses[rand.IntN(len(addresses))] // Spreads load.
 	u := &url.URL{Scheme: scheme, Host: pick}
 	if u.Scheme == "" {
 		u.Scheme = "http"

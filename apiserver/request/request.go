@@ -79,10 +79,8 @@ type State struct {
 
 // Warn adds a warning unless it is there already.
 func (s *State) Warn(text string) {
-	for _, w := range s.Warnings {
-		if w == text {
-			return
-		}
+	if slices.Contains(s.Warnings, text) {
+		return
 	}
 	s.Warnings = append(s.Warnings, text)
 }

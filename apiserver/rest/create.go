@@ -200,6 +200,7 @@ func (e *Engine) attributes(ctx context.Context, c *Call, op admission.Operation
 		} else {
 			a.Options = &metav1.DeleteOptions{}
 		}
+	case admission.Connect: // has no options of its own
 	}
 	return a
 }

@@ -204,7 +204,7 @@ func collectable(t *Target) bool {
 }
 
 func propagation(t *Target, obj metav1.Object, opts *metav1.DeleteOptions) (orphan, foreground bool) {
-	if o := opts.OrphanDependents; o != nil { //nolint:staticcheck // Deprecated, and still part of the API.
+	if o := opts.OrphanDependents; o != nil { // Deprecated, and still part of the API.
 		return *o, false
 	}
 	if p := opts.PropagationPolicy; p != nil {
@@ -225,7 +225,7 @@ func propagation(t *Target, obj metav1.Object, opts *metav1.DeleteOptions) (orph
 func (d *deletion) answer(w *written) (*Result, error) {
 	c := d.call
 	code := http.StatusOK
-	if o := c.Delete.OrphanDependents; !w.removed && o != nil && !*o { //nolint:staticcheck // Deprecated, and still part of the API.
+	if o := c.Delete.OrphanDependents; !w.removed && o != nil && !*o { // Deprecated, and still part of the API.
 		code = http.StatusAccepted
 	}
 	if !w.removed || returnsDeleted(c.Target) {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -126,9 +127,7 @@ func (b *bound) encode(obj kinds.Object) ([]byte, error) {
 func (r *Resource) attrs(obj kinds.Object) (labels.Set, fields.Set) {
 	set := fields.Set{}
 	if r.Kind.Fields != nil {
-		for k, v := range r.Kind.Fields(obj) {
-			set[k] = v
-		}
+		maps.Copy(set, r.Kind.Fields(obj))
 	}
 	set["metadata.name"] = obj.GetName()
 	if r.Kind.Namespaced {

@@ -186,6 +186,6 @@ func (e *Engine) expired(opts *metav1.ListOptions, read cache.ListOptions, sel *
 		"You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. " +
 		"Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted " +
 		"between the time the first chunk was returned and now may show up in the list.")
-	err.ErrStatus.ListMeta.Continue = token{APIVersion: tokenVersion, Revision: inconsistent, Start: read.From[len(sel.prefix):]}.encode()
+	err.ErrStatus.Continue = token{APIVersion: tokenVersion, Revision: inconsistent, Start: read.From[len(sel.prefix):]}.encode()
 	return err
 }

@@ -60,7 +60,7 @@ func (r reader) GetFresh(ctx context.Context, gr schema.GroupResource, namespace
 
 func found(entry *cache.Entry, err error) (kinds.Object, error) {
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil //nolint:nilnil // The contract: absence is no error.
+		return nil, nil // The contract: absence is no error.
 	}
 	if err != nil {
 		return nil, err

@@ -138,12 +138,12 @@ func (t *Target) replicasPaths() managedfields.ResourcePathMappings {
 
 // scaleManager is the field manager of Scale objects, whatever they scale.
 func (e *Engine) scaleManager() (*patch.Manager, error) {
-	types, err := e.types()
+	converter, err := e.types()
 	if err != nil {
 		return nil, err
 	}
 	return patch.NewManager(patch.ManagerConfig{
-		Types: types, Kind: scaleGVK, Hub: scaleGVK.GroupVersion(), Subresource: "scale",
+		Types: converter, Kind: scaleGVK, Hub: scaleGVK.GroupVersion(), Subresource: "scale",
 		Convert: func(obj runtime.Object, _ schema.GroupVersion) (runtime.Object, error) {
 			tree, ok := obj.(*unstructured.Unstructured)
 			if !ok {

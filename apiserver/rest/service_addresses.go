@@ -117,11 +117,11 @@ func (s *services) takeAny(ctx context.Context, svc *corev1.Service, r netip.Pre
 			continue
 		}
 		width := part.to - part.from
-		start := rand.Uint64N(width) //nolint:gosec // Spreads addresses; nothing secret about it.
+		start := rand.Uint64N(width) // Spreads addresses; nothing secret about it.
 		for i := range width {
 			offset := part.from + (start+i)%width
 			if i < tries {
-				offset = part.from + rand.Uint64N(width) //nolint:gosec // See above.
+				offset = part.from + rand.Uint64N(width) // See above.
 			}
 			addr := nth(r, offset+1)
 			if s.seen(addr) {
@@ -244,8 +244,7 @@ func (s *services) freeAddress(ctx context.Context, svc *corev1.Service, ip stri
 			return nil // It was never ours, or is no longer.
 		}
 		_, err = s.engine.store.Delete(ctx, key, record.ModRevision)
-		var conflict *store.ConflictError
-		if !errors.As(err, &conflict) {
+		if _, ok := errors.AsType[*store.ConflictError](err); !ok {
 			return err
 		}
 	}

@@ -58,7 +58,7 @@ func (r *reservation) nodePorts(ctx context.Context, old *corev1.Service) error 
 		if err != nil {
 			return apierrors.NewInternalError(fmt.Errorf("failed to allocate a HealthCheck NodePort %v: %w", want, err))
 		}
-		svc.Spec.HealthCheckNodePort = int32(got) //nolint:gosec // A port.
+		svc.Spec.HealthCheckNodePort = int32(got) // A port.
 	}
 	now := ownPorts(svc)
 	for _, p := range held {
@@ -89,7 +89,7 @@ func (r *reservation) portsOf(ctx context.Context, held []int) error {
 			want = byPort[p.Port]
 		}
 		if want != 0 && slices.Contains(mine, want) {
-			p.NodePort = int32(want) //nolint:gosec // A port.
+			p.NodePort = int32(want) // A port.
 			continue
 		}
 		got, err := r.takePort(ctx, want)
@@ -100,7 +100,7 @@ func (r *reservation) portsOf(ctx context.Context, held []int) error {
 			return apierrors.NewInternalError(fmt.Errorf("failed to allocate a nodePort: %w", err))
 		}
 		mine = append(mine, got)
-		p.NodePort = int32(got) //nolint:gosec // A port.
+		p.NodePort = int32(got) // A port.
 		if byPort[p.Port] == 0 {
 			byPort[p.Port] = got
 		}
@@ -161,7 +161,7 @@ func (s *services) freePort(bits *big.Int) (int, bool) {
 		if width <= 0 {
 			continue
 		}
-		start := rand.IntN(width) //nolint:gosec // Spreads ports; nothing secret about it.
+		start := rand.IntN(width) // Spreads ports; nothing secret about it.
 		for i := range width {
 			n := part[0] + (start+i)%width
 			if bits.Bit(n) == 0 {

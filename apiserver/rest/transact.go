@@ -65,7 +65,7 @@ type current struct {
 
 func (c current) object() (kinds.Object, error) {
 	if c.entry == nil {
-		return nil, nil //nolint:nilnil // Absence is a state.
+		return nil, nil // Absence is a state.
 	}
 	return c.entry.Object()
 }

@@ -85,7 +85,7 @@ func appendFrame(to []byte, format codec.Format, ev Event) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	to = binary.BigEndian.AppendUint32(to, uint32(len(message))) //nolint:gosec // Objects are bounded far below 4 GiB.
+	to = binary.BigEndian.AppendUint32(to, uint32(len(message))) // Objects are bounded far below 4 GiB.
 	return append(to, message...), nil
 }
 
@@ -155,12 +155,12 @@ func sendMessages(ctx context.Context, ws *websocket.Conn, format codec.Format, 
 					return err
 				}
 				if websocket.Message.Send(ws, message) != nil {
-					return nil
+					return nil //nolint:nilerr // The client went away.
 				}
 				continue
 			}
 			if websocket.Message.Send(ws, string(appendJSON(nil, ev))) != nil {
-				return nil
+				return nil //nolint:nilerr // The client went away.
 			}
 		}
 	}

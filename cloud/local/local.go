@@ -160,7 +160,7 @@ func (p *provider) choose(s *corev1.Service, family corev1.IPFamily, nodes []*co
 		}
 		return netip.Addr{}, fmt.Errorf("the address pool has no %s address", family)
 	}
-	if wish := s.Spec.LoadBalancerIP; wish != "" { //nolint:staticcheck // deprecated, and still what users ask with
+	if wish := s.Spec.LoadBalancerIP; wish != "" { // deprecated, and still what users ask with
 		address, err := netip.ParseAddr(wish)
 		if err == nil && (address.Is4() == (family == corev1.IPv4Protocol)) {
 			if !slices.Contains(candidates, address) {
@@ -251,7 +251,7 @@ func (p *provider) candidates(s *corev1.Service, family corev1.IPFamily, nodes [
 }
 
 // addressOf returns a node's address of a family, an external one if it has one.
-func addressOf(node *corev1.Node, v4 bool) (netip.Addr, bool) { //nolint:revive // names the family
+func addressOf(node *corev1.Node, v4 bool) (netip.Addr, bool) {
 	for _, kind := range []corev1.NodeAddressType{corev1.NodeExternalIP, corev1.NodeInternalIP} {
 		for _, a := range node.Status.Addresses {
 			if address, err := netip.ParseAddr(a.Address); err == nil && a.Type == kind && address.Is4() == v4 {

@@ -67,7 +67,7 @@ func joinCgroup(path string) error {
 // refuses processes until they are set.
 func fillCpuset(mount, path string) error {
 	if _, err := os.Stat(filepath.Join(mount, "cpuset.mems")); err != nil {
-		return nil //nolint:nilerr // not a version 1 cpuset hierarchy
+		return nil // not a version 1 cpuset hierarchy
 	}
 	parent := mount
 	for part := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
@@ -144,14 +144,8 @@ func killBelow(mounts []string, path string) (int, error) {
 			if entry.IsDir() || entry.Name() != "cgroup.procs" {
 				return nil
 			}
-			data, err := os.ReadFile(file)
-			if err != nil {
-				return nil //nolint:nilerr // removed meanwhile
-			}
-			for field := range strings.FieldsSeq(string(data)) {
-				if pid, err := strconv.Atoi(field); err == nil && pid > 1 && pid != os.Getpid() {
-					found[pid] = true
-				}
+			for _, pid := range processes(file) {
+				found[pid] = true
 			}
 			return nil
 		})
@@ -165,6 +159,21 @@ func killBelow(mounts []string, path string) (int, error) {
 		}
 	}
 	return len(found), nil
+}
+
+// processes reads the processes of a cgroup, init and this one left out. A cgroup that was removed meanwhile has none.
+func processes(file string) []int {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for field := range strings.FieldsSeq(string(data)) {
+		if pid, err := strconv.Atoi(field); err == nil && pid > 1 && pid != os.Getpid() {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // removeTree removes a cgroup and those below it, deepest first. A cgroup stays busy for a moment after its last

@@ -71,7 +71,7 @@ func providePause(ic *plugin.InitContext, c *client.Client, name string) error {
 	binary, readErr := embedded.Read(embedded.Pause)
 	if err == nil {
 		if readErr != nil || old.Labels[pauseDigestLabel] == "" || old.Labels[pauseDigestLabel] == digest.FromBytes(binary).String() {
-			return nil
+			return nil //nolint:nilerr // there is one already: that this binary has none to offer matters not
 		}
 	}
 	if readErr != nil {

@@ -92,7 +92,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			err = waitExit(ctx, pid)
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // told to stop
 		}
 		if errors.Is(err, errNeverAnswered) && !s.wasReady() {
 			return err

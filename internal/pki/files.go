@@ -69,7 +69,7 @@ func writeFile(path string, data []byte, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp.Name())
+	defer func() { _ = os.Remove(temp.Name()) }() // nothing is left of it once it is renamed
 	if _, err := temp.Write(data); err != nil {
 		temp.Close()
 		return err

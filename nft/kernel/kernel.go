@@ -177,7 +177,7 @@ func (b *batch) chain(c nft.Chain) *nftables.Chain {
 		return out
 	}
 	out.Type = nftables.ChainType(c.Kind)
-	out.Priority = nftables.ChainPriorityRef(nftables.ChainPriority(c.Priority))
+	out.Priority = new(nftables.ChainPriority(c.Priority))
 	switch c.Hook {
 	case nft.Prerouting:
 		out.Hooknum = nftables.ChainHookPrerouting

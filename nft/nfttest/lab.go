@@ -151,7 +151,7 @@ func (s *Space) Do(f func()) {
 func (s *Space) Serve(port uint16, name string) {
 	s.t.Helper()
 	s.Do(func() {
-		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		l, err := new(net.ListenConfig).Listen(s.t.Context(), "tcp", fmt.Sprintf(":%d", port))
 		must(s.t, "listen", err)
 		s.t.Cleanup(func() { l.Close() })
 		go func() {
@@ -164,7 +164,7 @@ func (s *Space) Serve(port uint16, name string) {
 				c.Close()
 			}
 		}()
-		u, err := net.ListenPacket("udp", fmt.Sprintf(":%d", port))
+		u, err := new(net.ListenConfig).ListenPacket(s.t.Context(), "udp", fmt.Sprintf(":%d", port))
 		must(s.t, "listen", err)
 		s.t.Cleanup(func() { u.Close() })
 		go func() {
@@ -222,7 +222,10 @@ func (s *Space) ask(network string, port uint16, addr string, timeout time.Durat
 			return
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(timeout))
+		if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
+			answer = reason(err)
+			return
+		}
 		if network == "udp" {
 			if _, err := c.Write([]byte("?")); err != nil {
 				answer = reason(err)

@@ -101,7 +101,7 @@ func (w *compiler) endpoints(p *servicePort, id uint32, key setKey, list []endpo
 }
 
 // front makes the elements of one front that the Service owns.
-func (w *compiler) front(p *servicePort, f servedFront, n lists, any bool) {
+func (w *compiler) front(p *servicePort, f servedFront, n lists, served bool) {
 	key := f.key()
 	if len(f.sources) > 0 {
 		w.put(setGuarded, p.family, nft.Element{Key: key})
@@ -113,7 +113,7 @@ func (w *compiler) front(p *servicePort, f servedFront, n lists, any bool) {
 		}
 	}
 	refuse := func(v nft.Verdict) { w.put(setBlocked, p.family, nft.Element{Key: key, Verdict: v}) }
-	if !any {
+	if !served {
 		refuse(nft.Goto(chainReject))
 		return
 	}

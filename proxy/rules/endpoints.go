@@ -40,8 +40,9 @@ func familyOf(t discoveryv1.AddressType) nft.Family {
 		return nft.IPv4
 	case discoveryv1.AddressTypeIPv6:
 		return nft.IPv6
+	default:
+		return 0
 	}
-	return 0
 }
 
 // endpointsOf gathers a service port's endpoints from all slices, by address. An address that two slices list counts as ready if

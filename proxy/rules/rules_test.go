@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -73,12 +74,7 @@ func (w *world) send(src, dst string, proto uint8) string {
 	w.t.Helper()
 	p := nft.Packet{Proto: proto, Src: netip.AddrPortFrom(netip.MustParseAddr(src), 40000), Dst: netip.MustParseAddrPort(dst)}
 	local := func(a netip.Addr) bool {
-		for _, h := range hostAddrs {
-			if h == a {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(hostAddrs, a)
 	}
 	p.Local = local(p.Src.Addr())
 	tr := nft.Tracer{Fake: w.fake, Local: local, Choose: func(mod uint32) uint32 { return w.pick % mod }}

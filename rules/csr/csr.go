@@ -71,7 +71,7 @@ func JudgeKubeletClient(req *x509.CertificateRequest, usages []certificatesv1.Ke
 	case len(req.URIs) > 0:
 		return errors.New("URI subjectAltNames are not allowed")
 	case !strings.HasPrefix(req.Subject.CommonName, NodePrefix):
-		return errors.New("subject common name does not begin with system:node:")
+		return errors.New("subject common name does not begin with system:node:") //nolint:staticcheck // shown in the request's condition
 	}
 	return judgeUsages(usages, certificatesv1.UsageClientAuth)
 }
@@ -88,7 +88,7 @@ func JudgeKubeletServing(req *x509.CertificateRequest, usages []certificatesv1.K
 	case len(req.URIs) > 0:
 		return errors.New("URI subjectAltNames are not allowed")
 	case !strings.HasPrefix(req.Subject.CommonName, NodePrefix):
-		return errors.New("subject common name does not begin with system:node:")
+		return errors.New("subject common name does not begin with system:node:") //nolint:staticcheck // shown in the request's condition
 	}
 	return judgeUsages(usages, certificatesv1.UsageServerAuth)
 }

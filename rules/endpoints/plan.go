@@ -60,21 +60,7 @@ func (p *Plan) group(existing []*discoveryv1.EndpointSlice, g Group) {
 		wanted[id] = e
 	}
 	slices.SortFunc(existing, func(a, b *discoveryv1.EndpointSlice) int { return strings.Compare(a.Name, b.Name) })
-	next := make([][]discoveryv1.Endpoint, len(existing))
-	changed := make([]bool, len(existing))
-	for i, s := range existing {
-		for j := range s.Endpoints {
-			id := identity(&s.Endpoints[j])
-			e, ok := wanted[id]
-			if !ok {
-				changed[i] = true
-				continue
-			}
-			delete(wanted, id)
-			changed[i] = changed[i] || !equality.Semantic.DeepEqual(e, s.Endpoints[j])
-			next[i] = append(next[i], e)
-		}
-	}
+	next, changed := keep(existing, wanted)
 	var rest []discoveryv1.Endpoint
 	for _, id := range order {
 		if e, ok := wanted[id]; ok {
@@ -101,6 +87,26 @@ func (p *Plan) group(existing []*discoveryv1.EndpointSlice, g Group) {
 			return
 		}
 	}
+}
+
+// keep leaves every endpoint that is still wanted in its slice and takes it out of wanted. It returns what each slice will
+// hold and which slices change by that.
+func keep(existing []*discoveryv1.EndpointSlice, wanted map[string]discoveryv1.Endpoint) (next [][]discoveryv1.Endpoint, changed []bool) {
+	next, changed = make([][]discoveryv1.Endpoint, len(existing)), make([]bool, len(existing))
+	for i, s := range existing {
+		for j := range s.Endpoints {
+			id := identity(&s.Endpoints[j])
+			e, ok := wanted[id]
+			if !ok {
+				changed[i] = true
+				continue
+			}
+			delete(wanted, id)
+			changed[i] = changed[i] || !equality.Semantic.DeepEqual(e, s.Endpoints[j])
+			next[i] = append(next[i], e)
+		}
+	}
+	return next, changed
 }
 
 // apply sorts a group's slices into updates and deletions; the last empty slice stays as the placeholder of a Service

@@ -45,6 +45,7 @@ func serviceEvaluator() *Evaluator {
 				}
 				out[corev1.ResourceServicesNodePorts] = *resource.NewQuantity(ports, resource.DecimalSI)
 				out[corev1.ResourceServicesLoadBalancers] = one()
+			case corev1.ServiceTypeClusterIP, corev1.ServiceTypeExternalName: // counted as a Service alone
 			}
 			return out
 		},

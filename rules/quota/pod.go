@@ -5,6 +5,7 @@ package quota
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -76,9 +77,7 @@ func PodUsage(pod *corev1.Pod, now time.Time) corev1.ResourceList {
 		return out
 	}
 	opts := helper.PodResourcesOptions{UseStatusResources: true}
-	for n, q := range computeUsage(helper.PodRequests(pod, opts), helper.PodLimits(pod, opts)) {
-		out[n] = q
-	}
+	maps.Copy(out, computeUsage(helper.PodRequests(pod, opts), helper.PodLimits(pod, opts)))
 	return out
 }
 
@@ -167,8 +166,9 @@ func podScope(sel corev1.ScopedResourceSelectorRequirement, obj runtime.Object) 
 		return selects(sel, pod.Spec.PriorityClassName)
 	case corev1.ResourceQuotaScopeCrossNamespacePodAffinity:
 		return crossNamespace(pod), nil
+	default:
+		return false, nil
 	}
-	return false, nil
 }
 
 // selects applies In, NotIn and DoesNotExist to a value that may be absent.

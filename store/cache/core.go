@@ -236,7 +236,7 @@ func (c *core) read(s *scope, cursor uint64, limit int, buf []*change) ([]*chang
 		if cursor < c.log.first {
 			return buf, cursor, false
 		}
-		end := min(c.log.next, cursor+uint64(limit)) //nolint:gosec // limit is positive
+		end := min(c.log.next, cursor+uint64(limit)) // limit is positive
 		for ; cursor < end; cursor++ {
 			buf = append(buf, c.log.get(cursor))
 		}

@@ -94,11 +94,9 @@ func TestWatchInitialEvents(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		var want []string
 		for i := range 200 {
-			text := "other"
+			text := "app=db"
 			if i%2 == 0 {
 				text = "app=web"
-			} else {
-				text = "app=db"
 			}
 			rev := r.put(fmt.Sprintf("ns/%03d", i), "", text)
 			if i%2 == 0 {

@@ -35,6 +35,6 @@ func (w weakObject) get() kinds.Object {
 	if first == nil {
 		return nil
 	}
-	obj, _ := reflect.NewAt(w.elem, unsafe.Pointer(first)).Interface().(kinds.Object)
+	obj, _ := reflect.TypeAssert[kinds.Object](reflect.NewAt(w.elem, unsafe.Pointer(first)))
 	return obj
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +20,6 @@ import (
 
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
-	"go.uber.org/zap"
 
 	"kogge.dev/kogge/store"
 )
@@ -105,7 +105,7 @@ func TestTornTailAtEveryByte(t *testing.T) {
 // readWAL returns the data of all entries.
 func readWAL(t *testing.T, dir string) []byte {
 	t.Helper()
-	w, err := wal.OpenForRead(zap.NewNop(), dir, &walpb.Snapshot{})
+	w, err := wal.OpenForRead(zapLogger(slog.New(slog.DiscardHandler)), dir, &walpb.Snapshot{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func writeForever(dir string) error {
 		if _, err := s.Create(ctx, crashKey(i), make([]byte, 100+i%5000), store.WriteOptions{}); err != nil {
 			return err
 		}
-		fmt.Println(i)
+		fmt.Fprintln(os.Stdout, i)
 	}
 }
 
@@ -286,7 +286,7 @@ func TestUnbornMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As etcd makes it: nothing but what the log is of.
-	w, err := wal.Create(zap.NewNop(), walDir(dir), []byte{})
+	w, err := wal.Create(zapLogger(slog.New(slog.DiscardHandler)), walDir(dir), []byte{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,12 +56,12 @@ func isBorn(segment string) (bool, error) {
 		case wal.StateType:
 			var state raftpb.HardState
 			if err := proto.Unmarshal(rec.GetData(), &state); err != nil || state.GetCommit() > 0 {
-				return true, nil //nolint:nilerr // Not ours to judge.
+				return true, nil // Not ours to judge.
 			}
 		case wal.SnapshotType:
 			var snap walpb.Snapshot
 			if err := proto.Unmarshal(rec.GetData(), &snap); err != nil || snap.GetIndex() > 0 {
-				return true, nil //nolint:nilerr // Not ours to judge.
+				return true, nil // Not ours to judge.
 			}
 		}
 	}

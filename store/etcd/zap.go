@@ -6,6 +6,7 @@ package etcd
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -37,7 +38,7 @@ func (c *zapCore) Enabled(l zapcore.Level) bool {
 
 // With implements zapcore.Core.
 func (c *zapCore) With(fields []zapcore.Field) zapcore.Core {
-	return &zapCore{log: c.log, fields: append(c.fields[:len(c.fields):len(c.fields)], fields...)}
+	return &zapCore{log: c.log, fields: append(slices.Clip(c.fields), fields...)}
 }
 
 // Check implements zapcore.Core.

@@ -8,6 +8,7 @@ package memory
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -92,8 +93,8 @@ func (s *Store) currentLocked(key string) (version, bool) {
 
 // at returns the version that a read at a revision sees, unless there was none or it was deleted.
 func (it *item) at(revision int64) (version, bool) {
-	for i := len(it.versions) - 1; i >= 0; i-- {
-		if v := it.versions[i]; v.mod <= revision {
+	for _, v := range slices.Backward(it.versions) {
+		if v := v; v.mod <= revision {
 			return v, !v.deleted
 		}
 	}

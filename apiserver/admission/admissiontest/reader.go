@@ -88,7 +88,7 @@ func (r *Reader) Get(_ context.Context, gr schema.GroupResource, namespace, name
 	if obj, ok := r.objects[gr][key(namespace, name)]; ok {
 		return obj, nil
 	}
-	return nil, nil //nolint:nilnil // the contract: absence is no error
+	return nil, nil // the contract: absence is no error
 }
 
 // GetFresh implements admission.Reader.

@@ -8,6 +8,7 @@ package limitranger
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -104,12 +105,8 @@ func applyDefaults(r *corev1.LimitRange, pod *corev1.Pod) {
 		if l.Type != corev1.LimitTypeContainer {
 			continue
 		}
-		for n, q := range l.DefaultRequest {
-			requests[n] = q
-		}
-		for n, q := range l.Default {
-			limits[n] = q
-		}
+		maps.Copy(requests, l.DefaultRequest)
+		maps.Copy(limits, l.Default)
 	}
 	var notes []string
 	for i := range pod.Spec.Containers {
@@ -127,13 +124,13 @@ func applyDefaults(r *corev1.LimitRange, pod *corev1.Pod) {
 	pod.Annotations[annotation] = "LimitRanger plugin set: " + strings.Join(notes, "; ")
 }
 
-func fill(c *corev1.Container, sort string, requests, limits corev1.ResourceList) []string {
+func fill(c *corev1.Container, role string, requests, limits corev1.ResourceList) []string {
 	var notes []string
 	if set := fillList(&c.Resources.Requests, requests); len(set) > 0 {
-		notes = append(notes, fmt.Sprintf("%s request for %s %s", strings.Join(set, ", "), sort, c.Name))
+		notes = append(notes, fmt.Sprintf("%s request for %s %s", strings.Join(set, ", "), role, c.Name))
 	}
 	if set := fillList(&c.Resources.Limits, limits); len(set) > 0 {
-		notes = append(notes, fmt.Sprintf("%s limit for %s %s", strings.Join(set, ", "), sort, c.Name))
+		notes = append(notes, fmt.Sprintf("%s limit for %s %s", strings.Join(set, ", "), role, c.Name))
 	}
 	return notes
 }
@@ -168,6 +165,7 @@ func checkPod(r *corev1.LimitRange, pod *corev1.Pod) []error {
 		case corev1.LimitTypePod:
 			opts := helper.PodResourcesOptions{ExcludeOverhead: true}
 			errs = append(errs, check(l, helper.PodRequests(pod, opts), helper.PodLimits(pod, opts))...)
+		case corev1.LimitTypePersistentVolumeClaim: // not a pod's
 		}
 	}
 	return errs

@@ -30,8 +30,8 @@ func container(requests, limits corev1.ResourceList) corev1.Container {
 	return corev1.Container{Name: "c", Resources: corev1.ResourceRequirements{Requests: requests, Limits: limits}}
 }
 
-func ask(resource, sub string, op admission.Operation, obj runtime.Object) *admission.Attributes {
-	return &admission.Attributes{Operation: op, Resource: schema.GroupVersionResource{Version: "v1", Resource: resource}, Subresource: sub, Namespace: "n", Object: obj}
+func ask(plural, sub string, op admission.Operation, obj runtime.Object) *admission.Attributes {
+	return &admission.Attributes{Operation: op, Resource: schema.GroupVersionResource{Version: "v1", Resource: plural}, Subresource: sub, Namespace: "n", Object: obj}
 }
 
 func TestValidate(t *testing.T) {

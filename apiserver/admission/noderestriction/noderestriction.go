@@ -96,8 +96,9 @@ func (p *Plugin) pod(ctx context.Context, node string, a *admission.Attributes) 
 				err = fmt.Errorf("node %q can only delete pods with spec.nodeName set to itself", node)
 			}
 			return err
+		default:
+			return fmt.Errorf("unexpected operation %q, node %q can only create and delete mirror pods", a.Operation, node)
 		}
-		return fmt.Errorf("unexpected operation %q, node %q can only create and delete mirror pods", a.Operation, node)
 	case "status":
 		return judgePodStatus(node, a)
 	case "eviction":
@@ -190,27 +191,8 @@ func reference(pod *corev1.Pod) string {
 		return "secrets"
 	}
 	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		switch {
-		case v.Secret != nil, v.CSI != nil && v.CSI.NodePublishSecretRef != nil:
-			return "secrets"
-		case v.ConfigMap != nil:
-			return "configmaps"
-		case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
-			return "persistentvolumeclaims"
-		case v.Projected != nil:
-			for _, s := range v.Projected.Sources {
-				switch {
-				case s.Secret != nil:
-					return "secrets"
-				case s.ConfigMap != nil:
-					return "configmaps"
-				case s.ServiceAccountToken != nil:
-					return "serviceaccounts"
-				case s.ClusterTrustBundle != nil:
-					return "clustertrustbundles"
-				}
-			}
+		if r := volumeReference(&pod.Spec.Volumes[i]); r != "" {
+			return r
 		}
 	}
 	if len(pod.Spec.ResourceClaims) > 0 {
@@ -218,21 +200,55 @@ func reference(pod *corev1.Pod) string {
 	}
 	containers := append(slices.Clone(pod.Spec.InitContainers), pod.Spec.Containers...)
 	for i := range containers {
-		for _, f := range containers[i].EnvFrom {
-			if f.SecretRef != nil {
-				return "secrets"
-			}
-			if f.ConfigMapRef != nil {
-				return "configmaps"
-			}
+		if r := environmentReference(&containers[i]); r != "" {
+			return r
 		}
-		for _, e := range containers[i].Env {
-			if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
-				return "secrets"
-			}
-			if e.ValueFrom != nil && e.ValueFrom.ConfigMapKeyRef != nil {
-				return "configmaps"
-			}
+	}
+	return ""
+}
+
+func volumeReference(v *corev1.Volume) string {
+	switch {
+	case v.Secret != nil, v.CSI != nil && v.CSI.NodePublishSecretRef != nil:
+		return "secrets"
+	case v.ConfigMap != nil:
+		return "configmaps"
+	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
+		return "persistentvolumeclaims"
+	case v.Projected == nil:
+		return ""
+	}
+	for _, s := range v.Projected.Sources {
+		switch {
+		case s.Secret != nil:
+			return "secrets"
+		case s.ConfigMap != nil:
+			return "configmaps"
+		case s.ServiceAccountToken != nil:
+			return "serviceaccounts"
+		case s.ClusterTrustBundle != nil:
+			return "clustertrustbundles"
+		}
+	}
+	return ""
+}
+
+func environmentReference(c *corev1.Container) string {
+	for _, f := range c.EnvFrom {
+		switch {
+		case f.SecretRef != nil:
+			return "secrets"
+		case f.ConfigMapRef != nil:
+			return "configmaps"
+		}
+	}
+	for _, e := range c.Env {
+		switch {
+		case e.ValueFrom == nil:
+		case e.ValueFrom.SecretKeyRef != nil:
+			return "secrets"
+		case e.ValueFrom.ConfigMapKeyRef != nil:
+			return "configmaps"
 		}
 	}
 	return ""
@@ -391,6 +407,7 @@ func judgeSlice(node string, a *admission.Attributes) error {
 		if !mine(admission.Old[*resourcev1.ResourceSlice](a)) {
 			return errors.New("can only delete ResourceSlice with the same NodeName as the requesting node")
 		}
+	default:
 	}
 	return nil
 }

@@ -103,8 +103,7 @@ func (p podResize) Validate(ctx context.Context, a *admission.Attributes) error 
 
 func refuseResize(a *admission.Attributes, reason error, cause metav1.CauseType) error {
 	err := admission.Forbidden(a, reason)
-	var status *apierrors.StatusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*apierrors.StatusError](err); ok {
 		status.ErrStatus.Details.Causes = append(status.ErrStatus.Details.Causes, metav1.StatusCause{Type: cause})
 	}
 	return err

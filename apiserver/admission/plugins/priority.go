@@ -39,6 +39,7 @@ func (p priority) Admit(ctx context.Context, a *admission.Attributes) error {
 		}
 	case admission.Create:
 		return p.resolve(ctx, a, pod)
+	default:
 	}
 	return nil
 }

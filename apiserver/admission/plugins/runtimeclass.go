@@ -21,7 +21,7 @@ type runtimeClass struct{ reader admission.Reader }
 
 func (p runtimeClass) find(ctx context.Context, a *admission.Attributes, pod *corev1.Pod) (*nodev1.RuntimeClass, error) {
 	if pod.Spec.RuntimeClassName == nil {
-		return nil, nil //nolint:nilnil // no class is the usual case
+		return nil, nil // no class is the usual case
 	}
 	class, found, err := admission.GetAny[*nodev1.RuntimeClass](ctx, p.reader, schema.GroupResource{Group: nodev1.GroupName, Resource: "runtimeclasses"}, "", *pod.Spec.RuntimeClassName)
 	if err == nil && !found {

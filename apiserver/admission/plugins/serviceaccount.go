@@ -51,7 +51,7 @@ func (p serviceAccount) Admit(ctx context.Context, a *admission.Attributes) erro
 	pod.Spec.DeprecatedServiceAccount = pod.Spec.ServiceAccountName
 	sa, err := p.find(ctx, a.Namespace, pod.Spec.ServiceAccountName)
 	if err != nil {
-		return admission.Forbidden(a, fmt.Errorf("error looking up service account %s/%s: %v", a.Namespace, pod.Spec.ServiceAccountName, err))
+		return admission.Forbidden(a, fmt.Errorf("error looking up service account %s/%s: %w", a.Namespace, pod.Spec.ServiceAccountName, err))
 	}
 	if automount(sa, pod) {
 		mountToken(pod)
@@ -73,7 +73,7 @@ func (p serviceAccount) Validate(ctx context.Context, a *admission.Attributes) e
 	if a.Operation == admission.Update && a.Subresource == "ephemeralcontainers" {
 		sa, err := p.find(ctx, a.Namespace, pod.Spec.ServiceAccountName)
 		if err != nil {
-			return admission.Forbidden(a, fmt.Errorf("error looking up service account %s/%s: %v", a.Namespace, pod.Spec.ServiceAccountName, err))
+			return admission.Forbidden(a, fmt.Errorf("error looking up service account %s/%s: %w", a.Namespace, pod.Spec.ServiceAccountName, err))
 		}
 		if enforced(sa) {
 			return forbidIf(a, checkEphemeralSecrets(sa, pod))
@@ -91,7 +91,7 @@ func (p serviceAccount) Validate(ctx context.Context, a *admission.Attributes) e
 	}
 	sa, err := p.find(ctx, a.Namespace, pod.Spec.ServiceAccountName)
 	if err != nil {
-		return admission.Forbidden(a, fmt.Errorf("error looking up service account %s/%s: %v", a.Namespace, pod.Spec.ServiceAccountName, err))
+		return admission.Forbidden(a, fmt.Errorf("error looking up service account %s/%s: %w", a.Namespace, pod.Spec.ServiceAccountName, err))
 	}
 	if enforced(sa) {
 		return forbidIf(a, checkSecrets(sa, pod))

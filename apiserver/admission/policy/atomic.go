@@ -38,7 +38,7 @@ func (w *atomicWalk) visit(path fieldpath.Path, ref schema.TypeRef, v value.Valu
 		}
 		v.AsMap().Iterate(func(key string, child value.Value) bool {
 			next := atom.Map.ElementType
-			if f, ok := atom.Map.FindField(key); ok {
+			if f, ok := atom.FindField(key); ok {
 				next = f.Type
 			}
 			w.visit(append(path.Copy(), fieldpath.PathElement{FieldName: &key}), next, child)

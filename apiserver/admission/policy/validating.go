@@ -141,8 +141,9 @@ func codeOf(reason metav1.StatusReason) int32 {
 		return http.StatusUnauthorized
 	case metav1.StatusReasonRequestEntityTooLarge:
 		return http.StatusRequestEntityTooLarge
+	default:
+		return http.StatusUnprocessableEntity
 	}
-	return http.StatusUnprocessableEntity
 }
 
 // validatingRun collects what all policies say about one request.

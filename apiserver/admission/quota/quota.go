@@ -178,7 +178,7 @@ func judge(a *admission.Attributes, q *corev1.ResourceQuota, now time.Time) (*co
 	}
 	requested := rules.Mask(rules.WithoutZeros(added), hard)
 	if len(requested) == 0 {
-		return nil, nil //nolint:nilnil // the object adds nothing
+		return nil, nil // the object adds nothing
 	}
 	used := rules.Add(q.Status.Used, requested)
 	if over := rules.Exceeding(rules.Mask(used, rules.Names(requested)), q.Status.Hard); len(over) > 0 {

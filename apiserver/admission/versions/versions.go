@@ -52,7 +52,7 @@ func (c *Converter) Equivalents(gvr schema.GroupVersionResource) []Equivalent {
 // connect options) keep their type and get their kind. Nil stays nil.
 func (c *Converter) ToVersion(obj runtime.Object, gr schema.GroupResource, kind schema.GroupVersionKind) (runtime.Object, error) {
 	if isNil(obj) {
-		return nil, nil //nolint:nilnil // nothing to convert
+		return nil, nil // nothing to convert
 	}
 	k := c.Lookup(gr)
 	if k != nil && k.Storage.New != nil && sameType(obj, k.Storage.New()) {

@@ -172,7 +172,7 @@ func (c *Config) wants(ctx context.Context, h *hook, a *admission.Attributes) (*
 	}
 	out := matchRules(c.Versions, h, a)
 	if out == nil {
-		return nil, nil //nolint:nilnil // not for this hook
+		return nil, nil // not for this hook
 	}
 	ok, err := MatchNamespace(ctx, c.Reader, namespaceSelector, a)
 	if err != nil || !ok || !MatchObject(objectSelector, a) {

@@ -87,7 +87,7 @@ func (c *Client) Call(ctx context.Context, t Target, timeout time.Duration, in, 
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing is written
+	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
 	switch {
 	case err != nil:

@@ -33,7 +33,7 @@ func User(ctx context.Context, header http.Header, by *request.User, authorizer 
 		if len(groups) > 0 || uid != "" || len(extra) > 0 {
 			return nil, apierrors.NewInternalError(errors.New("requested impersonation of groups, uid or extra without impersonating a user"))
 		}
-		return nil, nil //nolint:nilnil // nobody else is asked for
+		return nil, nil // nobody else is asked for
 	}
 	as := &request.User{Name: name, UID: uid, Extra: extra}
 	for _, q := range questions(as, groups) {

@@ -177,7 +177,7 @@ func (h *Requests) bind(ctx context.Context, s *Subject, ref *authenticationv1.B
 // nodeOf returns the pod's node; one that is not there any more is named without a UID.
 func (h *Requests) nodeOf(ctx context.Context, pod *corev1.Pod) (*Bound, error) {
 	if pod.Spec.NodeName == "" {
-		return nil, nil //nolint:nilnil // an unscheduled pod has no node, which is no error
+		return nil, nil // an unscheduled pod has no node, which is no error
 	}
 	node, found, err := admission.GetAny[*corev1.Node](ctx, h.Reader, resource("nodes"), "", pod.Spec.NodeName)
 	if err != nil {

@@ -144,20 +144,20 @@ func TestTimes(t *testing.T) {
 		if at := time.Until(extended.Status.ExpirationTimestamp.Time); at > 3607*time.Second {
 			t.Errorf("the client is told that an extended token lives for %v", at)
 		}
-		ok := func(token string) (bool, error, map[string]string) {
+		ok := func(token string) (bool, map[string]string, error) {
 			state := &request.State{}
 			_, ok, err := verifier.AuthenticateToken(request.With(t.Context(), state), token, nil)
-			return ok, err, state.Annotations
+			return ok, state.Annotations, err
 		}
-		if good, err, _ := ok(short.Status.Token); !good {
+		if good, _, err := ok(short.Status.Token); !good {
 			t.Error(err)
 		}
 		time.Sleep(12 * time.Minute)
-		if good, err, _ := ok(short.Status.Token); good || err == nil || err.Error() != "service account token has expired" {
+		if good, _, err := ok(short.Status.Token); good || err == nil || err.Error() != "service account token has expired" {
 			t.Errorf("after its time: %v, %v", good, err)
 		}
 		time.Sleep(2 * time.Hour)
-		good, err, notes := ok(extended.Status.Token)
+		good, notes, err := ok(extended.Status.Token)
 		if !good || !strings.HasPrefix(notes["authentication.k8s.io/stale-token"], "subject: system:serviceaccount:ns:bot, seconds after warning threshold: ") {
 			t.Errorf("stale token: %v, %v, notes %v", good, err, notes)
 		}

@@ -173,7 +173,7 @@ func (v *Verifier) match(token, asked []string) ([]string, error) {
 }
 
 func checkTimes(c *claims, now time.Time) error {
-	err := c.Claims.Validate(jwt.Expected{Time: now})
+	err := c.Validate(jwt.Expected{Time: now})
 	switch {
 	case err == nil && c.Expiry == nil:
 		return errClaims

@@ -12,8 +12,8 @@ func hand(hash uint64, deck, size int) []int {
 	dealt := make([]int, 0, size)
 	sorted := make([]int, 0, size)
 	for n := range size {
-		left := uint64(deck - n) //nolint:gosec // Not negative: n < size <= deck.
-		card := int(hash % left) //nolint:gosec // Below deck.
+		left := uint64(deck - n) // Not negative: n < size <= deck.
+		card := int(hash % left) // Below deck.
 		hash /= left
 		// The card's place among those left becomes its place in the whole deck.
 		at := 0

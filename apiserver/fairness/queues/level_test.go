@@ -122,7 +122,7 @@ func TestLongRequestsAreCharged(t *testing.T) {
 	const slow, quick = 0, 1
 	var running *Ticket
 	for i := range 400 {
-		ticket := &Ticket{Flow: uint64(i % 2)} //nolint:gosec // 0 or 1
+		ticket := &Ticket{Flow: uint64(i % 2)} // 0 or 1
 		if l.Arrive(epoch, ticket) == Execute {
 			running = ticket
 		}
@@ -145,7 +145,7 @@ func TestLongRequestsAreCharged(t *testing.T) {
 // Whatever happens, seats are never exceeded but by one wide request alone, nothing waits while there are seats, and all is given back.
 func TestSeatsAreKept(t *testing.T) {
 	for seed := range uint64(50) {
-		r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // Reproducible.
+		r := rand.New(rand.NewPCG(seed, 0)) // Reproducible.
 		l := NewLevel(Shape{Queues: 8, HandSize: 3, Length: 5}, 5, epoch)
 		now := epoch
 		var executing, waiting []*Ticket
@@ -172,7 +172,7 @@ func TestSeatsAreKept(t *testing.T) {
 			now = now.Add(time.Duration(r.IntN(3000)) * time.Microsecond)
 			switch n := r.IntN(10); {
 			case n < 5:
-				ticket := &Ticket{Flow: uint64(r.IntN(20)), Seats: 1 + r.IntN(7)} //nolint:gosec // Small.
+				ticket := &Ticket{Flow: uint64(r.IntN(20)), Seats: 1 + r.IntN(7)} // Small.
 				switch l.Arrive(now, ticket) {
 				case Execute:
 					executing = append(executing, ticket)
