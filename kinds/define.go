@@ -33,12 +33,12 @@ type Strategy[T Object] struct {
 // Define completes kind for a resource that is served and stored under one version: gvk is that version, newT and
 // newL make an empty object and list. Names, scope, verbs, subresources and switches are taken from kind as given.
 func Define[T Object](kind Kind, gvk schema.GroupVersionKind, newT func() T, newL func() runtime.Object, s Strategy[T]) *Kind {
-	make := func() Object { return newT() }
+	empty := func() Object { return newT() }
 	if kind.Storage.New == nil {
-		kind.Storage.GroupVersionKind, kind.Storage.New, kind.Storage.NewList = gvk, make, newL
+		kind.Storage.GroupVersionKind, kind.Storage.New, kind.Storage.NewList = gvk, empty, newL
 	}
 	if kind.Served == nil {
-		kind.Served = []Served{{GroupVersionKind: gvk, New: make, NewList: newL}}
+		kind.Served = []Served{{GroupVersionKind: gvk, New: empty, NewList: newL}}
 	}
 	if s.Default != nil {
 		kind.Default = func(obj Object) { s.Default(obj.(T)) }

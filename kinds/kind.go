@@ -9,6 +9,7 @@
 package kinds
 
 import (
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -199,10 +200,5 @@ func (k *Kind) Allows(verb string) bool {
 	if verbs == nil {
 		verbs = StandardVerbs
 	}
-	for _, v := range verbs {
-		if v == verb {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(verbs, verb)
 }

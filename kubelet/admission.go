@@ -23,7 +23,7 @@ import (
 // systemCritical is the priority from which pods displace others at the node.
 const systemCritical = 2 * 1000000000
 
-func isCritical(p *corev1.Pod, static bool) bool { //nolint:revive // private
+func isCritical(p *corev1.Pod, static bool) bool {
 	return static || p.Spec.Priority != nil && *p.Spec.Priority >= systemCritical
 }
 

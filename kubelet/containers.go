@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/utils/ptr"
 
 	"kogge.dev/kogge/kubelet/images"
 	"kogge.dev/kogge/kubelet/pod"
@@ -47,8 +48,7 @@ func (k *Kubelet) startContainer(ctx context.Context, w *worker, p *corev1.Pod, 
 		return pullOutcome(w, c, err, event)
 	}
 	config, err := k.containerConfig(w, p, a, image, request)
-	var pull *images.Error
-	if errors.As(err, &pull) {
+	if _, ok := errors.AsType[*images.Error](err); ok {
 		return pullOutcome(w, c, err, event)
 	}
 	if err != nil {
@@ -250,7 +250,7 @@ func (k *Kubelet) mounts(ctx context.Context, w *worker, p *corev1.Pod, c *corev
 	for i := range c.VolumeMounts {
 		m := &c.VolumeMounts[i]
 		mountsHosts = mountsHosts || m.MountPath == "/etc/hosts"
-		mount, err := k.mount(ctx, w, p, c, m, i, env, request)
+		mount, err := k.mount(ctx, p, c, m, i, env, request)
 		if err != nil {
 			return nil, err
 		}
@@ -274,32 +274,15 @@ func (k *Kubelet) mounts(ctx context.Context, w *worker, p *corev1.Pod, c *corev
 	return out, nil
 }
 
-func (k *Kubelet) mount(ctx context.Context, w *worker, p *corev1.Pod, c *corev1.Container, m *corev1.VolumeMount, index int, env []*runtimeapi.KeyValue, request images.Request) (*runtimeapi.Mount, error) {
+func (k *Kubelet) mount(ctx context.Context, p *corev1.Pod, c *corev1.Container, m *corev1.VolumeMount, index int, env []*runtimeapi.KeyValue, request images.Request) (*runtimeapi.Mount, error) {
 	target := m.MountPath
 	if !filepath.IsAbs(target) {
 		target = filepath.Join("/", target)
 	}
-	out := &runtimeapi.Mount{ContainerPath: target, Readonly: m.ReadOnly, SelinuxRelabel: true}
-	if m.MountPropagation != nil {
-		switch *m.MountPropagation {
-		case corev1.MountPropagationHostToContainer:
-			out.Propagation = runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER
-		case corev1.MountPropagationBidirectional:
-			out.Propagation = runtimeapi.MountPropagation_PROPAGATION_BIDIRECTIONAL
-		case corev1.MountPropagationNone:
-		}
-	}
-	if m.RecursiveReadOnly != nil && m.ReadOnly {
-		switch supported := k.recursiveReadOnly(p); *m.RecursiveReadOnly {
-		case corev1.RecursiveReadOnlyEnabled:
-			if !supported {
-				return nil, errors.New("volume mount requires recursive read-only, which the runtime handler does not support")
-			}
-			out.RecursiveReadOnly = true
-		case corev1.RecursiveReadOnlyIfPossible:
-			out.RecursiveReadOnly = supported
-		case corev1.RecursiveReadOnlyDisabled:
-		}
+	out := &runtimeapi.Mount{ContainerPath: target, Readonly: m.ReadOnly, SelinuxRelabel: true, Propagation: propagation(m)}
+	var err error
+	if out.RecursiveReadOnly, err = k.recursivelyReadOnly(p, m); err != nil {
+		return nil, err
 	}
 	sub, err := subPath(m, env)
 	if err != nil {
@@ -340,6 +323,36 @@ func (k *Kubelet) mount(ctx context.Context, w *worker, p *corev1.Pod, c *corev1
 		}
 	}
 	return out, nil
+}
+
+// propagation says which way mounts below a volume are seen; by default neither way.
+func propagation(m *corev1.VolumeMount) runtimeapi.MountPropagation {
+	switch ptr.Deref(m.MountPropagation, corev1.MountPropagationNone) {
+	case corev1.MountPropagationHostToContainer:
+		return runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER
+	case corev1.MountPropagationBidirectional:
+		return runtimeapi.MountPropagation_PROPAGATION_BIDIRECTIONAL
+	case corev1.MountPropagationNone:
+	}
+	return runtimeapi.MountPropagation_PROPAGATION_PRIVATE
+}
+
+// recursivelyReadOnly says whether the mounts below a read-only volume are read-only too.
+func (k *Kubelet) recursivelyReadOnly(p *corev1.Pod, m *corev1.VolumeMount) (bool, error) {
+	if m.RecursiveReadOnly == nil || !m.ReadOnly {
+		return false, nil
+	}
+	switch supported := k.recursiveReadOnly(p); *m.RecursiveReadOnly {
+	case corev1.RecursiveReadOnlyEnabled:
+		if !supported {
+			return false, errors.New("volume mount requires recursive read-only, which the runtime handler does not support")
+		}
+		return true, nil
+	case corev1.RecursiveReadOnlyIfPossible:
+		return supported, nil
+	case corev1.RecursiveReadOnlyDisabled:
+	}
+	return false, nil
 }
 
 // blockDevices renders the raw block volumes that a container sees.

@@ -262,7 +262,7 @@ func (k *Kubelet) apiDelete(p *corev1.Pod) {
 }
 
 // setPod gives a pod to its worker, which is started for a new one.
-func (k *Kubelet) setPod(p *corev1.Pod, static bool) { //nolint:revive // private
+func (k *Kubelet) setPod(p *corev1.Pod, static bool) {
 	k.mu.Lock()
 	if k.ctx == nil || k.ctx.Err() != nil {
 		k.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -40,7 +41,7 @@ func (k *Kubelet) runHook(ctx context.Context, w *worker, p *corev1.Pod, c *core
 			return fmt.Errorf("exec hook: %w", err)
 		}
 		if code != 0 {
-			return fmt.Errorf("command '%s' exited with %d: %s, message: %q", join(h.Exec.Command), code, out, out)
+			return fmt.Errorf("command '%s' exited with %d: %s, message: %q", strings.Join(h.Exec.Command, " "), code, out, out)
 		}
 		return nil
 	case h.HTTPGet != nil:
@@ -64,17 +65,6 @@ func (k *Kubelet) runHook(ctx context.Context, w *worker, p *corev1.Pod, c *core
 		return conn.Close()
 	}
 	return errors.New("invalid handler: none is set")
-}
-
-func join(command []string) string {
-	out := ""
-	for i, s := range command {
-		if i > 0 {
-			out += " "
-		}
-		out += s
-	}
-	return out
 }
 
 func (k *Kubelet) hookHost(w *worker, p *corev1.Pod, host string) string {
@@ -101,7 +91,7 @@ func (k *Kubelet) httpHook(ctx context.Context, w *worker, p *corev1.Pod, c *cor
 		return err
 	}
 	request.Header.Set("User-Agent", "kube-lifecycle/"+minorVersion)
-	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // the pod has no certificate that could be known
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // the pod has no certificate that could be known
 	defer transport.CloseIdleConnections()
 	response, err := (&http.Client{Transport: transport}).Do(request)
 	var record tls.RecordHeaderError
@@ -116,7 +106,7 @@ func (k *Kubelet) httpHook(ctx context.Context, w *worker, p *corev1.Pod, c *cor
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close() //nolint:errcheck // the body is not read
+	defer response.Body.Close()
 	if response.StatusCode >= http.StatusBadRequest {
 		return fmt.Errorf("HTTP hook answered %s", response.Status)
 	}

@@ -21,7 +21,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
@@ -161,6 +160,3 @@ func New(config Config) (*Kubelet, error) {
 
 // Run runs the node until ctx ends. Pods are left running: the next Run adopts them.
 func (k *Kubelet) Run(ctx context.Context) error { return k.run(ctx) }
-
-// shutdownWait bounds how long the parts of a kubelet may take to end.
-const shutdownWait = 5 * time.Second

@@ -63,7 +63,7 @@ func (k *Kubelet) rotate(ctx context.Context, id, path string, keep int) error {
 	}
 	rotated = slices.DeleteFunc(rotated, func(p string) bool {
 		if strings.HasSuffix(p, ".tmp") {
-			_ = os.Remove(p) //nolint:errcheck // of an interrupted compression
+			_ = os.Remove(p) // of an interrupted compression
 			return true
 		}
 		return false

@@ -51,7 +51,7 @@ func readMachine() machine {
 	}
 	m.info.OperatingSystem, m.info.Architecture = runtime.GOOS, runtime.GOARCH
 	m.info.OSImage = "Unknown"
-	for _, line := range strings.Split(readFile("/etc/os-release"), "\n") {
+	for line := range strings.SplitSeq(readFile("/etc/os-release"), "\n") {
 		if value, ok := strings.CutPrefix(line, "PRETTY_NAME="); ok {
 			m.info.OSImage = strings.Trim(value, `"`)
 		}
@@ -80,7 +80,7 @@ func readNumber(path string) uint64 {
 // meminfo returns the kernel's memory figures in bytes.
 func meminfo() map[string]uint64 {
 	out := map[string]uint64{}
-	for _, line := range strings.Split(readFile("/proc/meminfo"), "\n") {
+	for line := range strings.SplitSeq(readFile("/proc/meminfo"), "\n") {
 		name, rest, ok := strings.Cut(line, ":")
 		if !ok {
 			continue

@@ -217,7 +217,7 @@ func (s *nodeStatus) networkNotReady(ctx context.Context) string {
 }
 
 // setPressure records what the eviction manager found.
-func (s *nodeStatus) setPressure(t corev1.NodeConditionType, holds bool) { //nolint:revive // private
+func (s *nodeStatus) setPressure(t corev1.NodeConditionType, holds bool) {
 	s.mu.Lock()
 	changed := s.pressure[t] != holds
 	s.pressure[t] = holds
@@ -312,7 +312,7 @@ func (s *nodeStatus) initial() *corev1.Node {
 }
 
 // report patches the status if it changed or was not reported for long.
-func (s *nodeStatus) report(ctx context.Context, ready bool) error { //nolint:revive // private
+func (s *nodeStatus) report(ctx context.Context, ready bool) error {
 	k := s.k
 	base := s.sent
 	if n := k.node(); n != nil {
@@ -396,7 +396,7 @@ func nodePatch(from, to *corev1.NodeStatus) ([]byte, error) {
 }
 
 // fill writes all that the kubelet owns into a status.
-func (s *nodeStatus) fill(ctx context.Context, next, old *corev1.NodeStatus, ready bool, now time.Time) { //nolint:revive // private
+func (s *nodeStatus) fill(ctx context.Context, next, old *corev1.NodeStatus, ready bool, now time.Time) {
 	k := s.k
 	next.Addresses = nil
 	for _, ip := range k.hostIPs {
@@ -424,7 +424,7 @@ func (s *nodeStatus) fill(ctx context.Context, next, old *corev1.NodeStatus, rea
 	next.VolumesInUse = k.volumes.InUse()
 	slices.Sort(next.VolumesInUse)
 	next.RuntimeHandlers = k.runtimeHandlers()
-	next.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: boolPtr(true)}
+	next.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: new(true)}
 	next.DeclaredFeatures = declaredFeatures()
 	s.setConditions(next, old, ready, now)
 }
@@ -443,19 +443,17 @@ func followExtended(s *corev1.NodeStatus) {
 	})
 }
 
-func boolPtr(b bool) *bool { return &b }
-
 func (k *Kubelet) runtimeHandlers() []corev1.NodeRuntimeHandler {
 	var out []corev1.NodeRuntimeHandler
 	for _, name := range slices.Sorted(maps.Keys(k.features)) {
 		out = append(out, corev1.NodeRuntimeHandler{Name: name, Features: &corev1.NodeRuntimeHandlerFeatures{
-			RecursiveReadOnlyMounts: boolPtr(k.features[name].GetRecursiveReadOnlyMounts()), UserNamespaces: boolPtr(false),
+			RecursiveReadOnlyMounts: new(k.features[name].GetRecursiveReadOnlyMounts()), UserNamespaces: new(false),
 		}})
 	}
 	return out
 }
 
-func (s *nodeStatus) setConditions(next, old *corev1.NodeStatus, ready bool, now time.Time) { //nolint:revive // private
+func (s *nodeStatus) setConditions(next, old *corev1.NodeStatus, ready bool, now time.Time) {
 	stamp := metav1.NewTime(now).Rfc3339Copy()
 	set := func(t corev1.NodeConditionType, holds bool, reason, message string) {
 		c := corev1.NodeCondition{Type: t, Status: corev1.ConditionFalse, Reason: reason, Message: message, LastHeartbeatTime: stamp, LastTransitionTime: stamp}

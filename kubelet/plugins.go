@@ -131,7 +131,7 @@ func (p *plugins) scan(ctx context.Context, dir string) bool {
 				found[path] = identity{inode: info.Sys().(*syscall.Stat_t).Ino, made: info.ModTime()}
 			}
 		}
-		return nil //nolint:nilerr // what vanishes is not there
+		return nil // what vanishes is not there
 	})
 	if err != nil {
 		return false

@@ -101,8 +101,7 @@ func (k *Kubelet) reportMountErrors(w *worker, p *corev1.Pod, err error) {
 		list = joined.Unwrap()
 	}
 	for _, e := range list {
-		var one *volumes.Error
-		if errors.As(e, &one) {
+		if one, ok := errors.AsType[*volumes.Error](e); ok {
 			w.event(p, "", corev1.EventTypeWarning, "FailedMount", one.Error())
 		}
 	}

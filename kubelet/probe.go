@@ -212,7 +212,7 @@ func (b *prober) exec(ctx context.Context, id string, c *corev1.Container, comma
 	}
 	switch {
 	case status.Code(err) == codes.DeadlineExceeded:
-		return probeFailure, fmt.Sprintf("command timed out: %q timed out after %s", join(expanded), timeout)
+		return probeFailure, fmt.Sprintf("command timed out: %q timed out after %s", strings.Join(expanded, " "), timeout)
 	case err != nil:
 		return probeUnknown, status.Convert(err).Message()
 	case code != 0:
@@ -290,7 +290,7 @@ func httpProbe(ctx context.Context, get *corev1.HTTPGetAction, host string, port
 		return probeUnknown, err.Error()
 	}
 	transport := &http.Transport{
-		DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the pod has no certificate that could be known
+		DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the pod has no certificate that could be known
 	}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, CheckRedirect: func(r *http.Request, via []*http.Request) error {
@@ -306,7 +306,7 @@ func httpProbe(ctx context.Context, get *corev1.HTTPGetAction, host string, port
 	if err != nil {
 		return probeFailure, err.Error()
 	}
-	defer response.Body.Close()                                  //nolint:errcheck // only read
+	defer response.Body.Close()
 	_, err = io.CopyN(io.Discard, response.Body, maxProbeOutput) // lets the server finish its answer
 	if err != nil && !errors.Is(err, io.EOF) {
 		return probeFailure, err.Error()

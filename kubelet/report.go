@@ -40,7 +40,7 @@ type report struct {
 }
 
 // set takes the newest status.
-func (r *reporter) set(ctx context.Context, p *corev1.Pod, status *corev1.PodStatus, clean bool) { //nolint:revive // private
+func (r *reporter) set(ctx context.Context, p *corev1.Pod, status *corev1.PodStatus, clean bool) {
 	if r.w.k.client == nil {
 		return
 	}

@@ -211,7 +211,7 @@ func readTail(path string, limit int64) string {
 	}
 	offset := max(info.Size()-limit, 0)
 	buf := make([]byte, info.Size()-offset)
-	n, _ := f.ReadAt(buf, offset) //nolint:errcheck // a shorter file is as good
+	n, _ := f.ReadAt(buf, offset) // a shorter file is as good
 	return string(buf[:n])
 }
 

@@ -6,6 +6,7 @@ package kubelet
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -82,12 +83,8 @@ func defaultEviction(s *kubeletconfig.KubeletConfiguration) {
 		return
 	}
 	merged := map[string]string{}
-	for signal, value := range defaults {
-		merged[signal] = value
-	}
-	for signal, value := range s.EvictionHard {
-		merged[signal] = value
-	}
+	maps.Copy(merged, defaults)
+	maps.Copy(merged, s.EvictionHard)
 	s.EvictionHard = merged
 }
 

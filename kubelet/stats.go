@@ -87,7 +87,7 @@ func (k *Kubelet) summary(ctx context.Context, only string) (*stats.Summary, err
 	return out, nil
 }
 
-func (k *Kubelet) nodeStats(ctx context.Context, now time.Time, brief bool) stats.NodeStats { //nolint:revive // private
+func (k *Kubelet) nodeStats(ctx context.Context, now time.Time, brief bool) stats.NodeStats {
 	n := stats.NodeStats{NodeName: k.config.NodeName, StartTime: metav1.NewTime(k.started)}
 	n.CPU, n.Memory = usageStats(&k.rates, "node", k.cgroups.Machine(), now)
 	memory := meminfo()
@@ -128,7 +128,7 @@ func (k *Kubelet) containerStats(ctx context.Context) (map[string]*runtimeapi.Co
 	return out, nil
 }
 
-func (k *Kubelet) podStats(w *worker, containers map[string]*runtimeapi.ContainerStats, now time.Time, brief bool) (stats.PodStats, bool) { //nolint:revive // private
+func (k *Kubelet) podStats(w *worker, containers map[string]*runtimeapi.ContainerStats, now time.Time, brief bool) (stats.PodStats, bool) {
 	v := w.view.Load()
 	if v.stage == pod.Terminated || v.status.StartTime == nil {
 		return stats.PodStats{}, false
@@ -172,7 +172,7 @@ func volumeStats(u volumes.Usage, now time.Time) stats.VolumeStats {
 	}}
 }
 
-func (k *Kubelet) oneContainer(c pod.Container, s *runtimeapi.ContainerStats, now time.Time, brief bool) stats.ContainerStats { //nolint:revive // private
+func (k *Kubelet) oneContainer(c pod.Container, s *runtimeapi.ContainerStats, now time.Time, brief bool) stats.ContainerStats {
 	out := stats.ContainerStats{Name: c.Name, StartTime: metav1.NewTime(c.StartedAt)}
 	cpu := s.GetCpu().GetUsageCoreNanoSeconds().GetValue()
 	stamp := metav1.NewTime(now)

@@ -59,7 +59,7 @@ type view struct {
 	stage   pod.Stage
 }
 
-func (k *Kubelet) newWorker(ctx context.Context, p *corev1.Pod, static bool) *worker { //nolint:revive // private
+func (k *Kubelet) newWorker(ctx context.Context, p *corev1.Pod, static bool) *worker {
 	class := qos.Of(p)
 	w := &worker{
 		k: k, uid: p.UID, log: k.log.With("object", p.Namespace+"/"+p.Name), qos: class, static: static, dirty: true,

@@ -208,23 +208,18 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	var attached []corev1.AttachedVolume
 	var leaving []*storagev1.VolumeAttachment
 	wait := time.Duration(0)
-	var fresh *corev1.Node
+	fresh := sync.OnceValues(func() (*corev1.Node, error) { return c.nodeAPI.Get(ctx, "", key.Name) })
 	for _, a := range c.attachments.ByIndex(attachmentsByNode, key.Name) {
 		pv := c.volumeOf(a)
 		if pv == nil {
 			continue // not one of this loop's
 		}
-		if wanted[a.Name] == nil {
-			left := c.mayLeave(a, pv, node)
-			if left == 0 && node != nil && fresh == nil {
-				// What is mounted is seen on the node's status, and that view may lag behind the pods'.
-				var err error
-				if fresh, err = c.nodeAPI.Get(ctx, "", key.Name); err != nil {
-					return fmt.Errorf("volumes in use on %s: %w", key.Name, err)
-				}
-			}
-			if left == 0 && fresh != nil {
-				left = c.mayLeave(a, pv, fresh)
+		if wanted[a.Name] != nil {
+			c.keep(a)
+		} else {
+			left, err := c.surelyMayLeave(a, pv, node, fresh)
+			if err != nil {
+				return err
 			}
 			if left == 0 {
 				leaving = append(leaving, a)
@@ -233,8 +228,6 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 			if left > 0 && (wait == 0 || left < wait) {
 				wait = left
 			}
-		} else {
-			c.keep(a)
 		}
 		if a.Status.Attached && a.DeletionTimestamp == nil {
 			attached = append(attached, corev1.AttachedVolume{Name: uniqueName(pv.Spec.CSI)})
@@ -243,19 +236,25 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	if err := c.tell(ctx, node, attached); err != nil {
 		return err
 	}
-	errs := []error{c.detach(ctx, leaving)}
-	if node != nil {
-		for name, w := range wanted {
-			errs = append(errs, c.attach(ctx, node, name, w))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(c.detach(ctx, leaving), c.attachAll(ctx, node, wanted)); err != nil {
 		return err
 	}
 	if wait > 0 {
 		return reconcile.After(wait)
 	}
 	return nil
+}
+
+// attachAll attaches what is wanted on a node, if there is one.
+func (c *controller) attachAll(ctx context.Context, node *corev1.Node, wanted map[string]*wish) error {
+	if node == nil {
+		return nil
+	}
+	var errs []error
+	for name, w := range wanted {
+		errs = append(errs, c.attach(ctx, node, name, w))
+	}
+	return errors.Join(errs...)
 }
 
 // volumeOf returns the volume of an attachment that this loop made, and nil for others.
@@ -274,6 +273,20 @@ func (c *controller) keep(a *storagev1.VolumeAttachment) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.unwanted, a.Name)
+}
+
+// surelyMayLeave is mayLeave, asked once more about the node as the API server has it: what is mounted is seen on the node's
+// status, and the informer's view of that may lag behind the pods'.
+func (c *controller) surelyMayLeave(a *storagev1.VolumeAttachment, pv *corev1.PersistentVolume, node *corev1.Node, fresh func() (*corev1.Node, error)) (time.Duration, error) {
+	left := c.mayLeave(a, pv, node)
+	if left != 0 || node == nil {
+		return left, nil
+	}
+	now, err := fresh()
+	if err != nil {
+		return 0, fmt.Errorf("volumes in use on %s: %w", node.Name, err)
+	}
+	return c.mayLeave(a, pv, now), nil
 }
 
 // mayLeave returns 0 when a volume may be detached now, how long to wait for a node that isn't ready, or -1 to wait for the

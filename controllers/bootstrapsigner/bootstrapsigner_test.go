@@ -7,6 +7,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -20,9 +21,7 @@ import (
 
 func token(id string, more map[string]string) *corev1.Secret {
 	data := map[string]string{"token-id": id, "token-secret": "0123456789abcdef", "usage-bootstrap-authentication": "true"}
-	for k, v := range more {
-		data[k] = v
-	}
+	maps.Copy(data, more)
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "bootstrap-token-" + id},
 		Type:       "bootstrap.kubernetes.io/token", StringData: data,

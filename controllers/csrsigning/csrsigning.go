@@ -80,7 +80,7 @@ func answer(r *certificatesv1.CertificateSigningRequest, authority pki.Pair) err
 			Type: certificatesv1.CertificateFailed, Status: corev1.ConditionTrue, Reason: "SignerValidationFailure", Message: err.Error(),
 			LastUpdateTime: metav1.Now(),
 		})
-		return nil
+		return nil //nolint:nilerr // the refusal is told in the condition
 	}
 	if err := req.CheckSignature(); err != nil {
 		return fmt.Errorf("signature: %w", err)
@@ -107,17 +107,17 @@ func judge(r *certificatesv1.CertificateSigningRequest, req *x509.CertificateReq
 }
 
 func judgeClient(usages []certificatesv1.KeyUsage) error {
-	client := false
+	forClient := false
 	for _, u := range usages {
 		switch u {
 		case certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment:
 		case certificatesv1.UsageClientAuth:
-			client = true
+			forClient = true
 		default:
 			return fmt.Errorf("invalid usage for client certificate: %s", u)
 		}
 	}
-	if !client {
+	if !forClient {
 		return fmt.Errorf("missing required usage for client certificate: %s", certificatesv1.UsageClientAuth)
 	}
 	return nil

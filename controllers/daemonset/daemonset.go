@@ -370,15 +370,14 @@ func (r *run) delete(ctx context.Context, doomed []*corev1.Pod) error {
 	for _, pod := range doomed {
 		r.expected.ExpectDeletes(r.key, pod.UID)
 		err := r.podAPI.Delete(ctx, pod.Namespace, pod.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}})
-		switch {
-		case err == nil:
+		if err == nil {
 			r.Events.Event(r.ds, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %s", pod.Name)
-		default:
-			r.expected.Deleted(r.key, pod.UID)
-			if !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-				r.Events.Event(r.ds, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
-				errs = append(errs, err)
-			}
+			continue
+		}
+		r.expected.Deleted(r.key, pod.UID)
+		if !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			r.Events.Event(r.ds, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)

@@ -4,6 +4,7 @@
 package daemonset
 
 import (
+	"maps"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -66,9 +67,7 @@ func podFor(ds *appsv1.DaemonSet, node, hash string, owner *metav1.OwnerReferenc
 	tolerate(&pod.Spec)
 	if hash != "" {
 		labels := map[string]string{appsv1.DefaultDaemonSetUniqueLabelKey: hash}
-		for key, value := range pod.Labels {
-			labels[key] = value
-		}
+		maps.Copy(labels, pod.Labels)
 		labels[appsv1.DefaultDaemonSetUniqueLabelKey] = hash
 		pod.Labels = labels
 	}

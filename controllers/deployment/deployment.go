@@ -122,7 +122,7 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 		}
 		return errors.Join(r.scale(ctx), r.syncStatus(ctx))
 	}
-	if scaling, err := r.isScaling(); err != nil || scaling {
+	if r.isScaling() {
 		if err != nil {
 			return err
 		}
@@ -221,16 +221,16 @@ func (r *rollout) pauseConditions(ctx context.Context) error {
 
 // isScaling reports whether spec.replicas changed since the ReplicaSets were last annotated with it: then the change is
 // spread over all of them before any rollout goes on.
-func (r *rollout) isScaling() (bool, error) {
+func (r *rollout) isScaling() bool {
 	for _, rs := range r.all() {
 		if *rs.Spec.Replicas == 0 {
 			continue
 		}
 		if desired, ok := annotatedReplicas(rs, desiredAnnotation); ok && desired != *r.d.Spec.Replicas {
-			return true, nil
+			return true
 		}
 	}
-	return false, nil
+	return false
 }
 
 // recreate stops all old pods before it starts new ones.

@@ -130,7 +130,7 @@ func (r *rollout) progress(next *appsv1.DeploymentStatus) {
 			dropCondition(next, appsv1.DeploymentProgressing)
 		}
 		setCondition(next, c)
-	case r.timedOut(next, current):
+	case r.timedOut(current):
 		setCondition(next, newCondition(appsv1.DeploymentProgressing, corev1.ConditionFalse, timedOutReason,
 			name("%s %q has timed out progressing.", fmt.Sprintf("Deployment %q has timed out progressing.", r.d.Name))))
 	}
@@ -143,7 +143,7 @@ func (r *rollout) moved(next *appsv1.DeploymentStatus) bool {
 		next.ReadyReplicas > last.ReadyReplicas || next.AvailableReplicas > last.AvailableReplicas
 }
 
-func (r *rollout) timedOut(next *appsv1.DeploymentStatus, current *appsv1.DeploymentCondition) bool {
+func (r *rollout) timedOut(current *appsv1.DeploymentCondition) bool {
 	if current == nil || r.d.Spec.Paused {
 		return false
 	}

@@ -70,6 +70,19 @@ func (s spans) count() int {
 }
 
 // with returns s and the given indexes.
+// common counts the indexes that are in both.
+func (s spans) common(other spans) int {
+	n := 0
+	for _, r := range s {
+		for index := r.first; index <= r.last; index++ {
+			if other.has(index) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 func (s spans) with(indexes []int) spans {
 	all := slices.Clone(indexes)
 	for _, r := range s {

@@ -100,11 +100,9 @@ func verdict(job *batchv1.Job) string {
 	return strings.Join(out, " ")
 }
 
-func p[T any](v T) *T { return &v }
-
 func TestCompletions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := begin(t, batchv1.JobSpec{Parallelism: p(int32(2)), Completions: p(int32(3))})
+		w := begin(t, batchv1.JobSpec{Parallelism: new(int32(2)), Completions: new(int32(3))})
 		if n := len(w.running()); n != 2 {
 			t.Fatalf("%d pods run, want 2", n)
 		}
@@ -135,7 +133,7 @@ func TestCompletions(t *testing.T) {
 
 func TestBackoffLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := begin(t, batchv1.JobSpec{BackoffLimit: p(int32(1))})
+		w := begin(t, batchv1.JobSpec{BackoffLimit: new(int32(1))})
 		w.end(1, w.running()...)
 		if n := len(w.running()); n != 0 {
 			t.Fatalf("%d pods run at once after a failure", n)
@@ -153,7 +151,7 @@ func TestBackoffLimit(t *testing.T) {
 
 func TestDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := begin(t, batchv1.JobSpec{ActiveDeadlineSeconds: p(int64(30))})
+		w := begin(t, batchv1.JobSpec{ActiveDeadlineSeconds: new(int64(30))})
 		w.pass(20 * time.Second)
 		if got := verdict(w.job()); got != "" {
 			t.Fatalf("before the deadline: %s", got)
@@ -171,7 +169,7 @@ func TestDeadline(t *testing.T) {
 func TestIndexes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := begin(t, batchv1.JobSpec{
-			Parallelism: p(int32(3)), Completions: p(int32(4)), CompletionMode: p(batchv1.IndexedCompletion), BackoffLimitPerIndex: p(int32(0)),
+			Parallelism: new(int32(3)), Completions: new(int32(4)), CompletionMode: new(batchv1.IndexedCompletion), BackoffLimitPerIndex: new(int32(0)),
 		})
 		byIndex := func(index string) *corev1.Pod {
 			t.Helper()
@@ -201,7 +199,7 @@ func TestIndexes(t *testing.T) {
 
 func TestSuspend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := begin(t, batchv1.JobSpec{Suspend: p(true)})
+		w := begin(t, batchv1.JobSpec{Suspend: new(true)})
 		if job := w.job(); verdict(job) != "Suspended=JobSuspended" || job.Status.StartTime != nil || len(w.running()) != 0 {
 			t.Fatalf("suspended: %s, status %+v", verdict(job), job.Status)
 		}
@@ -230,7 +228,7 @@ func TestFailurePolicy(t *testing.T) {
 				Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{code},
 			}}
 		}
-		w := begin(t, batchv1.JobSpec{BackoffLimit: p(int32(0)), PodFailurePolicy: &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
+		w := begin(t, batchv1.JobSpec{BackoffLimit: new(int32(0)), PodFailurePolicy: &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
 			rule(batchv1.PodFailurePolicyActionIgnore, 3), rule(batchv1.PodFailurePolicyActionFailJob, 42),
 		}}})
 		w.end(3, w.running()...)

@@ -32,8 +32,8 @@ func (s *round) manage(ctx context.Context) error {
 		parallelism = int(*s.job.Spec.Parallelism)
 	}
 	want := parallelism
-	switch {
-	case s.job.Spec.Completions == nil:
+	switch s.job.Spec.Completions {
+	case nil:
 		if s.successes > 0 {
 			want = len(s.active) // a work queue that has begun to drain gets no new workers
 		}

@@ -77,28 +77,26 @@ func successRule(policy *batchv1.SuccessPolicy, succeeded spans, completions int
 	if policy == nil {
 		return 0, false
 	}
-	for i, rule := range policy.Rules {
-		have := succeeded.count()
-		if rule.SucceededIndexes != nil {
-			wanted := parseSpans(*rule.SucceededIndexes, completions)
-			have = 0
-			for _, r := range wanted {
-				for index := r.first; index <= r.last; index++ {
-					if succeeded.has(index) {
-						have++
-					}
-				}
-			}
-			if rule.SucceededCount == nil {
-				if have == wanted.count() {
-					return i, true
-				}
-				continue
-			}
-		}
-		if rule.SucceededCount != nil && have >= int(*rule.SucceededCount) {
+	for i := range policy.Rules {
+		if satisfied(&policy.Rules[i], succeeded, completions) {
 			return i, true
 		}
 	}
 	return 0, false
+}
+
+// satisfied judges one rule: a count of all indexes, a count among those that it names, or all that it names.
+func satisfied(rule *batchv1.SuccessPolicyRule, succeeded spans, completions int) bool {
+	have, wanted := succeeded.count(), 0
+	if rule.SucceededIndexes != nil {
+		named := parseSpans(*rule.SucceededIndexes, completions)
+		have, wanted = named.common(succeeded), named.count()
+	}
+	switch {
+	case rule.SucceededCount != nil:
+		return have >= int(*rule.SucceededCount)
+	case rule.SucceededIndexes != nil:
+		return have == wanted
+	}
+	return false
 }

@@ -145,8 +145,9 @@ func (s *round) indexIsLost(pod *corev1.Pod) bool {
 		return true
 	case batchv1.PodFailurePolicyActionIgnore:
 		return false
+	default:
+		return indexFailures(pod) >= *s.job.Spec.BackoffLimitPerIndex
 	}
-	return indexFailures(pod) >= *s.job.Spec.BackoffLimitPerIndex
 }
 
 func (s *round) completions() int {
@@ -219,7 +220,7 @@ func (s *round) decide() {
 		fail(batchv1.JobReasonBackoffLimitExceeded, "Job has reached the specified backoff limit")
 		return
 	}
-	if max := s.job.Spec.MaxFailedIndexes; max != nil && s.failedIndexes.count() > int(*max) {
+	if limit := s.job.Spec.MaxFailedIndexes; limit != nil && s.failedIndexes.count() > int(*limit) {
 		fail(batchv1.JobReasonMaxFailedIndexesExceeded, "Job has exceeded the specified maximal number of failed indexes")
 		return
 	}

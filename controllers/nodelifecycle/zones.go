@@ -77,7 +77,7 @@ func (z *zones) remove(name string) {
 	}
 }
 
-func (c *zone) add(ready bool, n int) { //nolint:revive // private
+func (c *zone) add(ready bool, n int) {
 	if ready {
 		c.ready += n
 	} else {

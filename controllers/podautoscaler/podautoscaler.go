@@ -199,7 +199,7 @@ func (r *round) rescale(ctx context.Context, current, wanted int32, reason strin
 }
 
 // report fills the status.
-func (r *round) report(current, desired int32, statuses []autoscalingv2.MetricStatus, rescaled bool) { //nolint:revive // private
+func (r *round) report(current, desired int32, statuses []autoscalingv2.MetricStatus, rescaled bool) {
 	s := &r.object.Status
 	s.CurrentReplicas, s.DesiredReplicas, s.CurrentMetrics = current, desired, statuses
 	if rescaled {
@@ -209,7 +209,7 @@ func (r *round) report(current, desired int32, statuses []autoscalingv2.MetricSt
 }
 
 // set sets a condition.
-func (r *round) set(kind autoscalingv2.HorizontalPodAutoscalerConditionType, holds bool, reason, message string) { //nolint:revive // private
+func (r *round) set(kind autoscalingv2.HorizontalPodAutoscalerConditionType, holds bool, reason, message string) {
 	status := corev1.ConditionFalse
 	if holds {
 		status = corev1.ConditionTrue

@@ -6,7 +6,6 @@ package apps
 import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 
 	"kogge.dev/kogge/kinds/podspec"
 )
@@ -63,6 +62,6 @@ func defaultDaemonSet(ds *appsv1.DaemonSet) {
 // fill points *p at value when it points nowhere.
 func fill[T any](p **T, value T) {
 	if *p == nil {
-		*p = ptr.To(value)
+		*p = new(value)
 	}
 }

@@ -5,6 +5,7 @@ package apps
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -75,9 +76,7 @@ func templateGeneration(ds *appsv1.DaemonSet) int64 {
 // setTemplateGeneration writes that count; the annotations may be shared with old and are copied.
 func setTemplateGeneration(ds *appsv1.DaemonSet, n int64) {
 	annotations := make(map[string]string, len(ds.Annotations)+1)
-	for k, v := range ds.Annotations {
-		annotations[k] = v
-	}
+	maps.Copy(annotations, ds.Annotations)
 	annotations[appsv1.DeprecatedTemplateGeneration] = strconv.FormatInt(n, 10)
 	ds.Annotations = annotations
 }

@@ -47,7 +47,7 @@ func horizontalPodAutoscaler() *kinds.Kind {
 				},
 				Default: func(obj kinds.Object) {
 					h := obj.(*autoscalingv1.HorizontalPodAutoscaler)
-					h.Spec.MinReplicas = ptr.To(ptr.Deref(h.Spec.MinReplicas, defaultMinReplicas))
+					h.Spec.MinReplicas = new(ptr.Deref(h.Spec.MinReplicas, defaultMinReplicas))
 				},
 			},
 		},

@@ -20,7 +20,7 @@ const (
 )
 
 func defaultAutoscaler(h *autoscalingv2.HorizontalPodAutoscaler) {
-	h.Spec.MinReplicas = ptr.To(ptr.Deref(h.Spec.MinReplicas, defaultMinReplicas))
+	h.Spec.MinReplicas = new(ptr.Deref(h.Spec.MinReplicas, defaultMinReplicas))
 	if len(h.Spec.Metrics) == 0 {
 		h.Spec.Metrics = []autoscalingv2.MetricSpec{cpuUtilization(defaultUtilization)}
 	}

@@ -6,6 +6,7 @@ package autoscaling
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/validate/content"
@@ -163,10 +164,8 @@ func validatePolicy(p autoscalingv2.HPAScalingPolicy, path *field.Path) field.Er
 
 // notSupported judges an enumeration, in which an empty value is as wrong as any other.
 func notSupported[T ~string](value T, path *field.Path, allowed ...T) field.ErrorList {
-	for _, a := range allowed {
-		if value == a {
-			return nil
-		}
+	if slices.Contains(allowed, value) {
+		return nil
 	}
 	return field.ErrorList{field.NotSupported(path, value, allowed)}
 }

@@ -58,7 +58,7 @@ func parseIndex(text string, completions int32) (int32, error) {
 	if n >= int(completions) {
 		return 0, fmt.Errorf("too large index: %q", text)
 	}
-	return int32(n), nil //nolint:gosec // below completions, an int32
+	return int32(n), nil // below completions, an int32
 }
 
 // total counts the indexes of intervals.

@@ -75,6 +75,6 @@ func defaultCronJob(c *batchv1.CronJob) {
 // fill points *p at value when it points nowhere.
 func fill[T any](p **T, value T) {
 	if *p == nil {
-		*p = ptr.To(value)
+		*p = new(value)
 	}
 }

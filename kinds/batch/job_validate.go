@@ -5,6 +5,7 @@ package batch
 
 import (
 	"fmt"
+	"slices"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -217,10 +218,8 @@ func validateReplacementPolicy(spec *batchv1.JobSpec, path *field.Path) field.Er
 	if spec.PodFailurePolicy != nil {
 		allowed = allowed[:1]
 	}
-	for _, a := range allowed {
-		if *spec.PodReplacementPolicy == a {
-			return nil
-		}
+	if slices.Contains(allowed, *spec.PodReplacementPolicy) {
+		return nil
 	}
 	return field.ErrorList{field.NotSupported(path, *spec.PodReplacementPolicy, allowed)}
 }

@@ -118,7 +118,7 @@ func New() *Catalog {
 
 func put[K comparable](m map[K]entry, key K, value entry) {
 	if _, taken := m[key]; taken {
-		panic("catalog: listed twice: " + value.served.GroupVersionKind.String())
+		panic("catalog: listed twice: " + value.served.String())
 	}
 	m[key] = value
 }

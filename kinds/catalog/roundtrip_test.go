@@ -43,7 +43,7 @@ func fillers(serializer.CodecFactory) []any {
 			*q = *resource.NewQuantity(c.Int63n(1000), resource.DecimalExponent)
 		},
 		func(v *intstr.IntOrString, c randfill.Continue) {
-			*v = intstr.FromInt32(int32(c.Int31n(90)))
+			*v = intstr.FromInt32(c.Int31n(90))
 			if c.Bool() {
 				*v = intstr.FromString(fmt.Sprintf("%d%%", c.Int31n(90)))
 			}

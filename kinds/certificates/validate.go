@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -244,10 +245,8 @@ func validateConditionStatus(status corev1.ConditionStatus, allowed []corev1.Con
 	if status == "" {
 		return field.ErrorList{field.Required(path, "")}
 	}
-	for _, a := range allowed {
-		if status == a {
-			return nil
-		}
+	if slices.Contains(allowed, status) {
+		return nil
 	}
 	return field.ErrorList{field.NotSupported(path, status, allowed)}
 }

@@ -5,6 +5,7 @@
 package check
 
 import (
+	"slices"
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/api/validation"
@@ -35,7 +36,7 @@ func Within(path *field.Path, total int32, detail string, counts ...Count) field
 	var errs field.ErrorList
 	for _, c := range counts {
 		if c.Value > int64(total) {
-			errs = append(errs, field.Invalid(path.Child(c.Field), int32(c.Value), detail)) //nolint:gosec // came from an int32
+			errs = append(errs, field.Invalid(path.Child(c.Field), int32(c.Value), detail)) // came from an int32
 		}
 	}
 	return errs
@@ -144,10 +145,8 @@ func QualifiedName(value string, path *field.Path) field.ErrorList {
 
 // OneOf judges an enumeration that must be set.
 func OneOf[T ~string](value T, path *field.Path, allowed ...T) field.ErrorList {
-	for _, a := range allowed {
-		if value == a {
-			return nil
-		}
+	if slices.Contains(allowed, value) {
+		return nil
 	}
 	if value == "" {
 		return field.ErrorList{field.Required(path, "")}

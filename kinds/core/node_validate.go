@@ -18,7 +18,6 @@ import (
 
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
-	"kogge.dev/kogge/kinds/objectmeta"
 	"kogge.dev/kogge/kinds/podspec"
 )
 
@@ -227,9 +226,4 @@ func validateFeatures(features []string, path *field.Path) field.ErrorList {
 		}
 	}
 	return errs
-}
-
-// nodeName judges a reference to a node.
-func nodeName(name string, path *field.Path) field.ErrorList {
-	return check.Messages(path, name, objectmeta.Subdomain(name, false))
 }

@@ -32,7 +32,7 @@ func persistentVolume() *kinds.Kind {
 		kinds.Strategy[*corev1.PersistentVolume]{
 			Default: defaultVolume,
 			PrepareCreate: func(req kinds.Request, pv *corev1.PersistentVolume) {
-				pv.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending, LastPhaseTransitionTime: ptr.To(req.Now)}
+				pv.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending, LastPhaseTransitionTime: new(req.Now)}
 			},
 			PrepareUpdate:  func(_ kinds.Request, new, old *corev1.PersistentVolume) { new.Status = old.Status },
 			Validate:       validateVolume,

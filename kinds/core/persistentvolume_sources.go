@@ -12,8 +12,6 @@ import (
 )
 
 // volumeSources lists the kinds of volume that a persistent volume can be, in the order in which a second one is refused.
-//
-//nolint:funlen // a table of the sources, one entry each
 func volumeSources(spec *corev1.PersistentVolumeSpec, rules VolumeRules) []podspec.Source {
 	return []podspec.Source{
 		{Name: "hostPath", Set: spec.HostPath != nil, Validate: func(p *field.Path) field.ErrorList { return podspec.ValidateHostPath(spec.HostPath, p) }},

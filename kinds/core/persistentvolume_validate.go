@@ -6,6 +6,7 @@ package core
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/google/go-cmp/cmp"
@@ -206,11 +207,8 @@ func accessModes(modes []corev1.PersistentVolumeAccessMode) string {
 		mode corev1.PersistentVolumeAccessMode
 		name string
 	}{{corev1.ReadWriteOnce, "RWO"}, {corev1.ReadOnlyMany, "ROX"}, {corev1.ReadWriteMany, "RWX"}, {corev1.ReadWriteOncePod, "RWOP"}} {
-		for _, have := range modes {
-			if have == m.mode {
-				short = append(short, m.name)
-				break
-			}
+		if slices.Contains(modes, m.mode) {
+			short = append(short, m.name)
 		}
 	}
 	return strings.Join(short, ",")

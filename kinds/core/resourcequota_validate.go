@@ -88,6 +88,7 @@ func validateScopeOperator(req corev1.ScopedResourceSelectorRequirement, path *f
 			errs = append(errs, field.Invalid(path.Child("operator"), req.Operator,
 				"must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"))
 		}
+	case corev1.ResourceQuotaScopePriorityClass, corev1.ResourceQuotaScopeVolumeAttributesClass: // any operator
 	}
 	switch req.Operator {
 	case corev1.ScopeSelectorOpIn, corev1.ScopeSelectorOpNotIn:
@@ -151,8 +152,9 @@ func scopeCovers(scope corev1.ResourceQuotaScope, name corev1.ResourceName) bool
 		case corev1.ResourcePods, corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory,
 			corev1.ResourceRequestsCPU, corev1.ResourceRequestsMemory:
 			return true
+		default:
+			return false
 		}
-		return false
 	}
 	return true
 }

@@ -62,6 +62,7 @@ func validateSecretType(s *corev1.Secret, data *field.Path) field.ErrorList {
 			}
 		}
 		return errs
+	default: // opaque, and types that are not ours
 	}
 	return nil
 }

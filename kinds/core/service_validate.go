@@ -5,6 +5,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -103,6 +104,7 @@ func validateServiceType(s *corev1.Service, path *field.Path) field.ErrorList {
 		} else {
 			errs = append(errs, check.Subdomain(name, path.Child("externalName"))...)
 		}
+	case corev1.ServiceTypeClusterIP: // may be anything
 	}
 	return errs
 }
@@ -287,10 +289,8 @@ func validateTraffic(spec *corev1.ServiceSpec, path *field.Path) field.ErrorList
 
 // supported judges an enumeration that may not be empty.
 func supported[T ~string](value T, path *field.Path, allowed ...T) field.ErrorList {
-	for _, a := range allowed {
-		if value == a {
-			return nil
-		}
+	if slices.Contains(allowed, value) {
+		return nil
 	}
 	return field.ErrorList{field.NotSupported(path, value, allowed)}
 }

@@ -36,8 +36,8 @@ func endpointSlice() *kinds.Kind {
 			Default: func(s *discoveryv1.EndpointSlice) {
 				for i := range s.Ports {
 					p := &s.Ports[i]
-					p.Name = ptr.To(ptr.Deref(p.Name, ""))
-					p.Protocol = ptr.To(ptr.Deref(p.Protocol, corev1.ProtocolTCP))
+					p.Name = new(ptr.Deref(p.Name, ""))
+					p.Protocol = new(ptr.Deref(p.Protocol, corev1.ProtocolTCP))
 				}
 			},
 			PrepareCreate: func(_ kinds.Request, s *discoveryv1.EndpointSlice) {

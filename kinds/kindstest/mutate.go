@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Mutation is a manifest with one fault.
@@ -91,13 +92,13 @@ func extend(path []any, step any) []any { return append(slices.Clone(path), step
 
 func (m *mutator) add(path []any, what string, value any, remove bool) {
 	object := clone(m.root).(map[string]any)
-	name := ""
+	var name strings.Builder
 	var at any = object
 	for i, step := range path {
 		last := i == len(path)-1
 		switch s := step.(type) {
 		case string:
-			name += "." + s
+			name.WriteString("." + s)
 			parent := at.(map[string]any)
 			switch {
 			case last && remove:
@@ -108,7 +109,7 @@ func (m *mutator) add(path []any, what string, value any, remove bool) {
 				at = parent[s]
 			}
 		case int:
-			name += fmt.Sprintf("[%d]", s)
+			name.WriteString(fmt.Sprintf("[%d]", s))
 			parent := at.([]any)
 			switch {
 			case last && remove:
@@ -120,7 +121,7 @@ func (m *mutator) add(path []any, what string, value any, remove bool) {
 			}
 		}
 	}
-	m.out = append(m.out, Mutation{Name: name[1:] + "=" + what, Object: object})
+	m.out = append(m.out, Mutation{Name: name.String()[1:] + "=" + what, Object: object})
 }
 
 func clone(value any) any {

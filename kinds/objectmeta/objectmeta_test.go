@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 )
 
 var at = field.NewPath("metadata")
@@ -28,7 +27,7 @@ func places(errs field.ErrorList) []string {
 
 func TestValidate(t *testing.T) {
 	owner := func(kind string, controller bool) metav1.OwnerReference {
-		return metav1.OwnerReference{APIVersion: "v1", Kind: kind, Name: "o", UID: "u", Controller: ptr.To(controller)}
+		return metav1.OwnerReference{APIVersion: "v1", Kind: kind, Name: "o", UID: "u", Controller: new(controller)}
 	}
 	long := strings.Repeat("a", 256<<10)
 	for name, c := range map[string]struct {
@@ -78,7 +77,7 @@ func TestValidateUpdate(t *testing.T) {
 		Name: "a", Namespace: "n", UID: "u", ResourceVersion: "1", Generation: 2, CreationTimestamp: metav1.Unix(1, 0),
 	}
 	deleted := old
-	deleted.DeletionTimestamp, deleted.Finalizers = ptr.To(metav1.Unix(2, 0)), []string{"example.com/x"}
+	deleted.DeletionTimestamp, deleted.Finalizers = new(metav1.Unix(2, 0)), []string{"example.com/x"}
 	for name, c := range map[string]struct {
 		old    metav1.ObjectMeta
 		change func(*metav1.ObjectMeta)
@@ -92,7 +91,7 @@ func TestValidateUpdate(t *testing.T) {
 		"uid":                 {old, func(m *metav1.ObjectMeta) { m.UID = types.UID("v") }, []string{"FieldValueInvalid metadata.uid"}},
 		"earlier generation":  {old, func(m *metav1.ObjectMeta) { m.Generation = 1 }, []string{"FieldValueInvalid metadata.generation"}},
 		"deletion": {
-			old, func(m *metav1.ObjectMeta) { m.DeletionTimestamp = ptr.To(metav1.Unix(2, 0)) },
+			old, func(m *metav1.ObjectMeta) { m.DeletionTimestamp = new(metav1.Unix(2, 0)) },
 			[]string{"FieldValueInvalid metadata.deletionTimestamp"},
 		},
 		"finalizer":          {old, func(m *metav1.ObjectMeta) { m.Finalizers = []string{"example.com/x"} }, nil},

@@ -7,7 +7,6 @@ import (
 	"github.com/distribution/reference"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/utils/ptr"
 )
 
 // What an unset field of a probe stands for.
@@ -176,6 +175,6 @@ func setZero[T comparable](p *T, value T) {
 // setNil points *p at the value when it points nowhere.
 func setNil[T any](p **T, value T) {
 	if *p == nil {
-		*p = ptr.To(value)
+		*p = new(value)
 	}
 }

@@ -81,32 +81,13 @@ func validateSpread(constraints []corev1.TopologySpreadConstraint, opts Options,
 	var errs field.ErrorList
 	for i := range constraints {
 		c, path := &constraints[i], at.Index(i)
-		if c.MaxSkew <= 0 {
-			errs = append(errs, field.Invalid(path.Child("maxSkew"), int64(c.MaxSkew), "must be greater than zero"))
-		}
-		if c.TopologyKey == "" {
-			errs = append(errs, field.Required(path.Child("topologyKey"), "can not be empty"))
-		}
-		errs = append(errs, oneOf(c.WhenUnsatisfiable, path.Child("whenUnsatisfiable"), corev1.DoNotSchedule, corev1.ScheduleAnyway)...)
+		errs = append(errs, validateSkew(c, path)...)
 		if slices.ContainsFunc(constraints[i+1:], func(o corev1.TopologySpreadConstraint) bool {
 			return o.TopologyKey == c.TopologyKey && o.WhenUnsatisfiable == c.WhenUnsatisfiable
 		}) {
 			errs = append(errs, field.Duplicate(path.Child("{topologyKey, whenUnsatisfiable}"), fmt.Sprintf("{%v, %v}", c.TopologyKey, c.WhenUnsatisfiable)))
 		}
-		if c.MinDomains != nil {
-			if *c.MinDomains <= 0 {
-				errs = append(errs, field.Invalid(path.Child("minDomains"), int64(*c.MinDomains), "must be greater than zero"))
-			}
-			if c.WhenUnsatisfiable != corev1.DoNotSchedule {
-				errs = append(errs, field.Invalid(path.Child("minDomains"), c.MinDomains,
-					fmt.Sprintf("can only use minDomains if whenUnsatisfiable=%s, not %s", corev1.DoNotSchedule, c.WhenUnsatisfiable)))
-			}
-		}
-		for name, policy := range map[string]*corev1.NodeInclusionPolicy{"nodeAffinityPolicy": c.NodeAffinityPolicy, "nodeTaintsPolicy": c.NodeTaintsPolicy} {
-			if policy != nil {
-				errs = append(errs, oneOf(*policy, path.Child(name), corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
-			}
-		}
+		errs = append(errs, validateSpreadScope(c, path)...)
 		if opts.InvalidSpreadKeys {
 			errs = append(errs, validateUnmergedKeys(c, path.Child("matchLabelKeys"))...)
 		} else {
@@ -114,6 +95,38 @@ func validateSpread(constraints []corev1.TopologySpreadConstraint, opts Options,
 		}
 		if !opts.InvalidSpreadSelector {
 			errs = append(errs, objectmeta.ValidateLabelSelector(c.LabelSelector, objectmeta.Tolerance{}, path.Child("labelSelector"))...)
+		}
+	}
+	return errs
+}
+
+// validateSkew judges how evenly pods spread, over which domains, and what happens otherwise.
+func validateSkew(c *corev1.TopologySpreadConstraint, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if c.MaxSkew <= 0 {
+		errs = append(errs, field.Invalid(at.Child("maxSkew"), int64(c.MaxSkew), "must be greater than zero"))
+	}
+	if c.TopologyKey == "" {
+		errs = append(errs, field.Required(at.Child("topologyKey"), "can not be empty"))
+	}
+	return append(errs, oneOf(c.WhenUnsatisfiable, at.Child("whenUnsatisfiable"), corev1.DoNotSchedule, corev1.ScheduleAnyway)...)
+}
+
+// validateSpreadScope judges which domains and which nodes a constraint counts.
+func validateSpreadScope(c *corev1.TopologySpreadConstraint, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if c.MinDomains != nil {
+		if *c.MinDomains <= 0 {
+			errs = append(errs, field.Invalid(at.Child("minDomains"), int64(*c.MinDomains), "must be greater than zero"))
+		}
+		if c.WhenUnsatisfiable != corev1.DoNotSchedule {
+			errs = append(errs, field.Invalid(at.Child("minDomains"), c.MinDomains,
+				fmt.Sprintf("can only use minDomains if whenUnsatisfiable=%s, not %s", corev1.DoNotSchedule, c.WhenUnsatisfiable)))
+		}
+	}
+	for name, policy := range map[string]*corev1.NodeInclusionPolicy{"nodeAffinityPolicy": c.NodeAffinityPolicy, "nodeTaintsPolicy": c.NodeTaintsPolicy} {
+		if policy != nil {
+			errs = append(errs, oneOf(*policy, at.Child(name), corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
 		}
 	}
 	return errs

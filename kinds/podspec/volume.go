@@ -5,7 +5,7 @@ package podspec
 
 import (
 	"fmt"
-	"path"
+	pathpkg "path"
 	"slices"
 	"strings"
 
@@ -251,7 +251,7 @@ func ValidateNoBacksteps(target string, at *field.Path) field.ErrorList {
 // validateDescending requires a path that stays below where it starts.
 func validateDescending(target string, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	if path.IsAbs(target) {
+	if pathpkg.IsAbs(target) {
 		errs = append(errs, field.Invalid(at, target, "must be a relative path"))
 	}
 	return append(errs, ValidateNoBacksteps(target, at)...)

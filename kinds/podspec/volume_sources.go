@@ -12,8 +12,6 @@ import (
 )
 
 // sourcesOf lists the kinds of volume that a pod can have, in the order in which a second one is refused.
-//
-//nolint:funlen // a table of the sources, one entry each
 func sourcesOf(v *corev1.Volume, meta *metav1.ObjectMeta, opts Options, at *field.Path) []Source {
 	return []Source{
 		{Name: "emptyDir", Set: v.EmptyDir != nil, Validate: func(p *field.Path) field.ErrorList { return validateEmptyDir(v.EmptyDir, p) }},

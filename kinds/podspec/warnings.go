@@ -130,27 +130,12 @@ func NodeTermWarnings(term corev1.NodeSelectorTerm, at *field.Path) []string {
 	return w.warnings
 }
 
+const nullSelector = "a null labelSelector results in matching no pod"
+
 func (w *warner) scheduling(spec *corev1.PodSpec, at *field.Path) {
-	const nothing = "a null labelSelector results in matching no pod"
 	w.warnings = append(w.warnings, NodeSelectorWarnings(spec.NodeSelector, at.Child("nodeSelector"))...)
 	if spec.Affinity != nil && spec.Affinity.NodeAffinity != nil {
-		node, path := spec.Affinity.NodeAffinity, at.Child("affinity", "nodeAffinity")
-		if required := node.RequiredDuringSchedulingIgnoredDuringExecution; required != nil {
-			for i, term := range required.NodeSelectorTerms {
-				w.warnings = append(w.warnings, NodeTermWarnings(term, path.Child(ruleRequired, "nodeSelectorTerms").Index(i))...)
-			}
-		}
-		for i, term := range node.PreferredDuringSchedulingIgnoredDuringExecution {
-			path := path.Child(rulePreferred).Index(i).Child("preference")
-			w.warnings = append(w.warnings, NodeTermWarnings(term.Preference, path)...)
-			for j, r := range term.Preference.MatchExpressions {
-				for k, value := range r.Values {
-					for _, msg := range validation.IsValidLabelValue(value) {
-						w.say(path.Child("matchExpressions").Index(j).Child("values").Index(k), "%s is invalid, %s", value, msg)
-					}
-				}
-			}
-		}
+		w.nodeAffinity(spec.Affinity.NodeAffinity, at.Child("affinity", "nodeAffinity"))
 	}
 	for i, c := range spec.TopologySpreadConstraints {
 		path := at.Child("topologySpreadConstraints").Index(i)
@@ -158,29 +143,49 @@ func (w *warner) scheduling(spec *corev1.PodSpec, at *field.Path) {
 			w.say(path.Child("topologyKey"), "%s is %s", c.TopologyKey, why)
 		}
 		if c.LabelSelector == nil {
-			w.say(path.Child("labelSelector"), nothing)
+			w.say(path.Child("labelSelector"), nullSelector)
 		}
 	}
 	if spec.Affinity == nil {
 		return
 	}
-	terms := func(required []corev1.PodAffinityTerm, preferred []corev1.WeightedPodAffinityTerm, at *field.Path) {
-		for i := range required {
-			if required[i].LabelSelector == nil {
-				w.say(at.Child(ruleRequired).Index(i).Child("labelSelector"), nothing)
-			}
-		}
-		for i := range preferred {
-			if preferred[i].PodAffinityTerm.LabelSelector == nil {
-				w.say(at.Child(rulePreferred).Index(i).Child("podAffinityTerm", "labelSelector"), nothing)
-			}
-		}
-	}
 	if pod := spec.Affinity.PodAffinity; pod != nil {
-		terms(pod.RequiredDuringSchedulingIgnoredDuringExecution, pod.PreferredDuringSchedulingIgnoredDuringExecution, at.Child("affinity", "podAffinity"))
+		w.podTerms(pod.RequiredDuringSchedulingIgnoredDuringExecution, pod.PreferredDuringSchedulingIgnoredDuringExecution, at.Child("affinity", "podAffinity"))
 	}
 	if pod := spec.Affinity.PodAntiAffinity; pod != nil {
-		terms(pod.RequiredDuringSchedulingIgnoredDuringExecution, pod.PreferredDuringSchedulingIgnoredDuringExecution, at.Child("affinity", "podAntiAffinity"))
+		w.podTerms(pod.RequiredDuringSchedulingIgnoredDuringExecution, pod.PreferredDuringSchedulingIgnoredDuringExecution, at.Child("affinity", "podAntiAffinity"))
+	}
+}
+
+func (w *warner) nodeAffinity(node *corev1.NodeAffinity, at *field.Path) {
+	if required := node.RequiredDuringSchedulingIgnoredDuringExecution; required != nil {
+		for i, term := range required.NodeSelectorTerms {
+			w.warnings = append(w.warnings, NodeTermWarnings(term, at.Child(ruleRequired, "nodeSelectorTerms").Index(i))...)
+		}
+	}
+	for i, term := range node.PreferredDuringSchedulingIgnoredDuringExecution {
+		path := at.Child(rulePreferred).Index(i).Child("preference")
+		w.warnings = append(w.warnings, NodeTermWarnings(term.Preference, path)...)
+		for j, r := range term.Preference.MatchExpressions {
+			for k, value := range r.Values {
+				for _, msg := range validation.IsValidLabelValue(value) {
+					w.say(path.Child("matchExpressions").Index(j).Child("values").Index(k), "%s is invalid, %s", value, msg)
+				}
+			}
+		}
+	}
+}
+
+func (w *warner) podTerms(required []corev1.PodAffinityTerm, preferred []corev1.WeightedPodAffinityTerm, at *field.Path) {
+	for i := range required {
+		if required[i].LabelSelector == nil {
+			w.say(at.Child(ruleRequired).Index(i).Child("labelSelector"), nullSelector)
+		}
+	}
+	for i := range preferred {
+		if preferred[i].PodAffinityTerm.LabelSelector == nil {
+			w.say(at.Child(rulePreferred).Index(i).Child("podAffinityTerm", "labelSelector"), nullSelector)
+		}
 	}
 }
 

@@ -54,6 +54,7 @@ func refusal(expression string, err error, path *field.Path) *field.Error {
 		return field.Required(path, compile.Detail)
 	case apiservercel.ErrorTypeInvalid:
 		return field.Invalid(path, expression, compile.Detail)
+	default:
+		return field.InternalError(path, compile)
 	}
-	return field.InternalError(path, compile)
 }

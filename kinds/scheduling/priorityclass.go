@@ -58,7 +58,7 @@ func priorityClass() *kinds.Kind {
 		func() runtime.Object { return &schedulingv1.PriorityClassList{} },
 		kinds.Strategy[*schedulingv1.PriorityClass]{
 			Default: func(c *schedulingv1.PriorityClass) {
-				c.PreemptionPolicy = ptr.To(ptr.Deref(c.PreemptionPolicy, corev1.PreemptLowerPriority))
+				c.PreemptionPolicy = new(ptr.Deref(c.PreemptionPolicy, corev1.PreemptLowerPriority))
 			},
 			PrepareCreate:  func(_ kinds.Request, c *schedulingv1.PriorityClass) { c.Generation = 1 },
 			Validate:       validate,

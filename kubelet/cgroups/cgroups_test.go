@@ -51,7 +51,7 @@ func TestTree(t *testing.T) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	left := exec.Command("sleep", "60") //nolint:noctx // it is killed below
+	left := exec.Command("sleep", "60") // it is killed below
 	if err := left.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -36,10 +36,10 @@ func (s Signal) Disk() bool {
 
 // condition is what the node shows when the signal's threshold is met.
 func (s Signal) condition() corev1.NodeConditionType {
-	switch {
-	case s == MemoryAvailable:
+	switch s {
+	case MemoryAvailable:
 		return corev1.NodeMemoryPressure
-	case s == PIDAvailable:
+	case PIDAvailable:
 		return corev1.NodePIDPressure
 	}
 	return corev1.NodeDiskPressure
@@ -85,38 +85,20 @@ func (t *Threshold) Value(capacity uint64) uint64 {
 
 // Parse reads the thresholds of a configuration.
 func Parse(hard, soft, grace, reclaim map[string]string) ([]Threshold, error) {
-	var out []Threshold
-	add := func(list map[string]string, isSoft bool) error { //nolint:revive // private
-		for name, value := range list {
-			t, err := parse(name, value)
-			if err != nil {
-				return err
-			}
-			if t.Quantity == nil && t.Percent == 0 {
-				continue // zero turns it off
-			}
-			if isSoft {
-				t.Soft = true
-				if t.Grace, err = time.ParseDuration(grace[name]); err != nil || t.Grace <= 0 {
-					return fmt.Errorf("grace period must be specified for the soft eviction threshold %v", name)
-				}
-			}
-			if r, ok := reclaim[name]; ok {
-				least, err := parse(name, r)
-				if err != nil {
-					return err
-				}
-				t.reclaim = &least
-			}
-			out = append(out, t)
+	out, err := parseAll(hard, reclaim)
+	if err != nil {
+		return nil, err
+	}
+	softly, err := parseAll(soft, reclaim)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range softly {
+		t.Soft = true
+		if t.Grace, err = time.ParseDuration(grace[string(t.Signal)]); err != nil || t.Grace <= 0 {
+			return nil, fmt.Errorf("grace period must be specified for the soft eviction threshold %v", t.Signal)
 		}
-		return nil
-	}
-	if err := add(hard, false); err != nil {
-		return nil, err
-	}
-	if err := add(soft, true); err != nil {
-		return nil, err
+		out = append(out, t)
 	}
 	// Memory first, then hard before soft, then by name: the order in which pressure is relieved.
 	slices.SortFunc(out, func(a, b Threshold) int {
@@ -129,6 +111,29 @@ func Parse(hard, soft, grace, reclaim map[string]string) ([]Threshold, error) {
 		}
 		return strings.Compare(rank(a), rank(b))
 	})
+	return out, nil
+}
+
+// parseAll reads one list of thresholds, each with the least that is to be reclaimed. A threshold of zero is turned off.
+func parseAll(list, reclaim map[string]string) ([]Threshold, error) {
+	var out []Threshold
+	for name, value := range list {
+		t, err := parse(name, value)
+		if err != nil {
+			return nil, err
+		}
+		if t.Quantity == nil && t.Percent == 0 {
+			continue
+		}
+		if r, ok := reclaim[name]; ok {
+			least, err := parse(name, r)
+			if err != nil {
+				return nil, err
+			}
+			t.reclaim = &least
+		}
+		out = append(out, t)
+	}
 	return out, nil
 }
 
@@ -272,18 +277,19 @@ func Choose(candidates []Candidate, met *Met) *Victim {
 		return 0
 	})
 	first := list[0]
-	message := fmt.Sprintf("The node was low on resource: %s. Threshold quantity: %s, available: %s. ", met.Resource,
-		quantity(met, met.Threshold.Value(met.Observation.Capacity)), quantity(met, met.Observation.Available))
+	var message strings.Builder
+	message.WriteString(fmt.Sprintf("The node was low on resource: %s. Threshold quantity: %s, available: %s. ", met.Resource,
+		quantity(met, met.Threshold.Value(met.Observation.Capacity)), quantity(met, met.Observation.Available)))
 	if first.used > first.request && met.Signal != PIDAvailable {
 		for i := range first.Pod.Spec.Containers {
 			c := &first.Pod.Spec.Containers[i]
 			name := corev1.ResourceName(met.Resource)
 			request := c.Resources.Requests[name]
-			message += fmt.Sprintf("Container %s was using %s, request is %s, has larger consumption of %s. ", c.Name, quantity(met, first.used), request.String(), name)
+			message.WriteString(fmt.Sprintf("Container %s was using %s, request is %s, has larger consumption of %s. ", c.Name, quantity(met, first.used), request.String(), name))
 			break
 		}
 	}
-	return &Victim{ID: first.ID, Message: message}
+	return &Victim{ID: first.ID, Message: message.String()}
 }
 
 func quantity(met *Met, n uint64) string {
@@ -303,10 +309,10 @@ func (c *Candidate) usage(s Signal) (used, request uint64) {
 		}
 		return uint64(total)
 	}
-	switch {
-	case s == MemoryAvailable:
+	switch s {
+	case MemoryAvailable:
 		return c.Memory, sum(corev1.ResourceMemory)
-	case s == PIDAvailable:
+	case PIDAvailable:
 		return c.Pids, 0
 	}
 	return c.Disk, sum(corev1.ResourceEphemeralStorage)

@@ -76,9 +76,8 @@ func TestPolicies(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			before := runtime.Pulls(test.image)
 			_, err := p.Ensure(context.Background(), Request{Image: test.image, Policy: test.policy, Event: func(string, string, string) {}})
-			var e *Error
 			reason := ""
-			if errors.As(err, &e) {
+			if e, ok := errors.AsType[*Error](err); ok {
 				reason = e.Reason
 			}
 			if reason != test.reason || (err == nil) != (test.reason == "") {

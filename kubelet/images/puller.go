@@ -169,10 +169,11 @@ func (p *Puller) status(ctx context.Context, name, handler string) (*runtimeapi.
 // pull pulls once for all that ask for the same image with the same secrets at the same time. It returns how long it took.
 func (p *Puller) pull(ctx context.Context, name string, r Request) (time.Duration, error) {
 	credentials := Lookup(r.Secrets, name)
-	key := name + "\x00" + r.Handler
+	parts := []string{name, r.Handler}
 	for _, c := range credentials {
-		key += "\x00" + c.Username + "\x00" + c.Password + "\x00" + c.IdentityToken
+		parts = append(parts, c.Username, c.Password, c.IdentityToken)
 	}
+	key := strings.Join(parts, "\x00")
 	p.mu.Lock()
 	running := p.pulls[key]
 	if running == nil {

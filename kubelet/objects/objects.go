@@ -7,6 +7,7 @@ package objects
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -145,7 +146,7 @@ func (c *Cache[T]) follow(ctx context.Context, key types.NamespacedName, e *entr
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := c.followOnce(ctx, key, e)
-		if ctx.Err() != nil || err == errFinal {
+		if ctx.Err() != nil || errors.Is(err, errFinal) {
 			return
 		}
 		if err != nil && !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {

@@ -23,7 +23,7 @@ func (m *Machine) planResize(d *Decision, now time.Time, current *Container, c *
 			return
 		}
 		given = *current.Resources
-		if !comparable(given, c.Resources) {
+		if !sameResources(given, c.Resources) {
 			return
 		}
 	}
@@ -71,8 +71,8 @@ func (m *Machine) Resizing() bool {
 	return false
 }
 
-// comparable reports whether what a runtime reports names the same resources as a specification.
-func comparable(given, want corev1.ResourceRequirements) bool {
+// sameResources reports whether what a runtime reports names the same resources as a specification.
+func sameResources(given, want corev1.ResourceRequirements) bool {
 	return len(given.Limits) == len(want.Limits) && len(given.Requests) == len(want.Requests)
 }
 

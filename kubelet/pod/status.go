@@ -77,7 +77,7 @@ func (m *Machine) setPhase(s *corev1.PodStatus) {
 		s.Phase = corev1.PodFailed
 		s.Reason, s.Message = m.end.Reason, m.end.Message
 	case m.stage == Terminated:
-		if !terminal(natural) && !(m.config.Static && m.pod.DeletionTimestamp == nil && natural == corev1.PodRunning) {
+		if !terminal(natural) && (!m.config.Static || m.pod.DeletionTimestamp != nil || natural != corev1.PodRunning) {
 			s.Phase = corev1.PodFailed
 		}
 	case terminal(natural):

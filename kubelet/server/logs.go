@@ -114,7 +114,7 @@ func logOptions(q url.Values) (*corev1.PodLogOptions, error) {
 }
 
 // logContainer finds the instance whose log is asked for, or says why there is none.
-func logContainer(p Pod, name string, previous bool) (string, error) { //nolint:revive // private
+func logContainer(p Pod, name string, previous bool) (string, error) {
 	where := fmt.Sprintf("container %q in pod %q", name, p.Object.Name)
 	var status *corev1.ContainerStatus
 	for _, list := range [][]corev1.ContainerStatus{p.Object.Status.ContainerStatuses, p.Object.Status.InitContainerStatuses, p.Object.Status.EphemeralContainerStatuses} {
@@ -177,6 +177,6 @@ type statusOnly struct {
 }
 
 // ContainerStatus asks the runtime.
-func (s statusOnly) ContainerStatus(ctx context.Context, id string, verbose bool) (*runtimeapi.ContainerStatusResponse, error) { //nolint:revive // the interface's signature
+func (s statusOnly) ContainerStatus(ctx context.Context, id string, verbose bool) (*runtimeapi.ContainerStatusResponse, error) {
 	return s.runtime.Containers.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: id, Verbose: verbose})
 }

@@ -220,18 +220,18 @@ func (s *Server) configz(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, map[string]any{"kubeletconfig": s.config.Settings})
 }
 
-// container finds the container that a request names.
-func (s *Server) container(r *http.Request) (Pod, string, error) {
+// container finds the id of the container that a request names.
+func (s *Server) container(r *http.Request) (string, error) {
 	p, err := s.pod(r)
 	if err != nil {
-		return p, "", err
+		return "", err
 	}
 	name := r.PathValue("container")
 	id := p.Containers[name]
 	if id == "" {
-		return p, "", &statusError{http.StatusNotFound, fmt.Sprintf("container not found (%q)", name)}
+		return "", &statusError{http.StatusNotFound, fmt.Sprintf("container not found (%q)", name)}
 	}
-	return p, id, nil
+	return id, nil
 }
 
 func (s *Server) pod(r *http.Request) (Pod, error) {
@@ -252,8 +252,7 @@ type statusError struct {
 func (e *statusError) Error() string { return e.text }
 
 func fail(w http.ResponseWriter, err error) {
-	var e *statusError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*statusError](err); ok {
 		http.Error(w, e.text, e.status)
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -32,7 +33,7 @@ func flag(q url.Values, names ...string) bool {
 }
 
 func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
-	_, id, err := s.container(r)
+	id, err := s.container(r)
 	if err != nil {
 		fail(w, err)
 		return
@@ -52,7 +53,7 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
-	_, id, err := s.container(r)
+	id, err := s.container(r)
 	if err != nil {
 		fail(w, err)
 		return
@@ -78,7 +79,7 @@ func (s *Server) portForward(w http.ResponseWriter, r *http.Request) {
 	}
 	in := &runtimeapi.PortForwardRequest{PodSandboxId: p.Sandbox}
 	for _, list := range r.URL.Query()["port"] {
-		for _, text := range strings.Split(list, ",") {
+		for text := range strings.SplitSeq(list, ",") {
 			port, err := strconv.ParseUint(text, 10, 16)
 			if err != nil || port == 0 {
 				http.Error(w, fmt.Sprintf("unable to parse %q as a port", text), http.StatusBadRequest)
@@ -93,7 +94,7 @@ func (s *Server) portForward(w http.ResponseWriter, r *http.Request) {
 
 // run executes a command and answers with what it wrote.
 func (s *Server) run(w http.ResponseWriter, r *http.Request) {
-	_, id, err := s.container(r)
+	id, err := s.container(r)
 	if err != nil {
 		fail(w, err)
 		return
@@ -126,7 +127,7 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, target string, er
 		http.Error(w, "connect streaming server: "+err.Error(), http.StatusBadGateway)
 		return
 	}
-	defer backend.Close() //nolint:errcheck // both ends are done
+	defer backend.Close()
 	out := r.Clone(r.Context())
 	out.URL, out.Host, out.Body, out.ContentLength = &url.URL{Path: u.Path, RawQuery: u.RawQuery}, u.Host, nil, 0
 	out.Header.Del("Authorization")
@@ -140,11 +141,9 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, target string, er
 		http.Error(w, "answer of streaming server: "+err.Error(), http.StatusBadGateway)
 		return
 	}
-	defer answer.Body.Close() //nolint:errcheck // read below
+	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusSwitchingProtocols {
-		for name, values := range answer.Header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), answer.Header)
 		w.WriteHeader(answer.StatusCode)
 		io.Copy(w, answer.Body) //nolint:errcheck // the client is gone
 		return
@@ -155,7 +154,7 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, target string, er
 func dialStream(ctx context.Context, u *url.URL) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	if u.Scheme == "https" {
-		return (&tls.Dialer{NetDialer: dialer, Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(ctx, "tcp", u.Host) //nolint:gosec // the runtime's own certificate, on this host
+		return (&tls.Dialer{NetDialer: dialer, Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(ctx, "tcp", u.Host) // the runtime's own certificate, on this host
 	}
 	return dialer.DialContext(ctx, "tcp", u.Host)
 }
@@ -172,7 +171,7 @@ func (s *Server) splice(w http.ResponseWriter, r *http.Request, answer *http.Res
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	defer conn.Close() //nolint:errcheck // both ends are done
+	defer conn.Close()
 	answer.Body = nil
 	head := "HTTP/1.1 " + answer.Status + "\r\n"
 	if _, err := io.WriteString(conn, head); err != nil {
@@ -185,8 +184,8 @@ func (s *Server) splice(w http.ResponseWriter, r *http.Request, answer *http.Res
 		return
 	}
 	stop := context.AfterFunc(r.Context(), func() {
-		conn.Close()    //nolint:errcheck // ends both copies
-		backend.Close() //nolint:errcheck // as above
+		conn.Close()
+		backend.Close()
 	})
 	defer stop()
 	var wg sync.WaitGroup
@@ -195,7 +194,7 @@ func (s *Server) splice(w http.ResponseWriter, r *http.Request, answer *http.Res
 		closeWrite(backend)
 	})
 	io.Copy(conn, reader) //nolint:errcheck // either end may go first
-	conn.Close()          //nolint:errcheck // ends the other copy: the runtime has said all
+	conn.Close()
 	wg.Wait()
 }
 
@@ -204,5 +203,5 @@ func closeWrite(c net.Conn) {
 		half.CloseWrite() //nolint:errcheck // the connection is ending
 		return
 	}
-	c.Close() //nolint:errcheck // as above
+	c.Close()
 }

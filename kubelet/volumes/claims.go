@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,7 +17,7 @@ import (
 )
 
 // mountClaim makes the volume that a claim is bound to.
-func (v *Volumes) mountClaim(ctx context.Context, p *corev1.Pod, vol *corev1.Volume, name string, readOnly bool) error { //nolint:revive // mirrors the API field
+func (v *Volumes) mountClaim(ctx context.Context, p *corev1.Pod, vol *corev1.Volume, name string, readOnly bool) error {
 	pvc, pv, err := v.bound(ctx, p, vol, name)
 	if err != nil {
 		return err
@@ -74,12 +75,7 @@ func (v *Volumes) bound(ctx context.Context, p *corev1.Pod, vol *corev1.Volume, 
 }
 
 func protected(pvc *corev1.PersistentVolumeClaim) bool {
-	for _, f := range pvc.Finalizers {
-		if f == "kubernetes.io/pvc-protection" {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(pvc.Finalizers, "kubernetes.io/pvc-protection")
 }
 
 // claimPath is where a claim's volume lies on the node.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"time"
 
@@ -149,9 +150,7 @@ func (v *Volumes) addConfigMap(ctx context.Context, p *corev1.Pod, files map[str
 	for k, value := range cm.Data {
 		data[k] = []byte(value)
 	}
-	for k, value := range cm.BinaryData {
-		data[k] = value
-	}
+	maps.Copy(data, cm.BinaryData)
 	return project(files, data, items, mode, optional(opt), "configmap")
 }
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -87,7 +88,7 @@ func (v *Volumes) mountInlineCSI(ctx context.Context, p *corev1.Pod, vol *corev1
 	return v.publish(ctx, p, vol.Name, d, object, w, n.Lifecycle)
 }
 
-func (v *Volumes) mountPersistentCSI(ctx context.Context, p *corev1.Pod, name string, pvc *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume, readOnly bool) error { //nolint:revive // mirrors the API field
+func (v *Volumes) mountPersistentCSI(ctx context.Context, p *corev1.Pod, name string, pvc *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume, readOnly bool) error {
 	s := pv.Spec.CSI
 	d, object, err := v.driver(ctx, s.Driver)
 	if err != nil {
@@ -465,8 +466,6 @@ func accessMode(pv *corev1.PersistentVolume, d *csi.Driver) spec.VolumeCapabilit
 
 func copyOf(m map[string]string) map[string]string {
 	out := make(map[string]string, len(m))
-	for k, value := range m {
-		out[k] = value
-	}
+	maps.Copy(out, m)
 	return out
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -22,9 +23,9 @@ func (v *Volumes) mountEmptyDir(p *corev1.Pod, vol *corev1.Volume) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	switch medium := vol.EmptyDir.Medium; {
-	case medium == corev1.StorageMediumDefault:
-	case medium == corev1.StorageMediumMemory:
+	switch medium := vol.EmptyDir.Medium; medium {
+	case corev1.StorageMediumDefault:
+	case corev1.StorageMediumMemory:
 		data := ""
 		if size := v.memorySize(p, vol.EmptyDir); size > 0 {
 			data = fmt.Sprintf("size=%d", size)
@@ -73,48 +74,30 @@ func checkHostPath(s *corev1.HostPathVolumeSource) error {
 	if err != nil && !missing {
 		return err
 	}
-	switch kind {
-	case corev1.HostPathDirectoryOrCreate:
-		if missing {
-			return os.MkdirAll(s.Path, 0o755)
+	switch {
+	case missing && kind == corev1.HostPathDirectoryOrCreate:
+		return os.MkdirAll(s.Path, 0o755)
+	case missing && kind == corev1.HostPathFileOrCreate:
+		f, err := os.OpenFile(s.Path, os.O_CREATE|os.O_RDONLY, 0o644)
+		if err != nil {
+			return err
 		}
-	case corev1.HostPathFileOrCreate:
-		if missing {
-			f, err := os.OpenFile(s.Path, os.O_CREATE|os.O_RDONLY, 0o644)
-			if err != nil {
-				return err
-			}
-			return f.Close()
-		}
-	case corev1.HostPathDirectory, corev1.HostPathFile, corev1.HostPathSocket, corev1.HostPathCharDev, corev1.HostPathBlockDev, corev1.HostPathUnset:
+		return f.Close()
 	}
-	fail := func(what string) error { return fmt.Errorf("hostPath type check failed: %s is not a %s", s.Path, what) }
-	var mode fs.FileMode
-	if !missing {
-		mode = info.Mode()
-	}
-	switch kind {
-	case corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate:
-		if missing || !mode.IsDir() {
-			return fail("directory")
+	for _, c := range []struct {
+		types []corev1.HostPathType
+		is    func(fs.FileMode) bool
+		what  string
+	}{
+		{[]corev1.HostPathType{corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate}, fs.FileMode.IsDir, "directory"},
+		{[]corev1.HostPathType{corev1.HostPathFile, corev1.HostPathFileOrCreate}, fs.FileMode.IsRegular, "file"},
+		{[]corev1.HostPathType{corev1.HostPathSocket}, func(m fs.FileMode) bool { return m&fs.ModeSocket != 0 }, "socket file"},
+		{[]corev1.HostPathType{corev1.HostPathCharDev}, func(m fs.FileMode) bool { return m&fs.ModeCharDevice != 0 }, "character device"},
+		{[]corev1.HostPathType{corev1.HostPathBlockDev}, func(m fs.FileMode) bool { return m&fs.ModeDevice != 0 && m&fs.ModeCharDevice == 0 }, "block device"},
+	} {
+		if slices.Contains(c.types, kind) && (missing || !c.is(info.Mode())) {
+			return fmt.Errorf("hostPath type check failed: %s is not a %s", s.Path, c.what)
 		}
-	case corev1.HostPathFile, corev1.HostPathFileOrCreate:
-		if missing || !mode.IsRegular() {
-			return fail("file")
-		}
-	case corev1.HostPathSocket:
-		if missing || mode&fs.ModeSocket == 0 {
-			return fail("socket file")
-		}
-	case corev1.HostPathCharDev:
-		if missing || mode&fs.ModeCharDevice == 0 {
-			return fail("character device")
-		}
-	case corev1.HostPathBlockDev:
-		if missing || mode&fs.ModeDevice == 0 || mode&fs.ModeCharDevice != 0 {
-			return fail("block device")
-		}
-	case corev1.HostPathUnset:
 	}
 	return nil
 }

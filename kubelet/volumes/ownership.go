@@ -27,7 +27,7 @@ func own(root string, group int64, readOnly bool) error {
 	})
 }
 
-func ownEntry(p string, group int64, readOnly, dir bool) error { //nolint:revive // private; the walk knows both
+func ownEntry(p string, group int64, readOnly, dir bool) error {
 	info, err := os.Lstat(p)
 	if err != nil {
 		return err

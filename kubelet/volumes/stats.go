@@ -71,7 +71,7 @@ func (v *Volumes) measure(path string, maxAge time.Duration) measured {
 func DiskUsage(root string) (bytes, inodes uint64) {
 	seen := map[uint64]bool{}
 	var device uint64
-	//nolint:errcheck // what vanishes while it is measured takes nothing
+	// What vanishes while it is measured takes nothing
 	_ = filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return nil //nolint:nilerr // as above

@@ -352,56 +352,63 @@ func (v *Volumes) InUse() []corev1.UniqueVolumeName {
 // References lists the config maps and secrets that a pod's specification names, whether in volumes, environments or as pull
 // secrets.
 func References(p *corev1.Pod) (configMaps, secrets map[string]bool) {
-	configMaps, secrets = map[string]bool{}, map[string]bool{}
+	r := references{configMaps: map[string]bool{}, secrets: map[string]bool{}}
 	for _, s := range p.Spec.ImagePullSecrets {
-		secrets[s.Name] = true
+		r.secrets[s.Name] = true
 	}
 	for i := range p.Spec.Volumes {
-		s := &p.Spec.Volumes[i].VolumeSource
-		switch {
-		case s.ConfigMap != nil:
-			configMaps[s.ConfigMap.Name] = true
-		case s.Secret != nil:
-			secrets[s.Secret.SecretName] = true
-		case s.CSI != nil && s.CSI.NodePublishSecretRef != nil:
-			secrets[s.CSI.NodePublishSecretRef.Name] = true
-		case s.Projected != nil:
-			for _, source := range s.Projected.Sources {
-				if source.ConfigMap != nil {
-					configMaps[source.ConfigMap.Name] = true
-				}
-				if source.Secret != nil {
-					secrets[source.Secret.Name] = true
-				}
-			}
-		}
-	}
-	visit := func(env []corev1.EnvVar, from []corev1.EnvFromSource) {
-		for _, e := range env {
-			if e.ValueFrom != nil && e.ValueFrom.ConfigMapKeyRef != nil {
-				configMaps[e.ValueFrom.ConfigMapKeyRef.Name] = true
-			}
-			if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
-				secrets[e.ValueFrom.SecretKeyRef.Name] = true
-			}
-		}
-		for _, f := range from {
-			if f.ConfigMapRef != nil {
-				configMaps[f.ConfigMapRef.Name] = true
-			}
-			if f.SecretRef != nil {
-				secrets[f.SecretRef.Name] = true
-			}
-		}
+		r.volume(&p.Spec.Volumes[i].VolumeSource)
 	}
 	for i := range p.Spec.InitContainers {
-		visit(p.Spec.InitContainers[i].Env, p.Spec.InitContainers[i].EnvFrom)
+		r.environment(p.Spec.InitContainers[i].Env, p.Spec.InitContainers[i].EnvFrom)
 	}
 	for i := range p.Spec.Containers {
-		visit(p.Spec.Containers[i].Env, p.Spec.Containers[i].EnvFrom)
+		r.environment(p.Spec.Containers[i].Env, p.Spec.Containers[i].EnvFrom)
 	}
 	for i := range p.Spec.EphemeralContainers {
-		visit(p.Spec.EphemeralContainers[i].Env, p.Spec.EphemeralContainers[i].EnvFrom)
+		r.environment(p.Spec.EphemeralContainers[i].Env, p.Spec.EphemeralContainers[i].EnvFrom)
 	}
-	return configMaps, secrets
+	return r.configMaps, r.secrets
+}
+
+// references collects names.
+type references struct{ configMaps, secrets map[string]bool }
+
+func (r *references) volume(s *corev1.VolumeSource) {
+	switch {
+	case s.ConfigMap != nil:
+		r.configMaps[s.ConfigMap.Name] = true
+	case s.Secret != nil:
+		r.secrets[s.Secret.SecretName] = true
+	case s.CSI != nil && s.CSI.NodePublishSecretRef != nil:
+		r.secrets[s.CSI.NodePublishSecretRef.Name] = true
+	case s.Projected != nil:
+		for _, source := range s.Projected.Sources {
+			if source.ConfigMap != nil {
+				r.configMaps[source.ConfigMap.Name] = true
+			}
+			if source.Secret != nil {
+				r.secrets[source.Secret.Name] = true
+			}
+		}
+	}
+}
+
+func (r *references) environment(env []corev1.EnvVar, from []corev1.EnvFromSource) {
+	for _, e := range env {
+		if e.ValueFrom != nil && e.ValueFrom.ConfigMapKeyRef != nil {
+			r.configMaps[e.ValueFrom.ConfigMapKeyRef.Name] = true
+		}
+		if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
+			r.secrets[e.ValueFrom.SecretKeyRef.Name] = true
+		}
+	}
+	for _, f := range from {
+		if f.ConfigMapRef != nil {
+			r.configMaps[f.ConfigMapRef.Name] = true
+		}
+		if f.SecretRef != nil {
+			r.secrets[f.SecretRef.Name] = true
+		}
+	}
 }

@@ -59,8 +59,9 @@ func (a *Amounts) Of(name corev1.ResourceName) int64 {
 		return a.Memory
 	case corev1.ResourceEphemeralStorage:
 		return a.Ephemeral
+	default:
+		return a.Extended[name]
 	}
-	return a.Extended[name]
 }
 
 // add adds b, sign times. The map of extended resources is replaced, never changed, because snapshots share it.

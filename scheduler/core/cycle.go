@@ -93,20 +93,20 @@ func (c *Cycle) begin(fit *Fit) (nodes []*Node, failed *Status) {
 		if !ok {
 			continue
 		}
-		if some := candidates.Candidates(); some != nil {
-			narrowed = append(narrowed, plugin.Name())
-			if names == nil {
-				names = some
-			} else {
-				names = names.Intersection(some)
-			}
-			if len(names) == 0 {
-				fit.All = RefuseForGood(plugin.Name(), noneLeft(narrowed))
-				for _, name := range narrowed {
-					fit.refusedBy(name)
-				}
-				return nil, nil
-			}
+		some := candidates.Candidates()
+		if some == nil {
+			continue
+		}
+		narrowed = append(narrowed, plugin.Name())
+		if names == nil {
+			names = some
+		} else {
+			names = names.Intersection(some)
+		}
+		if len(names) == 0 {
+			fit.All = RefuseForGood(plugin.Name(), noneLeft(narrowed))
+			fit.refusedBy(narrowed...)
+			return nil, nil
 		}
 	}
 	if names == nil {
@@ -118,9 +118,7 @@ func (c *Cycle) begin(fit *Fit) (nodes []*Node, failed *Status) {
 			nodes = append(nodes, n)
 		}
 	}
-	for _, name := range narrowed {
-		fit.refusedBy(name)
-	}
+	fit.refusedBy(narrowed...)
 	return nodes, nil
 }
 

@@ -66,6 +66,19 @@ func (m *model) fits(pod *corev1.Pod, node *corev1.Node) bool {
 		(wanted == 0 || used+wanted <= node.Status.Allocatable.Cpu().MilliValue())
 }
 
+// check compares what each node counts with the pods that are on it.
+func (m *model) check(t *rapid.T, snapshot *core.Snapshot) {
+	for _, node := range snapshot.Nodes {
+		used := int64(0)
+		for _, pod := range m.on(node.Name) {
+			used += milli(pod)
+		}
+		if node.Requested.MilliCPU != used || len(node.Pods) != len(m.on(node.Name)) {
+			t.Fatalf("%s counts %d pods and %dm, want %d and %dm", node.Name, len(node.Pods), node.Requested.MilliCPU, len(m.on(node.Name)), used)
+		}
+	}
+}
+
 func randomNode(t *rapid.T, name string) *corev1.Node {
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
 		corev1.LabelHostname: name, "zone": rapid.SampledFrom([]string{"a", "b"}).Draw(t, "zone"),
@@ -139,7 +152,7 @@ func TestAgainstNaiveOracle(t *testing.T) {
 					queue.Retry(p.UID, now)
 					continue
 				}
-				bound := p.Pod.Pod.DeepCopy()
+				bound := p.Pod.DeepCopy()
 				bound.Spec.NodeName = d.Node
 				m.placed[p.Name] = bound
 				delete(waiting, p.Name)
@@ -184,17 +197,7 @@ func TestAgainstNaiveOracle(t *testing.T) {
 				delete(waiting, name)
 			},
 			"schedule": func(*rapid.T) { schedule() },
-			"": func(*rapid.T) {
-				for _, node := range state.Snapshot().Nodes {
-					used := int64(0)
-					for _, pod := range m.on(node.Name) {
-						used += milli(pod)
-					}
-					if node.Requested.MilliCPU != used || len(node.Pods) != len(m.on(node.Name)) {
-						t.Fatalf("%s counts %d pods and %dm, want %d and %dm", node.Name, len(node.Pods), node.Requested.MilliCPU, len(m.on(node.Name)), used)
-					}
-				}
-			},
+			"":         func(t *rapid.T) { m.check(t, state.Snapshot()) },
 		})
 		// Once every backoff is over, whoever fits has been woken.
 		for range 10 {

@@ -111,8 +111,10 @@ func (f *Fit) Of(node string) *Status {
 	return f.Rest
 }
 
-func (f *Fit) refusedBy(plugin string) {
-	if i, found := slices.BinarySearch(f.Plugins, plugin); !found && plugin != "" {
-		f.Plugins = slices.Insert(f.Plugins, i, plugin)
+func (f *Fit) refusedBy(plugins ...string) {
+	for _, plugin := range plugins {
+		if i, found := slices.BinarySearch(f.Plugins, plugin); !found && plugin != "" {
+			f.Plugins = slices.Insert(f.Plugins, i, plugin)
+		}
 	}
 }

@@ -67,7 +67,7 @@ func Parse(text string) (*Schedule, error) {
 		_, name, _ := strings.Cut(head, "=")
 		location, err := time.LoadLocation(name)
 		if err != nil {
-			return nil, fmt.Errorf("provided bad location %s: %v", name, err)
+			return nil, fmt.Errorf("provided bad location %s: %w", name, err)
 		}
 		zone, text = location, strings.TrimSpace(rest)
 	}
@@ -126,7 +126,7 @@ func parseDescriptor(text string) (*Schedule, error) {
 	}
 	every, err := time.ParseDuration(rest)
 	if err != nil {
-		return nil, fmt.Errorf("failed to parse duration %s: %s", text, err)
+		return nil, fmt.Errorf("failed to parse duration %s: %w", text, err)
 	}
 	return &Schedule{every: max(every.Truncate(time.Second), time.Second)}, nil
 }
@@ -210,7 +210,7 @@ func parseValue(text string, in bounds) (int, error) {
 func parseNumber(text string) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil {
-		return 0, fmt.Errorf("failed to parse int from %s: %s", text, err)
+		return 0, fmt.Errorf("failed to parse int from %s: %w", text, err)
 	}
 	if n < 0 {
 		return 0, fmt.Errorf("negative number (%d) not allowed: %s", n, text)
