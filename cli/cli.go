@@ -76,7 +76,7 @@ func (s *shell) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return fmt.Errorf("%s: %w; %w", cmd.Name(), err, errUsage) })
 	root.AddCommand(
 		s.upCommand(), s.serverCommand(), s.agentCommand(), s.downCommand(), s.resetCommand(), s.statusCommand(), s.runCommand(),
-		s.tokenCommand(), s.kubectlCommand(), s.kubeconfigCommand(), s.imageCommand(), s.versionCommand(),
+		s.policyCommand(), s.tokenCommand(), s.kubectlCommand(), s.kubeconfigCommand(), s.imageCommand(), s.versionCommand(),
 	)
 	explainArgs(root)
 	return root

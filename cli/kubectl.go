@@ -70,12 +70,27 @@ func (s *shell) kubectlCommand() *cobra.Command {
 }
 
 func (s *shell) kubeconfigCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "kubeconfig", Short: "Print the administrator's kubeconfig", Args: cobra.NoArgs,
+	var user string
+	var groups []string
+	cmd := &cobra.Command{
+		Use: "kubeconfig", Short: "Print the administrator's kubeconfig, or one for another user", Args: cobra.NoArgs,
+		Long: "Prints the administrator's kubeconfig. With --user it makes a certificate for that user, good for a year, and prints a\n" +
+			"kubeconfig with it: of a person, or of a component that runs alone, such as system:kube-scheduler.",
 		RunE: func(*cobra.Command, []string) error {
 			settings, err := s.settings(nil)
 			if err != nil {
 				return err
+			}
+			if user != "" {
+				text, err := cluster.IssueKubeconfig(settings, user, groups)
+				if err != nil {
+					return err
+				}
+				_, err = s.out.Write(text)
+				return err
+			}
+			if len(groups) > 0 {
+				return fmt.Errorf("--group goes with --user; %w", errUsage)
 			}
 			file, err := os.Open(cluster.AdminKubeconfig(settings.DataDir))
 			if err != nil {
@@ -86,4 +101,7 @@ func (s *shell) kubeconfigCommand() *cobra.Command {
 			return err
 		},
 	}
+	cmd.Flags().StringVar(&user, "user", "", "name of the user to make a certificate for")
+	cmd.Flags().StringSliceVar(&groups, "group", nil, "groups of that user")
+	return cmd
 }

@@ -35,26 +35,3 @@ func (s *shell) versionCommand() *cobra.Command {
 		},
 	}
 }
-
-func (s *shell) runCommand() *cobra.Command {
-	var kubeconfig string
-	cmd := &cobra.Command{
-		Use: "run COMPONENT --config FILE", Short: "Run one component alone, against any v1.36 API server",
-		Long: "Runs one component in the foreground. COMPONENT is one of apiserver, scheduler, controllers, cloud, kubelet, proxy, dns.",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return fmt.Errorf("run takes one component, not %d", len(args))
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			settings, err := s.settings(func(c *cluster.Settings) { override(&c.Join.Kubeconfig, kubeconfig) })
-			if err != nil {
-				return err
-			}
-			return cluster.RunComponent(cmd.Context(), settings, args[0], cluster.Console{Progress: s.out, Log: s.logger(settings.LogLevel)})
-		},
-	}
-	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the component's identity")
-	return cmd
-}

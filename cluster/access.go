@@ -6,13 +6,10 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -31,14 +28,12 @@ import (
 	"kogge.dev/kogge/cluster/node"
 	"kogge.dev/kogge/cri/containerd"
 	"kogge.dev/kogge/internal/pki"
-	"kogge.dev/kogge/internal/version"
-	"kogge.dev/kogge/kinds/catalog"
 )
 
 // AdminKubeconfig is the administrator's kubeconfig of a data folder.
 func AdminKubeconfig(dataDir string) string { return filepath.Join(dataDir, "admin.kubeconfig") }
 
-// kubeconfig is the part of a kubeconfig file that kogge writes and reads.
+// kubeconfig is the part of a kubeconfig file that kogge writes, and that a cluster publishes for those who join.
 type kubeconfig struct {
 	APIVersion     string         `json:"apiVersion"`
 	Kind           string         `json:"kind"`
@@ -75,9 +70,21 @@ type namedContext struct {
 
 // writeKubeconfig writes a file that only its owner can read.
 func writeKubeconfig(path, server string, ca *x509.Certificate, user string, pair pki.Pair) error {
-	key, err := pair.KeyPEM()
+	text, err := encodeKubeconfig(server, ca, user, pair)
 	if err != nil {
 		return err
+	}
+	temp := path + ".new"
+	if err := os.WriteFile(temp, text, 0o600); err != nil {
+		return fmt.Errorf("write kubeconfig: %w", err)
+	}
+	return os.Rename(temp, path)
+}
+
+func encodeKubeconfig(server string, ca *x509.Certificate, user string, pair pki.Pair) ([]byte, error) {
+	key, err := pair.KeyPEM()
+	if err != nil {
+		return nil, err
 	}
 	k := kubeconfig{
 		APIVersion: "v1", Kind: "Config", CurrentContext: "kogge",
@@ -89,15 +96,25 @@ func writeKubeconfig(path, server string, ca *x509.Certificate, user string, pai
 	k.Users[0].User.Cert = base64.StdEncoding.EncodeToString(pair.CertPEM())
 	k.Users[0].User.Key = base64.StdEncoding.EncodeToString(key)
 	k.Contexts[0].Name, k.Contexts[0].Context.Cluster, k.Contexts[0].Context.User = "kogge", "kogge", user
-	text, err := yaml.Marshal(k)
+	return yaml.Marshal(k)
+}
+
+// IssueKubeconfig makes a client certificate for a user of the cluster of a data folder and returns a kubeconfig with it: the
+// identity of a component that runs alone, kogge's or upstream's.
+func IssueKubeconfig(settings Settings, user string, groups []string) ([]byte, error) {
+	_, server, err := administrator(settings.DataDir)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	temp := path + ".new"
-	if err := os.WriteFile(temp, text, 0o600); err != nil {
-		return fmt.Errorf("write kubeconfig: %w", err)
+	keys, err := control.OpenKeys(pkiDir(settings.DataDir))
+	if err != nil {
+		return nil, err
 	}
-	return os.Rename(temp, path)
+	pair, err := keys.CA.Issue(pki.Leaf{Name: user, User: user, Groups: groups})
+	if err != nil {
+		return nil, err
+	}
+	return encodeKubeconfig(server.config.Host, keys.CA.Cert, user, pair)
 }
 
 func (m *machine) writeAdmin(keys control.Keys, advertise netip.Addr) error {
@@ -107,92 +124,6 @@ func (m *machine) writeAdmin(keys control.Keys, advertise netip.Addr) error {
 	}
 	server := "https://" + net.JoinHostPort(advertise.String(), strconv.Itoa(m.API.Port))
 	return writeKubeconfig(AdminKubeconfig(m.DataDir), server, keys.CA.Cert, "kubernetes-admin", pair)
-}
-
-// connect returns a client from a kubeconfig file, and the server's URL.
-func connect(path string) (*client.Client, *client.HTTP, string, error) {
-	k, config, err := readKubeconfig(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, "", fmt.Errorf("%w; is there a cluster? 'kogge up' starts one", err)
-	}
-	if err != nil {
-		return nil, nil, "", err
-	}
-	kinds := catalog.New()
-	http := client.HTTPConfig{Server: k.Clusters[0].Cluster.Server, TLS: config, UserAgent: "kogge/" + version.Kubernetes, Catalog: kinds}
-	if token := k.Users[0].User.Token; token != "" {
-		http.Token = func() (string, error) { return token, nil }
-	}
-	backend, err := client.NewHTTP(http)
-	if err != nil {
-		return nil, nil, "", err
-	}
-	return client.New(backend, kinds), backend, http.Server, nil
-}
-
-// readKubeconfig reads a kubeconfig file's first cluster and user.
-func readKubeconfig(path string) (*kubeconfig, *tls.Config, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read kubeconfig: %w", err)
-	}
-	var k kubeconfig
-	if err := yaml.Unmarshal(text, &k); err != nil {
-		return nil, nil, fmt.Errorf("kubeconfig %s: %w", path, err)
-	}
-	if len(k.Clusters) == 0 || len(k.Users) == 0 {
-		return nil, nil, fmt.Errorf("kubeconfig %s: has no cluster or no user", path)
-	}
-	config, err := k.tls()
-	if err != nil {
-		return nil, nil, fmt.Errorf("kubeconfig %s: %w", path, err)
-	}
-	return &k, config, nil
-}
-
-// authorityOf returns the certificate authority that a kubeconfig trusts, in PEM.
-func authorityOf(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	_, ca, err := parseClusterInfo(text)
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
-	}
-	return pki.EncodeCert(ca.Raw), nil
-}
-
-func (k *kubeconfig) tls() (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if k.Clusters[0].Cluster.CA != "" {
-		ca, err := base64.StdEncoding.DecodeString(k.Clusters[0].Cluster.CA)
-		if err != nil {
-			return nil, fmt.Errorf("certificate-authority-data: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(ca) {
-			return nil, errors.New("certificate-authority-data: holds no certificate")
-		}
-	}
-	user := k.Users[0].User
-	if user.Cert == "" {
-		return config, nil
-	}
-	cert, err := base64.StdEncoding.DecodeString(user.Cert)
-	if err != nil {
-		return nil, fmt.Errorf("client-certificate-data: %w", err)
-	}
-	key, err := base64.StdEncoding.DecodeString(user.Key)
-	if err != nil {
-		return nil, fmt.Errorf("client-key-data: %w", err)
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, err
-	}
-	config.Certificates = []tls.Certificate{pair}
-	return config, nil
 }
 
 // Token describes a bootstrap token.
@@ -208,7 +139,7 @@ const (
 // CreateToken makes a token that a node can join with for as long as ttl (0 means for ever), and returns it with the
 // server's URL.
 func CreateToken(ctx context.Context, settings Settings, ttl time.Duration) (token, server string, err error) {
-	c, _, server, err := connect(AdminKubeconfig(settings.DataDir))
+	c, at, err := administrator(settings.DataDir)
 	if err != nil {
 		return "", "", err
 	}
@@ -223,7 +154,7 @@ func CreateToken(ctx context.Context, settings Settings, ttl time.Duration) (tok
 	_, err = client.Of[*corev1.Secret](c).Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: tokenNamespace, Name: tokenPrefix + id}, Type: tokenType, StringData: data,
 	})
-	return id + "." + secret, server, err
+	return id + "." + secret, at.config.Host, err
 }
 
 // randomText draws from the letters that bootstrap tokens are made of.
@@ -242,7 +173,7 @@ func randomText(n int) string {
 
 // ListTokens lists the tokens.
 func ListTokens(ctx context.Context, settings Settings) ([]Token, error) {
-	c, _, _, err := connect(AdminKubeconfig(settings.DataDir))
+	c, _, err := administrator(settings.DataDir)
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +202,7 @@ func ListTokens(ctx context.Context, settings Settings) ([]Token, error) {
 
 // DeleteToken deletes a token by its id, or by the whole token.
 func DeleteToken(ctx context.Context, settings Settings, id string) error {
-	c, _, _, err := connect(AdminKubeconfig(settings.DataDir))
+	c, _, err := administrator(settings.DataDir)
 	if err != nil {
 		return err
 	}

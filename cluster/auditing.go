@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/rest"
 
 	"kogge.dev/kogge/apiserver/audit"
 )
@@ -89,27 +90,13 @@ func openAudit(s AuditSettings, log *slog.Logger) (*audit.Auditor, func(ctx cont
 const webhookTimeout = 30 * time.Second
 
 func auditWebhook(path string, log *slog.Logger) (*audit.Webhook, error) {
-	k, config, err := readKubeconfig(path)
+	server, err := openKubeconfig(path)
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{TLSClientConfig: config}
-	var carrier http.RoundTripper = transport
-	if token := k.Users[0].User.Token; token != "" {
-		carrier = bearer{token, transport}
+	carrier, err := rest.TransportFor(server.config)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
-	return audit.NewWebhook(k.Clusters[0].Cluster.Server, &http.Client{Transport: carrier, Timeout: webhookTimeout}, log), nil
-}
-
-// bearer adds a token to requests.
-type bearer struct {
-	token string
-	next  http.RoundTripper
-}
-
-// RoundTrip implements http.RoundTripper.
-func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", "Bearer "+b.token)
-	return b.next.RoundTrip(r)
+	return audit.NewWebhook(server.config.Host, &http.Client{Transport: carrier, Timeout: webhookTimeout}, log), nil
 }

@@ -132,11 +132,13 @@ func Reset(ctx context.Context, settings Settings, out io.Writer) ([]string, err
 			return nil, err
 		}
 	}
-	hostLeft, err := undoLedger(ctx, paths)
-	if err != nil {
-		return nil, err
+	for _, home := range homesOf(settings.DataDir) {
+		hostLeft, err := undoLedger(ctx, ledgerPath(home))
+		if err != nil {
+			return nil, err
+		}
+		left = append(left, hostLeft...)
 	}
-	left = append(left, hostLeft...)
 	steps.done("network and host settings undone")
 	for _, dir := range owned {
 		if err := os.RemoveAll(dir); err != nil {
@@ -147,12 +149,12 @@ func Reset(ctx context.Context, settings Settings, out io.Writer) ([]string, err
 	return left, nil
 }
 
-// undoLedger undoes what the ledger lists and verifies it.
-func undoLedger(ctx context.Context, paths node.Paths) ([]string, error) {
-	if _, err := os.Stat(paths.Ledger()); errors.Is(err, fs.ErrNotExist) {
+// undoLedger undoes what a ledger lists and verifies it.
+func undoLedger(ctx context.Context, path string) ([]string, error) {
+	if !exists(path) {
 		return nil, nil
 	}
-	l, err := ledger.Open(ledger.Config{Path: paths.Ledger()})
+	l, err := ledger.Open(ledger.Config{Path: path})
 	if err != nil {
 		return nil, err
 	}

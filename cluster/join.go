@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
@@ -81,27 +82,51 @@ func (m *machine) agent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	proxyClient, err := connect(proxyName, "kube-proxy")
+	networkClient, err := connect(proxyName, "kube-proxy")
 	if err != nil {
 		return err
-	}
-	serving, err := tls.LoadX509KeyPair(filepath.Join(m.pkiDir(), servingName+".crt"), filepath.Join(m.pkiDir(), servingName+".key"))
-	if err != nil {
-		return fmt.Errorf("load certificate: %w", err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	if err := m.startRuntime(ctx, g); err != nil {
 		return err
 	}
 	g.Go(func() error {
-		config, err := m.nodeConfig(serving)
+		config, err := m.nodeConfig()
 		if err != nil {
 			return err
 		}
-		config.Kubelet, config.Proxy, config.ClientCA = kubeletClient, proxyClient, roots
+		if config.Serving, err = m.loadServing(); err != nil {
+			return err
+		}
+		config.Kubelet, config.Reader, config.ClientCA = kubeletClient, networkClient, roots
 		return m.runNode(ctx, config)
 	})
 	return g.Wait()
+}
+
+func (m *machine) loadServing() (tls.Certificate, error) {
+	cert, err := tls.LoadX509KeyPair(filepath.Join(m.pkiDir(), servingName+".crt"), filepath.Join(m.pkiDir(), servingName+".key"))
+	if err != nil {
+		return cert, fmt.Errorf("load certificate: %w", err)
+	}
+	return cert, nil
+}
+
+// requestServing gets the certificate of the kubelet's server by a signing request of the node, once.
+func (m *machine) requestServing(ctx context.Context, byNode *client.Client) (tls.Certificate, error) {
+	if err := os.MkdirAll(m.pkiDir(), 0o700); err != nil {
+		return tls.Certificate{}, fmt.Errorf("make folder of keys: %w", err)
+	}
+	err := m.request(ctx, byNode, servingName, certificatesv1.KubeletServingSignerName, m.nodeSubject(), []string{m.Node.Name}, []netip.Addr{m.ip})
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return m.loadServing()
+}
+
+// nodeSubject is a node's identity in certificates.
+func (m *machine) nodeSubject() pkix.Name {
+	return pkix.Name{CommonName: "system:node:" + m.Node.Name, Organization: []string{"system:nodes"}}
 }
 
 // join gets trust and certificates. Each step leaves a file, so that an interrupted join goes on where it was.
@@ -143,8 +168,7 @@ func (m *machine) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	identity := pkix.Name{CommonName: "system:node:" + m.Node.Name, Organization: []string{"system:nodes"}}
-	if err := m.request(ctx, byToken, identityName, certificatesv1.KubeAPIServerClientKubeletSignerName, identity, nil, nil); err != nil {
+	if err := m.request(ctx, byToken, identityName, certificatesv1.KubeAPIServerClientKubeletSignerName, m.nodeSubject(), nil, nil); err != nil {
 		return err
 	}
 	cert, err := tls.LoadX509KeyPair(filepath.Join(m.pkiDir(), identityName+".crt"), filepath.Join(m.pkiDir(), identityName+".key"))
@@ -155,14 +179,14 @@ func (m *machine) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := m.request(ctx, byNode, servingName, certificatesv1.KubeletServingSignerName, identity, []string{m.Node.Name}, []netip.Addr{m.ip}); err != nil {
+	if _, err := m.requestServing(ctx, byNode); err != nil {
 		return err
 	}
 	proxy := pkix.Name{CommonName: control.NodeNetworkUser}
 	if err := m.request(ctx, byNode, proxyName, certificatesv1.KubeAPIServerClientSignerName, proxy, nil, nil); err != nil {
 		return err
 	}
-	return writeKubeconfig(filepath.Join(m.pkiDir(), clusterFile), m.Join.Server, ca, "node", pki.Pair{Cert: ca, Key: cert.PrivateKey.(*ecdsa.PrivateKey)})
+	return writeKubeconfig(filepath.Join(m.pkiDir(), clusterFile), m.Join.Server, ca, "node", pki.Pair{Cert: ca, Key: cert.PrivateKey.(crypto.Signer)})
 }
 
 // complete reports whether everything that a join leaves is there.

@@ -18,18 +18,13 @@ import (
 
 // precheck looks for what would stop a start half-way, before anything is made on the machine.
 func precheck(ctx context.Context, settings Settings, role Role) error {
-	if role != RoleServer {
-		if err := asRoot(string(role)); err != nil {
-			return err
-		}
-		if err := embedded.Check(); err != nil && settings.Node.CRISocket == "" {
-			return err
-		}
+	if err := precheckNode(settings, role); err != nil {
+		return err
 	}
 	if _, err := owned(settings.DataDir); err != nil {
 		return err
 	}
-	if role == RoleAgent {
+	if role != RoleAll && role != RoleServer {
 		return nil
 	}
 	listener, err := listenAPI(ctx, settings.API)
@@ -37,6 +32,27 @@ func precheck(ctx context.Context, settings Settings, role Role) error {
 		return err
 	}
 	return listener.Close()
+}
+
+// precheckNode looks for what a role needs that changes this machine.
+func precheckNode(settings Settings, role Role) error {
+	switch role {
+	case RoleServer, RoleScheduler, RoleControllers, RoleCloud:
+		return nil
+	case RoleProxy, RoleDNS:
+		return asRoot("run " + string(role))
+	}
+	verb := string(role)
+	if role == RoleKubelet {
+		verb = "run " + verb
+	}
+	if err := asRoot(verb); err != nil {
+		return err
+	}
+	if settings.Node.CRISocket != "" {
+		return nil
+	}
+	return embedded.Check()
 }
 
 func listenAPI(ctx context.Context, api APISettings) (net.Listener, error) {
@@ -72,7 +88,7 @@ func owned(dir string) (bool, error) {
 	case !info.IsDir():
 		return false, fmt.Errorf("data folder %s is not a folder; --data-dir names another one", dir)
 	}
-	if _, err := os.Stat(lockPath(dir)); err == nil {
+	if slices.ContainsFunc(homesOf(dir), func(home string) bool { return exists(lockPath(home)) }) {
 		return true, nil
 	}
 	entries, err := os.ReadDir(dir)

@@ -28,34 +28,65 @@ type record struct {
 	Node string `json:"node"`
 }
 
+// homeOf is the folder of a process of a data folder: its lock and its ledger lie there. A component that runs alone has its own,
+// so that it shares the data folder with others.
+func homeOf(dataDir string, role Role) string {
+	switch role {
+	case RoleAll, RoleServer, RoleAgent:
+		return dataDir
+	}
+	return filepath.Join(dataDir, "alone", string(role))
+}
+
+// homesOf lists the folders of all processes that a data folder may have, those of components that run alone first.
+func homesOf(dataDir string) []string {
+	var homes []string
+	for _, part := range parts {
+		if home := homeOf(dataDir, Role(part)); exists(home) {
+			homes = append(homes, home)
+		}
+	}
+	return append(homes, dataDir)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // nodeOf returns the name of the node whose data a folder holds: what ran there last, else what the settings say.
 func nodeOf(settings Settings) string {
-	text, err := os.ReadFile(lockPath(settings.DataDir))
-	var r record
-	if err == nil && json.Unmarshal(text, &r) == nil && r.Node != "" {
-		return r.Node
+	for _, home := range []string{homeOf(settings.DataDir, RoleKubelet), settings.DataDir} {
+		text, err := os.ReadFile(lockPath(home))
+		var r record
+		if err == nil && json.Unmarshal(text, &r) == nil && r.Node != "" {
+			return r.Node
+		}
 	}
 	return settings.Node.Name
 }
 
-func lockPath(dataDir string) string { return filepath.Join(dataDir, "kogge.lock") }
+func lockPath(home string) string { return filepath.Join(home, "kogge.lock") }
+
+// ledgerPath is the ledger of one process.
+func ledgerPath(home string) string { return filepath.Join(home, "ledger") }
 
 // LogPath is where a detached cluster logs.
 func LogPath(dataDir string) string { return filepath.Join(dataDir, "kogge.log") }
 
-// lock makes this process the only one of a data folder.
-func lock(dataDir string, role Role, node string) (unlock func(), err error) {
-	if err := os.MkdirAll(dataDir, 0o755); err != nil {
+// lock makes this process the only one of a home.
+func lock(home string, role Role, node string) (unlock func(), err error) {
+	if err := os.MkdirAll(home, 0o755); err != nil {
 		return nil, fmt.Errorf("make data folder: %w", err)
 	}
-	file, err := os.OpenFile(lockPath(dataDir), os.O_RDWR|os.O_CREATE, 0o644)
+	file, err := os.OpenFile(lockPath(home), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("lock data folder: %w", err)
 	}
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		file.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("a kogge runs with data folder %s already; 'kogge down --data-dir %s' stops it", dataDir, dataDir)
+			return nil, fmt.Errorf("a kogge runs in %s already; 'kogge down' with its --data-dir stops it", home)
 		}
 		return nil, fmt.Errorf("lock data folder: %w", err)
 	}
@@ -67,14 +98,14 @@ func lock(dataDir string, role Role, node string) (unlock func(), err error) {
 	}
 	if err != nil {
 		file.Close()
-		return nil, fmt.Errorf("write %s: %w", lockPath(dataDir), err)
+		return nil, fmt.Errorf("write %s: %w", lockPath(home), err)
 	}
 	return func() { file.Close() }, nil
 }
 
-// running returns the process that holds a data folder, or false.
-func running(dataDir string) (record, bool, error) {
-	file, err := os.Open(lockPath(dataDir))
+// running returns the process that holds a home, or false.
+func running(home string) (record, bool, error) {
+	file, err := os.Open(lockPath(home))
 	if errors.Is(err, fs.ErrNotExist) {
 		return record{}, false, nil
 	}
@@ -91,9 +122,24 @@ func running(dataDir string) (record, bool, error) {
 	}
 	var r record
 	if err := json.NewDecoder(file).Decode(&r); err != nil {
-		return r, false, fmt.Errorf("read %s: %w", lockPath(dataDir), err)
+		return r, false, fmt.Errorf("read %s: %w", lockPath(home), err)
 	}
 	return r, true, nil
+}
+
+// runningAll returns the processes of a data folder.
+func runningAll(dataDir string) ([]record, error) {
+	var all []record
+	for _, home := range homesOf(dataDir) {
+		r, alive, err := running(home)
+		if err != nil {
+			return nil, err
+		}
+		if alive {
+			all = append(all, r)
+		}
+	}
+	return all, nil
 }
 
 // Detach starts a role in the background, shows its progress, and returns when it is ready. A cluster that runs already is
@@ -194,12 +240,22 @@ func failedStart(dataDir string, err error) error {
 // stopGrace bounds how long a process may take to stop before it is killed: all that it holds survives a kill.
 const stopGrace = 15 * time.Second
 
-// stop ends the process of a data folder, if one runs.
+// stop ends the processes of a data folder that run, one after the other: components before the server that they talk to.
 func stop(ctx context.Context, dataDir string, out io.Writer) error {
-	r, alive, err := running(dataDir)
-	if err != nil || !alive {
+	all, err := runningAll(dataDir)
+	if err != nil {
 		return err
 	}
+	for _, r := range all {
+		if err := end(ctx, r, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// end ends one process, and kills it if it takes too long.
+func end(ctx context.Context, r record, out io.Writer) error {
 	if err := syscall.Kill(r.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("stop process %d: %w", r.PID, err)
 	}

@@ -5,12 +5,10 @@ package cluster
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -21,22 +19,22 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/cluster/node"
 	"kogge.dev/kogge/cri/containerd"
-	"kogge.dev/kogge/internal/pki"
 	"kogge.dev/kogge/internal/residency"
 	"kogge.dev/kogge/ledger"
 	"kogge.dev/kogge/store"
 	"kogge.dev/kogge/store/etcd"
 )
 
-// Role is what a process runs.
+// Role is what a process runs: one of these, or a component alone.
 type Role string
 
-// Roles.
+// Roles of whole machines.
 const (
 	RoleAll    Role = "up"     // control plane and node
 	RoleServer Role = "server" // control plane
@@ -77,12 +75,14 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) err
 	if err := precheck(ctx, settings, role); err != nil {
 		return err
 	}
-	if role != RoleServer {
+	switch role {
+	case RoleAll, RoleAgent, RoleKubelet:
 		if err := rejoin(node.Containerd(m.paths, settings.Node.Name, nil), console.Log); err != nil {
 			return err
 		}
 	}
-	unlock, err := lock(settings.DataDir, role, settings.Node.Name)
+	home := homeOf(settings.DataDir, role)
+	unlock, err := lock(home, role, settings.Node.Name)
 	if err != nil {
 		return err
 	}
@@ -93,10 +93,14 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) err
 	if m.services, err = prefixes(settings.Network.ServiceCIDRs); err != nil {
 		return err
 	}
-	if m.ledger, err = ledger.Open(ledger.Config{Path: m.paths.Ledger()}); err != nil {
+	if m.ledger, err = ledger.Open(ledger.Config{Path: ledgerPath(home)}); err != nil {
 		return err
 	}
 	defer m.ledger.Close()
+	switch role {
+	case RoleScheduler, RoleControllers, RoleCloud, RoleDNS:
+		return m.alone(ctx) // these have no address and leave nothing in the run folder
+	}
 	if err := os.MkdirAll(m.paths.Run, 0o755); err != nil {
 		return fmt.Errorf("make run folder: %w", err)
 	}
@@ -108,6 +112,8 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) err
 		return m.agent(ctx)
 	case RoleServer, RoleAll:
 		return m.server(ctx)
+	case RoleKubelet, RoleProxy:
+		return m.alone(ctx)
 	}
 	return fmt.Errorf("role %q is unknown", role)
 }
@@ -127,6 +133,10 @@ func prefixes(texts []string) ([]netip.Prefix, error) {
 // server runs a control plane and, for RoleAll, a node beside it.
 func (m *machine) server(ctx context.Context) error {
 	keys, err := control.OpenKeys(m.pkiDir())
+	if err != nil {
+		return err
+	}
+	settings, err := m.schedulerSettings()
 	if err != nil {
 		return err
 	}
@@ -155,7 +165,10 @@ func (m *machine) server(ctx context.Context) error {
 	plane, err := control.New(control.Config{
 		Store: stored, Keys: keys, Log: m.console.Log, Listener: listener, Advertise: advertise, Port: m.API.Port,
 		Names: append(names, m.Node.Name), Addresses: append(addresses, m.ip), PodCIDRs: m.pods, ServiceCIDRs: m.services,
-		Domain: m.Network.Domain, Identity: m.identity(), Audit: auditor,
+		Domain: m.Network.Domain, Identity: m.identity(), Audit: auditor, Scheduler: settings,
+		Without: control.Components{
+			Controllers: m.without(RoleControllers), Scheduler: m.without(RoleScheduler), Cloud: m.without(RoleCloud),
+		},
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -204,44 +217,76 @@ func (m *machine) startRuntime(ctx context.Context, g *errgroup.Group) error {
 
 // localNode runs the node of a machine that has the control plane in the same process.
 func (m *machine) localNode(ctx context.Context, plane *control.Plane, keys control.Keys) error {
-	serving, err := keys.CA.Ensure(pki.Leaf{
-		Name: "kubelet-" + m.Node.Name, User: "system:node:" + m.Node.Name, Groups: []string{"system:nodes"},
-		DNS: []string{m.Node.Name}, IPs: []net.IP{m.ip.AsSlice(), net.IPv4(127, 0, 0, 1)},
-	})
+	serving, err := keys.CA.Ensure(m.kubeletLeaf())
 	if err != nil {
 		return err
 	}
-	config, err := m.nodeConfig(serving.TLS())
+	config, err := m.nodeConfig()
 	if err != nil {
 		return err
 	}
 	config.Kubelet = plane.Client("system:node:"+m.Node.Name, "system:nodes")
-	config.Proxy = plane.Client(control.NodeNetworkUser)
-	config.ClientCA = keys.CA.Pool()
+	config.Reader = plane.Client(control.NodeNetworkUser)
+	config.ClientCA, config.Serving = keys.CA.Pool(), serving.TLS()
 	return m.runNode(ctx, config)
 }
 
 // nodeConfig is what all nodes have, whoever their API server is.
-func (m *machine) nodeConfig(serving tls.Certificate) (node.Config, error) {
+func (m *machine) nodeConfig() (node.Config, error) {
 	taints, err := parseTaints(m.Node.Taints)
 	if err != nil {
 		return node.Config{}, err
 	}
-	return node.Config{
-		Name: m.Node.Name, IPs: []netip.Addr{m.ip}, Labels: m.Node.Labels, Taints: taints, MaxPods: m.Node.MaxPods, Paths: m.paths,
-		CRISocket: m.Node.CRISocket, Runtime: m.runtime, Serving: serving, PodCIDRs: m.pods, ServiceCIDRs: m.services, Domain: m.Network.Domain,
-		DNS: control.DNSAddress(m.services[0]), Ledger: m.ledger, Log: m.console.Log,
-	}, nil
+	nodePorts, err := prefixes(m.Settings.Proxy.NodePortAddresses)
+	if err != nil {
+		return node.Config{}, err
+	}
+	names := control.DNSAddress(m.services[0])
+	if m.DNS.Address != "" {
+		names = netip.MustParseAddr(m.DNS.Address) // validated with the settings
+	}
+	config := node.Config{
+		Parts: m.nodeParts(), Name: m.Node.Name, Labels: m.Node.Labels, Taints: taints, MaxPods: m.Node.MaxPods, Paths: m.paths,
+		CRISocket: m.Node.CRISocket, Runtime: m.runtime, Settings: m.kubeletSettings(), PodCIDRs: m.pods, ServiceCIDRs: m.services, Domain: m.Network.Domain,
+		DNS: names, Ledger: m.ledger, Log: m.console.Log, Stage: m.stages.done,
+		Proxy: node.ProxyConfig{
+			HealthAddress: m.Proxy.HealthAddress, MetricsAddress: m.Proxy.MetricsAddress, MasqueradeAll: m.Proxy.MasqueradeAll,
+			NodePortCIDRs: nodePorts,
+		},
+		Names: node.NamesConfig{HealthAddress: m.DNS.HealthAddress, ResolvConf: m.DNS.ResolvConf, Upstreams: m.DNS.Upstreams},
+	}
+	if m.ip.IsValid() {
+		config.IPs = []netip.Addr{m.ip}
+	}
+	return config, nil
+}
+
+// nodeParts are the parts of a node that this process runs.
+func (m *machine) nodeParts() node.Parts {
+	p := node.Whole()
+	switch m.role {
+	case RoleKubelet:
+		p.Proxy, p.DNS = false, false
+	case RoleProxy:
+		return node.Parts{Proxy: true}
+	case RoleDNS:
+		return node.Parts{DNS: true}
+	}
+	p.Network = m.Network.Plugin != PluginNone
+	p.Kubelet = !m.without(RoleKubelet)
+	p.Proxy = p.Proxy && !m.without(RoleProxy)
+	p.DNS = p.DNS && !m.without(RoleDNS)
+	return p
+}
+
+func (m *machine) kubeletSettings() kubeletconfig.KubeletConfiguration {
+	if m.Kubelet == nil {
+		return kubeletconfig.KubeletConfiguration{}
+	}
+	return *m.Kubelet
 }
 
 func (m *machine) runNode(ctx context.Context, config node.Config) error {
-	registered := make(chan struct{})
-	config.Stage = func(name string) {
-		m.stages.done(name)
-		if name == node.StageRegistered {
-			close(registered)
-		}
-	}
 	n, err := node.New(config)
 	if err != nil {
 		return err
@@ -249,16 +294,9 @@ func (m *machine) runNode(ctx context.Context, config node.Config) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Run(ctx) })
 	g.Go(func() error {
-		// What an earlier run has written says that the node is ready before this one is.
-		select {
-		case <-registered:
-		case <-ctx.Done():
-			return nil
-		}
-		if err := awaitReady(ctx, config.Kubelet, config.Name); err != nil {
+		if err := n.Ready(ctx); err != nil {
 			return client.Ended(ctx, err)
 		}
-		m.stages.done("node Ready")
 		m.ready()
 		return m.trim(ctx)
 	})
@@ -290,37 +328,6 @@ func (m *machine) ready() {
 	}
 }
 
-// awaitReady waits for the node's Ready condition.
-func awaitReady(ctx context.Context, c *client.Client, name string) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	informers := client.NewInformers(c, slog.New(slog.DiscardHandler))
-	seen := make(chan struct{}, 1) // one sign is enough
-	look := func(n *corev1.Node) {
-		for _, condition := range n.Status.Conditions {
-			if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
-				select {
-				case seen <- struct{}{}:
-				default:
-				}
-			}
-		}
-	}
-	client.InformerFor[*corev1.Node](informers, client.Selection{FieldSelector: "metadata.name=" + name}).Handle(client.Handler[*corev1.Node]{
-		Add: look, Update: func(_, n *corev1.Node) { look(n) },
-	})
-	done := make(chan error, 1)
-	go func() { done <- informers.Run(ctx) }()
-	select {
-	case <-seen:
-		stop()
-		return <-done
-	case <-ctx.Done():
-		<-done
-		return ctx.Err()
-	}
-}
-
 // openStore opens the etcd inside, or connects to an external one.
 func (m *machine) openStore(ctx context.Context) (store.Store, func(), error) {
 	if len(m.Store.Endpoints) == 0 {
@@ -339,10 +346,13 @@ func (m *machine) openStore(ctx context.Context) (store.Store, func(), error) {
 	return remote, func() { _ = remote.Close() }, nil
 }
 
-func (m *machine) pkiDir() string { return filepath.Join(m.DataDir, "pki") }
+func (m *machine) pkiDir() string { return pkiDir(m.DataDir) }
+
+// pkiDir is the folder of the keys of a data folder.
+func pkiDir(dataDir string) string { return filepath.Join(dataDir, "pki") }
 
 // identity names this process for leader election, the same after a restart.
-func (m *machine) identity() string { return m.Node.Name + "_" + m.DataDir }
+func (m *machine) identity() string { return m.Node.Name + "_" + homeOf(m.DataDir, m.role) }
 
 func sans(texts []string) (names []string, addresses []netip.Addr) {
 	for _, text := range texts {

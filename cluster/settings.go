@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"sigs.k8s.io/yaml"
 
 	"kogge.dev/kogge/internal/nearest"
@@ -29,6 +30,12 @@ const (
 	SettingsKind    = "Config"
 	// DefaultDataDir is where a cluster lives unless told otherwise.
 	DefaultDataDir = "/var/lib/kogge"
+)
+
+// Values of network.plugin.
+const (
+	PluginKogge = "kogge"
+	PluginNone  = "none"
 )
 
 // Settings is kogge's one configuration file. Every flag has a field here; flags win over the file. The zero value of
@@ -43,6 +50,16 @@ type Settings struct {
 	Network NetworkSettings `json:"network,omitempty"`
 	Store   StoreSettings   `json:"store,omitempty"`
 	Join    JoinSettings    `json:"join,omitempty"`
+	// Without names components that are left to others: of a server scheduler, controllers and cloud, of a node kubelet, proxy
+	// and dns.
+	Without []string `json:"without,omitempty"`
+	// Kubelet is upstream's KubeletConfiguration (kubelet.config.k8s.io/v1beta1). What is unset in it comes from node and network.
+	Kubelet *kubeletconfig.KubeletConfiguration `json:"kubelet,omitempty"`
+	// Scheduler is upstream's KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1).
+	Scheduler   json.RawMessage     `json:"scheduler,omitempty"`
+	Controllers ControllersSettings `json:"controllers,omitempty"`
+	Proxy       ProxySettings       `json:"proxy,omitempty"`
+	DNS         DNSSettings         `json:"dns,omitempty"`
 	// LogLevel is debug, info, warn or error; default info.
 	LogLevel string `json:"logLevel,omitempty"`
 }
@@ -84,6 +101,9 @@ type NetworkSettings struct {
 	ServiceCIDRs []string `json:"serviceCIDRs,omitempty"`
 	// Domain of the cluster; default cluster.local.
 	Domain string `json:"domain,omitempty"`
+	// Plugin gives pods their network: "kogge", the one inside with NetworkPolicy, or "none", whatever the folder of CNI
+	// configurations names. Default kogge.
+	Plugin string `json:"plugin,omitempty"`
 }
 
 // StoreSettings configure the store.
@@ -104,6 +124,9 @@ type JoinSettings struct {
 	Token string `json:"token,omitempty"`
 	// Kubeconfig is the identity of a component that runs alone (kogge run COMPONENT).
 	Kubeconfig string `json:"kubeconfig,omitempty"`
+	// NetworkKubeconfig is the identity under which the pod network, NetworkPolicy and local volumes beside a kubelet that runs
+	// alone read the cluster: a node may not read what they need.
+	NetworkKubeconfig string `json:"networkKubeconfig,omitempty"`
 }
 
 // LoadSettings reads a configuration file strictly: unknown fields are errors that name the nearest known one.
@@ -153,14 +176,20 @@ func explainDecode(err error) error {
 	return fmt.Errorf("unknown field %q", name)
 }
 
+// fieldNames lists the fields of a structure and of those below it.
 func fieldNames(t reflect.Type) []string {
 	var names []string
 	for i := range t.NumField() {
 		f := t.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		names = append(names, name)
-		if f.Type.Kind() == reflect.Struct {
-			names = append(names, fieldNames(f.Type)...)
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			names = append(names, name)
+		}
+		below := f.Type
+		if below.Kind() == reflect.Pointer {
+			below = below.Elem()
+		}
+		if below.Kind() == reflect.Struct {
+			names = append(names, fieldNames(below)...)
 		}
 	}
 	return names
@@ -198,6 +227,9 @@ func (s *Settings) Complete() error {
 	if s.Network.Domain == "" {
 		s.Network.Domain = "cluster.local"
 	}
+	if s.Network.Plugin == "" {
+		s.Network.Plugin = PluginKogge
+	}
 	if s.LogLevel == "" {
 		s.LogLevel = "info"
 	}
@@ -215,6 +247,7 @@ func (s *Settings) Validate() error {
 	}
 	for field, address := range map[string]string{
 		"api.bindAddress": s.API.BindAddress, "api.advertiseAddress": s.API.AdvertiseAddress, "node.ip": s.Node.IP,
+		"dns.address": s.DNS.Address,
 	} {
 		if address != "" && net.ParseIP(address) == nil {
 			refuse(field, "%q is not an IP address", address)
@@ -233,7 +266,7 @@ func (s *Settings) Validate() error {
 			refuse("store.endpoints", "%q is not a URL like https://10.0.0.1:2379", endpoint)
 		}
 	}
-	errs = append(errs, s.Node.validate(), s.API.Audit.validate())
+	errs = append(errs, s.Node.validate(), s.API.Audit.validate(), s.validateComponents())
 	errs = append(errs, checkRanges("network.podCIDRs", s.Network.PodCIDRs), checkRanges("network.serviceCIDRs", s.Network.ServiceCIDRs))
 	switch s.LogLevel {
 	case "", "debug", "info", "warn", "error":

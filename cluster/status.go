@@ -33,7 +33,7 @@ const statusLimit = 10 * time.Second
 func Status(ctx context.Context, settings Settings, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, statusLimit)
 	defer cancel()
-	r, alive, err := running(settings.DataDir)
+	all, err := runningAll(settings.DataDir)
 	if err != nil {
 		return err
 	}
@@ -41,13 +41,17 @@ func Status(ctx context.Context, settings Settings, out io.Writer) error {
 	defer w.Flush()
 	fmt.Fprintf(w, "kogge\t%s, Kubernetes %s\n", version.Kogge, version.Kubernetes)
 	fmt.Fprintf(w, "data\t%s\n", settings.DataDir)
-	if !alive {
+	if len(all) == 0 {
 		fmt.Fprintf(w, "process\tnot running; start it with 'kogge up'\n")
 		return nil
 	}
-	fmt.Fprintf(w, "process\t%d (%s), %s resident\n", r.PID, r.Role, residentText(r.PID))
+	serves := false
+	for _, r := range all {
+		fmt.Fprintf(w, "process\t%d (%s), %s resident\n", r.PID, r.Role, residentText(r.PID))
+		serves = serves || r.Role == RoleAll || r.Role == RoleServer
+	}
 	runtimeStatus(w, settings)
-	if r.Role == RoleAgent {
+	if !serves {
 		return nil
 	}
 	return apiStatus(ctx, w, settings)
@@ -79,12 +83,16 @@ func runtimeStatus(w io.Writer, settings Settings) {
 
 // apiStatus asks the API server.
 func apiStatus(ctx context.Context, w io.Writer, settings Settings) error {
-	c, backend, server, err := connect(AdminKubeconfig(settings.DataDir))
+	c, server, err := administrator(settings.DataDir)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "API server\t%s\n", server)
-	health, err := readyz(ctx, backend.Client(), server)
+	backend, err := server.http("kogge")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "API server\t%s\n", server.config.Host)
+	health, err := readyz(ctx, backend.Client(), server.config.Host)
 	if err != nil {
 		fmt.Fprintf(w, "health\tno answer: %v\n", err)
 		return errors.New("the API server does not answer")

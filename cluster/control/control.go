@@ -25,6 +25,7 @@ import (
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/controllers/localvolume"
 	"kogge.dev/kogge/kinds/catalog"
+	"kogge.dev/kogge/scheduler"
 	"kogge.dev/kogge/store"
 )
 
@@ -49,6 +50,8 @@ type Config struct {
 	Domain string
 	// Identity names this process among those that stand for leadership; the same after a restart.
 	Identity string
+	// Scheduler has the scheduler's settings; nil for the defaults.
+	Scheduler *scheduler.Settings
 	// Paths are more handlers of the API server by path or, with a slash at the end, by prefix.
 	Paths map[string]http.Handler
 	// Audit records requests; nil records none.
@@ -130,7 +133,7 @@ func (p *Plane) bootstrap(ctx context.Context) error {
 		Client: self, Logger: p.config.Log.With("component", "bootstrap"),
 		ServiceCIDRs: p.config.ServiceCIDRs, AdvertiseAddress: p.config.Advertise, SecurePort: int32(p.config.Port),
 		ClientCA: p.config.Keys.CA.CertPEM(), ProxyCA: p.config.Keys.ProxyCA.CertPEM(), ProxyNames: []string{frontProxyName},
-		Extra: extraPolicy(),
+		Extra: Policy(),
 	})
 	if err != nil {
 		return err
@@ -195,7 +198,7 @@ func (p *Plane) runClients(ctx context.Context) error {
 	if !p.config.Without.Scheduler {
 		g.Go(func() error {
 			return named("scheduler", RunScheduler(ctx, SchedulerConfig{
-				Client: p.Client(schedulerUser), Log: p.config.Log, Identity: p.config.Identity,
+				Client: p.Client(schedulerUser), Log: p.config.Log, Identity: p.config.Identity, Settings: p.config.Scheduler,
 			}))
 		})
 	}

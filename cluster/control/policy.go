@@ -24,8 +24,9 @@ import (
 // They share one set of informers, so that a node follows each kind once.
 const NodeNetworkUser = "system:kube-proxy"
 
-// extraPolicy is what kogge's own components need besides upstream's policy.
-func extraPolicy() bootstrap.Policy {
+// Policy is what kogge's own components need besides upstream's policy. Our API server brings it along; on another one somebody
+// has to create it before our components can do all that they do.
+func Policy() bootstrap.Policy {
 	network, join, local := nodeNetworkPolicy(), joinPolicy(), localVolumePolicy()
 	return bootstrap.Policy{
 		ClusterRoles:        slices.Concat(network.ClusterRoles, join.ClusterRoles, local.ClusterRoles),
@@ -87,7 +88,11 @@ func nodeNetworkPolicy() bootstrap.Policy {
 	}
 }
 
-// dnsService reserves the cluster's DNS address. It has no endpoints: every node answers the address itself.
+// otherProxy is the label by which every Service proxy leaves a Service alone.
+const otherProxy = "service.kubernetes.io/service-proxy-name"
+
+// dnsService reserves the cluster's DNS address. It has no endpoints: every node answers the address itself, so Service proxies,
+// ours and others', are told that somebody else serves it. Whoever wants to run another DNS server replaces the Service.
 func dnsService(ctx context.Context, c *client.Client, address netip.Addr) error {
 	services := client.Of[*corev1.Service](c)
 	if _, err := services.Get(ctx, metav1.NamespaceSystem, "kube-dns"); !apierrors.IsNotFound(err) {
@@ -97,7 +102,9 @@ func dnsService(ctx context.Context, c *client.Client, address netip.Addr) error
 	_, err := services.Create(ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: metav1.NamespaceSystem, Name: "kube-dns",
-			Labels: map[string]string{"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"},
+			Labels: map[string]string{
+				"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS", otherProxy: "kogge-dns",
+			},
 		},
 		Spec: corev1.ServiceSpec{
 			ClusterIP: address.String(), IPFamilyPolicy: &single,

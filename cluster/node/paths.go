@@ -46,6 +46,3 @@ func PathsOf(dataDir, defaultDir string) Paths {
 	}
 	return p
 }
-
-// Ledger is the file of the node's ledger.
-func (p Paths) Ledger() string { return filepath.Join(p.Data, "ledger") }

@@ -4,7 +4,7 @@
 package pki
 
 import (
-	"crypto/ecdsa"
+	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -13,16 +13,20 @@ import (
 )
 
 func load(dir, name string) (Pair, error) {
-	path := filepath.Join(dir, name+".crt")
-	data, err := os.ReadFile(path)
+	return Load(filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key"))
+}
+
+// Load reads a certificate and its private key from PEM files.
+func Load(certPath, keyPath string) (Pair, error) {
+	data, err := os.ReadFile(certPath)
 	if err != nil {
 		return Pair{}, err
 	}
 	cert, err := ParseCert(data)
 	if err != nil {
-		return Pair{}, fmt.Errorf("%s: %w", path, err)
+		return Pair{}, fmt.Errorf("%s: %w", certPath, err)
 	}
-	key, err := loadKey(filepath.Join(dir, name+".key"))
+	key, err := loadKey(keyPath)
 	return Pair{Cert: cert, Key: key}, err
 }
 
@@ -35,7 +39,8 @@ func ParseCert(data []byte) (*x509.Certificate, error) {
 	return x509.ParseCertificate(block.Bytes)
 }
 
-func loadKey(path string) (*ecdsa.PrivateKey, error) {
+// loadKey reads a private key in any of the forms that clusters have: SEC 1 (ours), PKCS #1 (kubeadm's) and PKCS #8.
+func loadKey(path string) (crypto.Signer, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -44,11 +49,23 @@ func loadKey(path string) (*ecdsa.PrivateKey, error) {
 	if block == nil {
 		return nil, fmt.Errorf("%s: holds no PEM key", path)
 	}
-	key, err := x509.ParseECPrivateKey(block.Bytes)
+	var key any
+	switch block.Type {
+	case "EC PRIVATE KEY":
+		key, err = x509.ParseECPrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	default:
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return key, nil
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("%s: a %T can't sign", path, key)
+	}
+	return signer, nil
 }
 
 // save writes the key first: a certificate without its key would look complete.

@@ -37,7 +37,7 @@ const (
 // Pair is a certificate with its private key. Cert is never nil; Key is nil where only the certificate is known.
 type Pair struct {
 	Cert *x509.Certificate
-	Key  *ecdsa.PrivateKey
+	Key  crypto.Signer
 }
 
 // Authority issues leaf certificates.
@@ -161,11 +161,19 @@ func (a *Authority) Pool() *x509.CertPool {
 // SigningKey loads the key of <name>.key, or makes it: the service account key.
 func SigningKey(dir, name string) (*ecdsa.PrivateKey, error) {
 	path := filepath.Join(dir, name+".key")
-	key, err := loadKey(path)
+	known, err := loadKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return key, err
+		if err != nil {
+			return nil, err
+		}
+		key, ok := known.(*ecdsa.PrivateKey)
+		if !ok {
+			return nil, fmt.Errorf("%s: is a %T, not an elliptic curve's key", path, known)
+		}
+		return key, nil
 	}
-	if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
 		return nil, err
 	}
 	data, err := EncodeKey(key)
@@ -191,9 +199,17 @@ func EncodeCert(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// EncodeKey returns a private key in PEM (SEC 1).
-func EncodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
-	der, err := x509.MarshalECPrivateKey(key)
+// EncodeKey returns a private key in PEM: SEC 1 for elliptic curves, PKCS #8 for others.
+func EncodeKey(key crypto.Signer) ([]byte, error) {
+	curve, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			return nil, err
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+	}
+	der, err := x509.MarshalECPrivateKey(curve)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +222,7 @@ func PublicKeyHash(cert *x509.Certificate) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-func sign(template, parent *x509.Certificate, public crypto.PublicKey, signer, key *ecdsa.PrivateKey) (Pair, error) {
+func sign(template, parent *x509.Certificate, public crypto.PublicKey, signer, key crypto.Signer) (Pair, error) {
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, signer)
 	if err != nil {
 		return Pair{}, err

@@ -39,8 +39,6 @@ type Config struct {
 	NodeAddresses []netip.Addr
 	// NodePortCIDRs restrict which of the node's addresses answer on node ports; empty means all but loopback.
 	NodePortCIDRs []netip.Prefix
-	// Answered are addresses that this node itself answers (the cluster DNS address): no rule touches them.
-	Answered []netip.Addr
 }
 
 // Core holds the state of the compiler. It is not safe for concurrent use.

@@ -39,7 +39,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	t.Helper()
 	config := Config{
 		Node: "n1", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10::/32")},
-		NodeAddresses: hostAddrs[:1], Answered: []netip.Addr{netip.MustParseAddr("10.96.0.10")},
+		NodeAddresses: hostAddrs[:1],
 	}
 	for _, f := range change {
 		f(&config)

@@ -97,7 +97,7 @@ func parseService(s *corev1.Service, config Config) []servicePort {
 
 func parsePort(s *corev1.Service, port *corev1.ServicePort, clusterIP netip.Addr, config Config) (servicePort, bool) {
 	p := servicePort{
-		family: nft.Version(clusterIP), name: port.Name, proto: protocolNumber(port.Protocol),
+		family: nft.Version(clusterIP), clusterIP: clusterIP, name: port.Name, proto: protocolNumber(port.Protocol),
 		internalLocal: s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
 		externalLocal: s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
 		affinity:      affinityOf(s),
@@ -106,14 +106,8 @@ func parsePort(s *corev1.Service, port *corev1.ServicePort, clusterIP netip.Addr
 		return p, false
 	}
 	add := func(addr netip.Addr, number int32, external bool, sources []netip.Prefix) {
-		if slices.Contains(config.Answered, addr) {
-			return
-		}
 		f := front{family: p.family, addr: addr, proto: p.proto, port: uint16(number)}
 		p.fronts = append(p.fronts, servedFront{front: f, external: external, sources: sources})
-	}
-	if !slices.Contains(config.Answered, clusterIP) {
-		p.clusterIP = clusterIP
 	}
 	add(clusterIP, port.Port, false, nil)
 	for _, text := range s.Spec.ExternalIPs {

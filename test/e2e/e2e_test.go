@@ -56,7 +56,8 @@ func runStories(t *testing.T, dir string, more map[string]func(*testscript.TestS
 	}
 	commands := map[string]func(*testscript.TestScript, bool, []string){
 		"kogge": runKogge, "kubectl": runKubectl, "up": up, "join": join, "images": importImages, "get": get, "within": within,
-		"upapart": upApart, "binary": binary, "killserver": killServer, "killruntime": killRuntime, "pods": pods, "host": host, "forward": forward, "snapshot": snapshot, "unplug": unplug, "certificate": certificate,
+		"upapart": upApart, "binary": binary, "killserver": killServer, "killruntime": killRuntime, "pods": pods, "host": host, "forward": forward, "snapshot": snapshot, "unplug": unplug,
+		"component": startComponent, "interrupt": interrupt, "certificate": certificate,
 		"expand": expand, "archive": archive, "registry": registry,
 	}
 	maps.Copy(commands, more)

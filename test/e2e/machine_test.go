@@ -37,6 +37,7 @@ type machine struct {
 	root, dir, images string
 	namespaces        []string
 	agents            []*exec.Cmd
+	components        map[string]*lone
 	// kogge is the binary of the commands that follow.
 	kogge    string
 	box      *box
@@ -121,6 +122,7 @@ func (m *machine) run(node int, dir string, stdin io.Reader, args ...string) (st
 // close resets the nodes and removes what the story made.
 func (m *machine) close() error {
 	var errs []error
+	m.endComponents()
 	for _, agent := range m.agents {
 		_ = agent.Process.Signal(syscall.SIGTERM) // it may have ended
 		_ = agent.Wait()

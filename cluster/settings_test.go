@@ -1,0 +1,65 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"strings"
+	"testing"
+)
+
+const settingsHead = "apiVersion: kogge.dev/v1\nkind: Config\n"
+
+func TestSettingsOfComponents(t *testing.T) {
+	s, err := ParseSettings([]byte(settingsHead + `
+join: {kubeconfig: a, networkKubeconfig: b}
+without: [scheduler, kubelet]
+network: {plugin: none}
+kubelet: {port: 10251, tlsCertFile: c, authentication: {x509: {clientCAFile: d}, webhook: {cacheTTL: 1s}}}
+scheduler:
+  apiVersion: kubescheduler.config.k8s.io/v1
+  kind: KubeSchedulerConfiguration
+  podMaxBackoffSeconds: 3
+controllers: {useServiceAccountCredentials: false}
+proxy: {healthAddress: "127.0.0.1:1", nodePortAddresses: [192.0.2.0/24]}
+dns: {address: 192.0.2.7, upstreams: ["192.0.2.1:53"]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Kubelet == nil || s.Kubelet.Port != 10251 || s.Kubelet.Authentication.X509.ClientCAFile != "d" || s.Kubelet.Authentication.Webhook.CacheTTL.Seconds() != 1 {
+		t.Errorf("kubelet: got %+v", s.Kubelet)
+	}
+	m := &machine{Settings: s, role: RoleAll}
+	if scheduled, err := m.schedulerSettings(); err != nil || scheduled.LastBackoff.Seconds() != 3 {
+		t.Errorf("scheduler: got %+v, %v", scheduled, err)
+	}
+	parts := m.nodeParts()
+	if parts.Kubelet || parts.Network || !parts.Proxy || !parts.DNS {
+		t.Errorf("parts of a node without kubelet and plugin = %+v", parts)
+	}
+	m.role = RoleDNS
+	if parts := m.nodeParts(); !parts.DNS || parts.Proxy || parts.Kubelet {
+		t.Errorf("parts of DNS alone = %+v", parts)
+	}
+}
+
+func TestSettingsRefusals(t *testing.T) {
+	for text, want := range map[string]string{
+		"withot: [dns]":                       `unknown field "withot"; did you mean "without"?`,
+		"kubelet: {maxPod: 3}":                `unknown field "maxPod"; did you mean "maxPods"?`,
+		"without: [schedule]":                 `without: "schedule" is not one of scheduler, controllers, cloud, kubelet, proxy, dns; did you mean "scheduler"?`,
+		"network: {plugin: flannel}":          `network.plugin: "flannel" is not kogge or none`,
+		"dns: {address: kube-dns}":            `dns.address: "kube-dns" is not an IP address`,
+		"dns: {healthAddress: here}":          `dns.healthAddress: "here" is not an address`,
+		"proxy: {nodePortAddresses: [a]}":     `proxy.nodePortAddresses: "a" is not an address range`,
+		"controllers: {signingKeyFile: a}":    `controllers: signingCertFile and signingKeyFile go together`,
+		"scheduler: {parallelism: 3}":         `scheduler: scheduler configuration: is`,
+		"controllers: {useServiceAccount: 1}": `unknown field "useServiceAccount"; did you mean "useServiceAccountCredentials"?`,
+	} {
+		_, err := ParseSettings([]byte(settingsHead + text))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
+	}
+}
