@@ -46,16 +46,16 @@ dns: {address: 192.0.2.7, upstreams: ["192.0.2.1:53"]}
 
 func TestSettingsRefusals(t *testing.T) {
 	for text, want := range map[string]string{
-		"withot: [dns]":                       `unknown field "withot"; did you mean "without"?`,
-		"kubelet: {maxPod: 3}":                `unknown field "maxPod"; did you mean "maxPods"?`,
-		"without: [schedule]":                 `without: "schedule" is not one of scheduler, controllers, cloud, kubelet, proxy, dns; did you mean "scheduler"?`,
-		"network: {plugin: flannel}":          `network.plugin: "flannel" is not kogge or none`,
-		"dns: {address: kube-dns}":            `dns.address: "kube-dns" is not an IP address`,
-		"dns: {healthAddress: here}":          `dns.healthAddress: "here" is not an address`,
-		"proxy: {nodePortAddresses: [a]}":     `proxy.nodePortAddresses: "a" is not an address range`,
-		"controllers: {signingKeyFile: a}":    `controllers: signingCertFile and signingKeyFile go together`,
-		"scheduler: {parallelism: 3}":         `scheduler: scheduler configuration: is`,
-		"controllers: {useServiceAccount: 1}": `unknown field "useServiceAccount"; did you mean "useServiceAccountCredentials"?`,
+		"withot: [dns]":                                    `unknown field "withot"; did you mean "without"?`,
+		"kubelet: {maxPod: 3}":                             `unknown field "maxPod"; did you mean "maxPods"?`,
+		"without: [schedule]":                              `without: "schedule" is not one of scheduler, controllers, cloud, kubelet, proxy, dns; did you mean "scheduler"?`,
+		"network: {plugin: flannel}":                       `network.plugin: "flannel" is not kogge or none`,
+		"dns: {address: kube-dns}":                         `dns.address: "kube-dns" is not an IP address`,
+		"dns: {healthAddress: here}":                       `dns.healthAddress: "here" is not an address`,
+		"proxy: {nodePortAddresses: [a]}":                  `proxy.nodePortAddresses: "a" is not an address range`,
+		"controllers: {signingKeyFile: a}":                 `controllers: signingCertFile and signingKeyFile go together`,
+		"scheduler: {parallelism: 3}":                      `scheduler: scheduler configuration: is`,
+		"controllers: {useServiceAccountCredential: true}": `unknown field "useServiceAccountCredential"; did you mean "useServiceAccountCredentials"?`,
 	} {
 		_, err := ParseSettings([]byte(settingsHead + text))
 		if err == nil || !strings.Contains(err.Error(), want) {
