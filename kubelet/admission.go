@@ -169,8 +169,8 @@ func (k *Kubelet) admitFeatures(p *corev1.Pod) *pod.End {
 	if os := p.Spec.OS; os != nil && string(os.Name) != runtime.GOOS {
 		return reject("PodOSNotSupported", fmt.Sprintf("Failed to admit pod as the OS field doesn't match node OS %s", runtime.GOOS))
 	}
-	if p.Spec.HostUsers != nil && !*p.Spec.HostUsers {
-		return reject("UserNamespacesNotSupported", "user namespaces are not supported by this node")
+	if ownUsers(p) && !k.canUserNamespace(p) {
+		return reject("UserNamespacesNotSupported", "user namespaces are not supported by the container runtime of this node")
 	}
 	if sc := p.Spec.SecurityContext; sc != nil {
 		for _, s := range sc.Sysctls {

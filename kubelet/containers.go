@@ -158,7 +158,12 @@ func (k *Kubelet) containerConfig(w *worker, p *corev1.Pod, a pod.Action, image 
 	if err != nil {
 		return nil, err
 	}
+	users, err := k.userNamespace(p)
+	if err != nil {
+		return nil, err
+	}
 	s := render.Container{
+		Users:   users,
 		Devices: devices, CDIDevices: cdi,
 		Pod: p, Spec: c, Attempt: attempt, ImageRef: image.Ref, ImageUser: render.ImageUser{UID: image.UID, Name: image.User}, Env: env, Mounts: mounts,
 		TargetID: a.Target, Resources: k.limits().Container(p, c, w.qos), SeccompRoot: filepath.Join(k.config.Root, "seccomp"),

@@ -5,9 +5,11 @@ package kubelet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -25,6 +27,7 @@ import (
 	"kogge.dev/kogge/kubelet/objects"
 	"kogge.dev/kogge/kubelet/pod"
 	"kogge.dev/kogge/kubelet/render"
+	"kogge.dev/kogge/kubelet/userns"
 	"kogge.dev/kogge/kubelet/volumes"
 )
 
@@ -44,6 +47,7 @@ type Kubelet struct {
 	plugins    *plugins
 	claims     *claims.Claims
 	devices    *devices.Devices
+	users      *userns.Ranges
 	configMaps *objects.Cache[*corev1.ConfigMap]
 	secrets    *objects.Cache[*corev1.Secret]
 	statics    *staticPods
@@ -88,6 +92,11 @@ func newKubelet(c Config) *Kubelet {
 		Quota: *c.Settings.CPUCFSQuota, Period: c.Settings.CPUCFSQuotaPeriod.Microseconds(),
 	})
 	k.plugins = newPlugins(k)
+	users := userns.Config{Pods: filepath.Join(c.Root, "pods"), Most: int(k.maxPods())}
+	if u := c.Settings.UserNamespaces; u != nil && u.IDsPerPod != nil {
+		users.Length = *u.IDsPerPod
+	}
+	k.users = userns.New(users)
 	k.claims = k.newClaims()
 	k.devices = devices.New(devices.Config{Root: c.Root, Resized: func() { k.status.poke() }, Changed: k.devicesChanged, Logger: c.Logger})
 	k.statics = newStaticPods(k)
@@ -148,7 +157,7 @@ func (k *Kubelet) run(ctx context.Context) error {
 	quiet := func(f func(context.Context)) func(context.Context) error {
 		return func(ctx context.Context) error { f(ctx); return nil }
 	}
-	if err := k.claims.Load(ctx); err != nil {
+	if err := errors.Join(k.claims.Load(ctx), k.users.Load()); err != nil {
 		return err
 	}
 	if err := k.devices.Load(ctx); err != nil {

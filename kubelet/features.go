@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/component-helpers/nodedeclaredfeatures"
 	"k8s.io/component-helpers/nodedeclaredfeatures/types"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"kogge.dev/kogge/kubelet/pod"
 )
@@ -45,4 +46,21 @@ func admitDeclared(p *corev1.Pod) *pod.End {
 		return reject("Pod requires node features that are not available: " + strings.Join(result.UnsatisfiedRequirements, ", "))
 	}
 	return nil
+}
+
+// ownUsers reports whether a pod wants a user namespace of its own.
+func ownUsers(p *corev1.Pod) bool { return p.Spec.HostUsers != nil && !*p.Spec.HostUsers }
+
+// canUserNamespace reports whether the pod's runtime handler can make user namespaces, which includes mounts that map ids.
+func (k *Kubelet) canUserNamespace(p *corev1.Pod) bool {
+	handler, err := k.runtimeHandler(p)
+	return err == nil && k.features[handler].GetUserNamespaces()
+}
+
+// userNamespace returns the ids of a pod that has a user namespace of its own, else nil.
+func (k *Kubelet) userNamespace(p *corev1.Pod) (*runtimeapi.UserNamespace, error) {
+	if !ownUsers(p) {
+		return nil, nil
+	}
+	return k.users.Of(p.UID)
 }

@@ -447,7 +447,7 @@ func (k *Kubelet) runtimeHandlers() []corev1.NodeRuntimeHandler {
 	var out []corev1.NodeRuntimeHandler
 	for _, name := range slices.Sorted(maps.Keys(k.features)) {
 		out = append(out, corev1.NodeRuntimeHandler{Name: name, Features: &corev1.NodeRuntimeHandlerFeatures{
-			RecursiveReadOnlyMounts: new(k.features[name].GetRecursiveReadOnlyMounts()), UserNamespaces: new(false),
+			RecursiveReadOnlyMounts: new(k.features[name].GetRecursiveReadOnlyMounts()), UserNamespaces: new(k.features[name].GetUserNamespaces()),
 		}})
 	}
 	return out

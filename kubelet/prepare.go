@@ -142,8 +142,12 @@ func (k *Kubelet) sandboxConfig(w *worker, p *corev1.Pod, attempt uint32) (*runt
 		}
 		w.event(p, "", corev1.EventTypeWarning, reason, note)
 	}
+	users, err := k.userNamespace(p)
+	if err != nil {
+		return nil, err
+	}
 	s := render.Sandbox{
-		Pod: p, Attempt: attempt, LogDirectory: render.LogDirectory(k.config.PodLogs, p), CgroupParent: k.cgroups.Parent(p.UID, w.qos), DNS: dns,
+		Users: users, Pod: p, Attempt: attempt, LogDirectory: render.LogDirectory(k.config.PodLogs, p), CgroupParent: k.cgroups.Parent(p.UID, w.qos), DNS: dns,
 		ClusterDomain: k.config.Settings.ClusterDomain,
 	}
 	if len(p.Spec.Overhead) > 0 {
@@ -274,6 +278,9 @@ func (k *Kubelet) release(ctx context.Context, w *worker) error {
 		return err
 	}
 	if err := k.volumes.Unmount(ctx, w.uid); err != nil {
+		return err
+	}
+	if err := k.users.Free(w.uid); err != nil {
 		return err
 	}
 	return k.cgroups.Remove(w.uid)

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"kogge.dev/kogge/kubelet/userns"
 )
 
 func unset[T any](field **T, value T) {
@@ -120,6 +122,9 @@ func validateSettings(s *kubeletconfig.KubeletConfiguration) error {
 	}
 	if low, high := *s.ImageGCLowThresholdPercent, *s.ImageGCHighThresholdPercent; low < 0 || high > 100 || low >= high {
 		errs = append(errs, fmt.Errorf("image thresholds: low %d%% must be below high %d%%", low, high))
+	}
+	if u := s.UserNamespaces; u != nil && u.IDsPerPod != nil && (*u.IDsPerPod <= 0 || *u.IDsPerPod%userns.DefaultLength != 0 || *u.IDsPerPod >= 1<<32) {
+		errs = append(errs, fmt.Errorf("userNamespaces.idsPerPod %d is not a multiple of %d below 2^32", *u.IDsPerPod, userns.DefaultLength))
 	}
 	for _, reserved := range []map[string]string{s.SystemReserved, s.KubeReserved} {
 		for name, value := range reserved {

@@ -34,6 +34,8 @@ type Container struct {
 	CDIDevices []string
 	// Annotations are added to those that the kubelet makes.
 	Annotations map[string]string
+	// Users is the pod's user namespace, with whose ids mounts are seen; nil for the node's.
+	Users *runtimeapi.UserNamespace
 	// TargetID is the container whose processes an ephemeral container sees.
 	TargetID string
 	// ExtraGroups come from the pod's volumes.
@@ -64,6 +66,9 @@ func (s *Container) Config() (*runtimeapi.ContainerConfig, error) {
 		Linux: &runtimeapi.LinuxContainerConfig{Resources: s.Resources, SecurityContext: security},
 	}
 	out.Labels[LabelContainerName] = c.Name
+	for _, m := range out.Mounts {
+		m.UidMappings, m.GidMappings = s.Users.GetUids(), s.Users.GetGids()
+	}
 	for _, name := range s.CDIDevices {
 		out.CDIDevices = append(out.CDIDevices, &runtimeapi.CDIDevice{Name: name})
 	}

@@ -40,6 +40,8 @@ const (
 
 // Sandbox is what a sandbox's configuration is rendered from.
 type Sandbox struct {
+	// Users is the pod's user namespace; nil for the node's.
+	Users   *runtimeapi.UserNamespace
 	Pod     *corev1.Pod
 	Attempt uint32
 	// LogDirectory is the pod's, see LogDirectory.
@@ -94,7 +96,7 @@ func LogDirectory(root string, p *corev1.Pod) string {
 func (s Sandbox) linux() (*runtimeapi.LinuxPodSandboxConfig, error) {
 	p := s.Pod
 	security := &runtimeapi.LinuxSandboxSecurityContext{
-		NamespaceOptions: namespaces(p), Privileged: anyPrivileged(p),
+		NamespaceOptions: namespaces(p, s.Users), Privileged: anyPrivileged(p),
 		Seccomp: &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault},
 	}
 	out := &runtimeapi.LinuxPodSandboxConfig{
@@ -123,8 +125,8 @@ func (s Sandbox) linux() (*runtimeapi.LinuxPodSandboxConfig, error) {
 }
 
 // namespaces says which namespaces the pod shares with the node, or its containers with each other.
-func namespaces(p *corev1.Pod) *runtimeapi.NamespaceOption {
-	out := &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_CONTAINER}
+func namespaces(p *corev1.Pod, users *runtimeapi.UserNamespace) *runtimeapi.NamespaceOption {
+	out := &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_CONTAINER, UsernsOptions: users}
 	if p.Spec.HostNetwork {
 		out.Network = runtimeapi.NamespaceMode_NODE
 	}

@@ -81,7 +81,7 @@ func (s *Container) security() (*runtimeapi.LinuxContainerSecurityContext, error
 		return nil, err
 	}
 	out := &runtimeapi.LinuxContainerSecurityContext{
-		NamespaceOptions: namespaces(s.Pod), SelinuxOptions: selinux(sc.SELinuxOptions), Capabilities: capabilities(sc.Capabilities),
+		NamespaceOptions: namespaces(s.Pod, s.Users), SelinuxOptions: selinux(sc.SELinuxOptions), Capabilities: capabilities(sc.Capabilities),
 		Privileged: sc.Privileged != nil && *sc.Privileged, ReadonlyRootfs: sc.ReadOnlyRootFilesystem != nil && *sc.ReadOnlyRootFilesystem,
 		NoNewPrivs: sc.AllowPrivilegeEscalation != nil && !*sc.AllowPrivilegeEscalation,
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
@@ -27,7 +28,7 @@ func (v *Volumes) mountContent(ctx context.Context, p *corev1.Pod, vol *corev1.V
 	}
 	if vol.ConfigMap == nil {
 		// Secrets and tokens never reach a disk.
-		if err := ensureTmpfs(dir, "mode=0755"); err != nil {
+		if err := ensureMemory(dir, "tmpfs", unix.TMPFS_MAGIC, "mode=0755"); err != nil {
 			return time.Time{}, err
 		}
 	}

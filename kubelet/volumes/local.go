@@ -9,8 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"kogge.dev/kogge/rules/podresource"
 )
@@ -30,11 +33,17 @@ func (v *Volumes) mountEmptyDir(p *corev1.Pod, vol *corev1.Volume) error {
 		if size := v.memorySize(p, vol.EmptyDir); size > 0 {
 			data = fmt.Sprintf("size=%d", size)
 		}
-		if err := ensureTmpfs(dir, data); err != nil {
+		if err := ensureMemory(dir, "tmpfs", unix.TMPFS_MAGIC, data); err != nil {
 			return err
 		}
 	default:
-		return fmt.Errorf("storage medium %q is not supported by this node", medium)
+		size, err := hugePageSize(p, medium)
+		if err != nil {
+			return err
+		}
+		if err := ensureMemory(dir, "hugetlbfs", unix.HUGETLBFS_MAGIC, fmt.Sprintf("pagesize=%d", size)); err != nil {
+			return err
+		}
 	}
 	if err := os.Chmod(dir, 0o777); err != nil {
 		return err
@@ -61,6 +70,43 @@ func (v *Volumes) memorySize(p *corev1.Pod, s *corev1.EmptyDirVolumeSource) int6
 		}
 	}
 	return size
+}
+
+// hugePageSize returns the size in bytes of the pages that a folder of huge pages is made of: what the medium names, which the pod
+// must ask for, or the only size that the pod asks for.
+func hugePageSize(p *corev1.Pod, medium corev1.StorageMedium) (int64, error) {
+	named, precise := strings.CutPrefix(string(medium), string(corev1.StorageMediumHugePagesPrefix))
+	if !precise && medium != corev1.StorageMediumHugePages {
+		return 0, fmt.Errorf("storage medium %q is not supported by this node", medium)
+	}
+	var want int64
+	if precise {
+		q, err := resource.ParseQuantity(named)
+		if err != nil {
+			return 0, fmt.Errorf("storage medium %q: %w", medium, err)
+		}
+		want = q.Value()
+	}
+	sizes := map[int64]bool{}
+	for name := range podresource.SpecRequests(p) {
+		if text, ok := strings.CutPrefix(string(name), corev1.ResourceHugePagesPrefix); ok {
+			if q, err := resource.ParseQuantity(text); err == nil {
+				sizes[q.Value()] = true
+			}
+		}
+	}
+	switch {
+	case precise && !sizes[want]:
+		return 0, fmt.Errorf("medium %s, but the pod requests no huge pages of that size", medium)
+	case precise:
+		return want, nil
+	case len(sizes) != 1:
+		return 0, fmt.Errorf("medium %s needs a request of huge pages of exactly one size, the pod has %d", medium, len(sizes))
+	}
+	for size := range sizes {
+		want = size
+	}
+	return want, nil
 }
 
 // checkHostPath checks, and where the type says so makes, a path of the node.

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ensureTmpfs mounts a memory file system on dir unless it is one.
-func ensureTmpfs(dir, data string) error {
+// ensureMemory mounts a file system in memory on dir, of a kind with a magic number, unless there is one.
+func ensureMemory(dir, kind string, magic int64, data string) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return fmt.Errorf("stat %s: %w", dir, err)
@@ -25,11 +25,11 @@ func ensureTmpfs(dir, data string) error {
 	if err != nil {
 		return err
 	}
-	if mounted && st.Type == unix.TMPFS_MAGIC {
+	if mounted && st.Type == magic {
 		return nil
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, data); err != nil {
-		return fmt.Errorf("mount tmpfs on %s: %w", dir, err)
+	if err := unix.Mount(kind, dir, kind, 0, data); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", kind, dir, err)
 	}
 	return nil
 }

@@ -9,6 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"kogge.dev/kogge/internal/need"
 )
 
@@ -100,5 +104,45 @@ func TestOwnershipReachesTheGroup(t *testing.T) {
 	folder, err := os.Stat(dir)
 	if err != nil || folder.Mode()&os.ModeSetgid == 0 {
 		t.Errorf("folder does not pass its group on: %v, %v", folder.Mode(), err)
+	}
+}
+
+func TestHugePageSize(t *testing.T) {
+	tests := []struct {
+		medium   corev1.StorageMedium
+		requests []string // page sizes
+		want     int64    // zero for an error
+	}{
+		{"HugePages", []string{"2Mi"}, 2 << 20},
+		{"HugePages", []string{"2Mi", "1Gi"}, 0},
+		{"HugePages", nil, 0},
+		{"HugePages-1Gi", []string{"2Mi", "1Gi"}, 1 << 30},
+		{"HugePages-1Gi", []string{"2Mi"}, 0},
+		{"Tape", []string{"2Mi"}, 0},
+	}
+	for _, test := range tests {
+		list := corev1.ResourceList{}
+		for _, size := range test.requests {
+			list[corev1.ResourceName(corev1.ResourceHugePagesPrefix+size)] = resource.MustParse("1Gi")
+		}
+		p := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Resources: corev1.ResourceRequirements{Requests: list}}}}}
+		if got, err := hugePageSize(p, test.medium); got != test.want || (err == nil) != (test.want != 0) {
+			t.Errorf("hugePageSize(%s, %v) = %d, %v, want %d", test.medium, test.requests, got, err, test.want)
+		}
+	}
+}
+
+func TestFolderOfHugePages(t *testing.T) {
+	need.Root(t, "mounts")
+	dir := t.TempDir()
+	for range 2 {
+		if err := ensureMemory(dir, "hugetlbfs", unix.HUGETLBFS_MAGIC, "pagesize=2097152"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // best effort
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil || st.Type != unix.HUGETLBFS_MAGIC || st.Bsize != 2<<20 {
+		t.Errorf("file system is of type %x with blocks of %d bytes, %v", st.Type, st.Bsize, err)
 	}
 }
