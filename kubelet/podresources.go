@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 	deviceplugin "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
@@ -38,6 +39,10 @@ func (k *Kubelet) servePodResources(ctx context.Context) error {
 		return fmt.Errorf("remove old socket: %w", err)
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", socket)
+	if errors.Is(err, unix.EINVAL) { // the folder's name is too long for a socket
+		k.log.Warn("the podresources API is not served", "err", err)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("listen for pod resources: %w", err)
 	}

@@ -40,6 +40,7 @@ type Config struct {
 // Devices is what a node knows of device plugins and of who has their devices. It is safe for concurrent use.
 type Devices struct {
 	config Config
+	wg     sync.WaitGroup // what follows plugins
 	// allocating serializes allocations: plugins are asked in between.
 	allocating sync.Mutex
 

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
@@ -102,6 +103,7 @@ type registry struct {
 // Run serves the registration socket until ctx ends. Sockets of a former kubelet's plugins are removed: by that the plugins
 // notice that they have to register again.
 func (d *Devices) Run(ctx context.Context) error {
+	defer d.close()
 	dir := filepath.Join(d.config.Root, socketDir)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("make folder of device plugins: %w", err)
@@ -118,6 +120,11 @@ func (d *Devices) Run(ctx context.Context) error {
 		}
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", filepath.Join(dir, socketName))
+	if errors.Is(err, unix.EINVAL) { // the folder's name is too long for a socket: the node can do without plugins
+		d.config.Logger.Warn("device plugins can't register", "err", err)
+		<-ctx.Done()
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("listen for device plugins: %w", err)
 	}
@@ -128,12 +135,17 @@ func (d *Devices) Run(ctx context.Context) error {
 	if err := server.Serve(l); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("serve device plugins: %w", err)
 	}
+	return nil
+}
+
+// close ends the connections to all plugins and waits for what follows them.
+func (d *Devices) close() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	for _, s := range d.stocks {
 		d.leaveLocked(s)
 	}
-	return nil
+	d.mu.Unlock()
+	d.wg.Wait()
 }
 
 // Register implements the registration service.
@@ -177,7 +189,7 @@ func (d *Devices) Register(ctx context.Context, name, path string, versions []st
 	watching, stop := context.WithCancel(d.ctx)
 	e.stop = stop
 	s.endpoint, s.options = e, options
-	go d.watch(watching, name, s, e)
+	d.wg.Go(func() { d.watch(watching, name, s, e) })
 	d.config.Logger.Info("device plugin registered", "resource", name)
 	return nil
 }
@@ -233,7 +245,14 @@ func (d *Devices) watch(ctx context.Context, name string, s *stock, e *endpoint)
 	d.config.Logger.Warn("device plugin is gone", "resource", name, "err", err)
 	d.config.Changed(d.Pods())
 	d.config.Resized()
-	time.AfterFunc(awayGrace, d.config.Resized)
+	d.mu.Lock()
+	ctx = d.ctx
+	d.mu.Unlock()
+	select {
+	case <-ctx.Done():
+	case <-time.After(awayGrace): // its devices are no capacity any more, unless it is back
+		d.config.Resized()
+	}
 }
 
 // listed takes in a plugin's list.

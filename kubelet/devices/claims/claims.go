@@ -41,6 +41,7 @@ type Config struct {
 // Claims is what a node knows of its claims and drivers. It is safe for concurrent use.
 type Claims struct {
 	config Config
+	wg     sync.WaitGroup // what follows drivers
 
 	mu sync.Mutex
 	// entries are the claims that drivers were or are about to be told of.
@@ -73,6 +74,7 @@ func New(config Config) *Claims {
 func (c *Claims) Run(ctx context.Context) {
 	c.wipe(ctx, "")
 	<-ctx.Done()
+	defer c.wg.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, timer := range c.wipes {

@@ -87,8 +87,8 @@ func (c *Claims) Register(name, endpoint string, services []string) error {
 	d.stop = stop
 	c.drivers[name] = append(c.drivers[name], d)
 	c.judgeLocked(name)
-	go c.follow(ctx, d)
-	go c.watchHealth(ctx, d)
+	c.wg.Go(func() { c.follow(ctx, d) })
+	c.wg.Go(func() { c.watchHealth(ctx, d) })
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
@@ -36,7 +37,7 @@ type health struct {
 // watchHealth follows the health of a driver's devices (KEP-4680). Drivers need not offer that.
 func (c *Claims) watchHealth(ctx context.Context, d *driver) {
 	for ctx.Err() == nil {
-		stream, err := drahealth.NewDRAResourceHealthClient(d.conn).NodeWatchResources(ctx, &drahealth.NodeWatchResourcesRequest{})
+		stream, err := drahealth.NewDRAResourceHealthClient(d.conn).NodeWatchResources(ctx, &drahealth.NodeWatchResourcesRequest{}, grpc.WaitForReady(true))
 		for err == nil {
 			var answer *drahealth.NodeWatchResourcesResponse
 			if answer, err = stream.Recv(); err == nil {
