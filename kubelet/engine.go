@@ -85,7 +85,10 @@ func newKubelet(c Config) *Kubelet {
 			parallel = int(*s.MaxParallelImagePulls)
 		}
 	}
-	k.puller = images.NewPuller(c.Runtime.Images, parallel)
+	k.puller = images.NewPuller(c.Runtime.Images, parallel, images.Verification{
+		Policy: c.Settings.ImagePullCredentialsVerificationPolicy, Allowed: c.Settings.PreloadedImagesVerificationAllowlist,
+		Dir: filepath.Join(c.Root, "image_manager"),
+	})
 	k.machine = readMachine()
 	k.cgroups = cgroups.New(cgroups.Config{
 		Root: c.CgroupRoot, Mount: c.CgroupMount, Off: !*c.Settings.CgroupsPerQOS, CPU: k.allocatableCPU(), Pids: *c.Settings.PodPidsLimit,

@@ -126,6 +126,14 @@ func validateSettings(s *kubeletconfig.KubeletConfiguration) error {
 	if u := s.UserNamespaces; u != nil && u.IDsPerPod != nil && (*u.IDsPerPod <= 0 || *u.IDsPerPod%userns.DefaultLength != 0 || *u.IDsPerPod >= 1<<32) {
 		errs = append(errs, fmt.Errorf("userNamespaces.idsPerPod %d is not a multiple of %d below 2^32", *u.IDsPerPod, userns.DefaultLength))
 	}
+	switch policy := s.ImagePullCredentialsVerificationPolicy; policy {
+	case "", kubeletconfig.NeverVerify, kubeletconfig.NeverVerifyPreloadedImages, kubeletconfig.NeverVerifyAllowlistedImages, kubeletconfig.AlwaysVerify:
+		if len(s.PreloadedImagesVerificationAllowlist) > 0 && policy != kubeletconfig.NeverVerifyAllowlistedImages {
+			errs = append(errs, fmt.Errorf("preloadedImagesVerificationAllowlist is only for imagePullCredentialsVerificationPolicy %q", kubeletconfig.NeverVerifyAllowlistedImages))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("imagePullCredentialsVerificationPolicy %q is not known", policy))
+	}
 	for _, reserved := range []map[string]string{s.SystemReserved, s.KubeReserved} {
 		for name, value := range reserved {
 			if _, err := resource.ParseQuantity(value); err != nil {

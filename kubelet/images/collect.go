@@ -56,6 +56,9 @@ func (p *Puller) Collect(ctx context.Context, c Collection) (freed uint64, err e
 		}
 	}
 	p.mu.Unlock()
+	if err := p.records.prune(present); err != nil {
+		return 0, fmt.Errorf("drop records of images that are gone: %w", err)
+	}
 	slices.SortFunc(list, func(a, b candidate) int { return a.last.Compare(b.last) })
 	var errs []error
 	for _, i := range list {

@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 )
 
 // dockerAuth is one registry's entry in a docker configuration.
@@ -23,31 +24,35 @@ type dockerAuth struct {
 	IdentityToken string `json:"identitytoken"`
 }
 
-// Lookup returns the credentials in pull secrets that fit an image, the most specific first.
-func Lookup(secrets []*corev1.Secret, image string) []*runtimeapi.AuthConfig {
-	type match struct {
-		key  string
-		auth *runtimeapi.AuthConfig
-	}
-	var found []match
+// credential is one registry's entry in a pull secret.
+type credential struct {
+	key    string // the registry
+	auth   *runtimeapi.AuthConfig
+	secret *corev1.Secret
+}
+
+// secretRef names the credential in records of pulls.
+func (c *credential) secretRef() kubeletconfig.ImagePullSecret {
+	return kubeletconfig.ImagePullSecret{UID: string(c.secret.UID), Namespace: c.secret.Namespace, Name: c.secret.Name, CredentialHash: hashOf(c.auth)}
+}
+
+// lookup returns the credentials in pull secrets that fit an image, the most specific first.
+func lookup(secrets []*corev1.Secret, image string) []credential {
+	var found []credential
 	for _, s := range secrets {
 		for key, entry := range dockerAuths(s) {
 			if matches(key, image) {
-				found = append(found, match{key, entry.config()})
+				found = append(found, credential{key, entry.config(), s})
 			}
 		}
 	}
-	slices.SortStableFunc(found, func(a, b match) int {
+	slices.SortStableFunc(found, func(a, b credential) int {
 		if d := len(b.key) - len(a.key); d != 0 {
 			return d
 		}
 		return strings.Compare(a.key, b.key)
 	})
-	out := make([]*runtimeapi.AuthConfig, 0, len(found))
-	for _, m := range found {
-		out = append(out, m.auth)
-	}
-	return out
+	return found
 }
 
 func dockerAuths(s *corev1.Secret) map[string]dockerAuth {

@@ -37,16 +37,16 @@ func TestCredentialsFitTheImage(t *testing.T) {
 		"r.example/a:1": {"u"}, "r.example/team/a": {"t", "u"}, "x.wild.example/a": {"w"}, "busybox": {"d"}, "other.example/a": nil, "r.example/teams/a": {"u"},
 	} {
 		var got []string
-		for _, c := range Lookup([]*corev1.Secret{secret}, image) {
-			got = append(got, c.Username)
+		for _, c := range lookup([]*corev1.Secret{secret}, image) {
+			got = append(got, c.auth.Username)
 		}
 		if len(got) != len(want) {
-			t.Errorf("Lookup(%q) = %q, want %q", image, got, want)
+			t.Errorf("lookup(%q) = %q, want %q", image, got, want)
 			continue
 		}
 		for i := range want {
 			if got[i] != want[i] {
-				t.Errorf("Lookup(%q) = %q, want %q", image, got, want)
+				t.Errorf("lookup(%q) = %q, want %q", image, got, want)
 			}
 		}
 	}
@@ -59,7 +59,7 @@ func TestPolicies(t *testing.T) {
 		}
 		return 0, nil
 	}}, "example.org/there:1")
-	p := NewPuller(runtime.CRI().Images, 1)
+	p := NewPuller(runtime.CRI().Images, 1, Verification{Dir: t.TempDir()})
 	for _, test := range []struct {
 		name, image string
 		policy      corev1.PullPolicy

@@ -7,6 +7,7 @@ package images
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 )
 
 // Waiting reasons of containers whose image can't be had.
@@ -37,9 +39,10 @@ func (e *Error) Error() string { return e.Message }
 
 // Puller makes images present. It is safe for concurrent use.
 type Puller struct {
-	images runtimeapi.ImageServiceClient
-	slots  chan struct{} // one per pull that may run at once
-	now    func() time.Time
+	images  runtimeapi.ImageServiceClient
+	records *records
+	slots   chan struct{} // one per pull that may run at once
+	now     func() time.Time
 
 	mu    sync.Mutex
 	pulls map[string]*pull // by image and credentials
@@ -50,14 +53,16 @@ type Puller struct {
 // pull is one pull that several containers may wait for.
 type pull struct {
 	done chan struct{}
-	ref  string
 	took time.Duration
 	err  error
 }
 
 // NewPuller makes a puller that runs at most parallel pulls at once.
-func NewPuller(images runtimeapi.ImageServiceClient, parallel int) *Puller {
-	return &Puller{images: images, slots: make(chan struct{}, max(parallel, 1)), now: time.Now, pulls: map[string]*pull{}, used: map[string]time.Time{}}
+func NewPuller(images runtimeapi.ImageServiceClient, parallel int, verification Verification) *Puller {
+	if verification.Policy == "" {
+		verification.Policy = kubeletconfig.NeverVerifyPreloadedImages
+	}
+	return &Puller{images: images, records: &records{config: verification}, slots: make(chan struct{}, max(parallel, 1)), now: time.Now, pulls: map[string]*pull{}, used: map[string]time.Time{}}
 }
 
 // Request is one container's need of an image.
@@ -98,7 +103,8 @@ func (p *Puller) Ensure(ctx context.Context, r Request) (Image, error) {
 	if policy == "" {
 		policy = defaultPolicy(r.Image)
 	}
-	if found != nil && policy != corev1.PullAlways {
+	allowed := found != nil && p.records.allows(name, found.GetId(), lookup(r.Secrets, name))
+	if allowed && policy != corev1.PullAlways {
 		r.Event(corev1.EventTypeNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", r.Image))
 		return p.present(found), nil
 	}
@@ -168,10 +174,10 @@ func (p *Puller) status(ctx context.Context, name, handler string) (*runtimeapi.
 
 // pull pulls once for all that ask for the same image with the same secrets at the same time. It returns how long it took.
 func (p *Puller) pull(ctx context.Context, name string, r Request) (time.Duration, error) {
-	credentials := Lookup(r.Secrets, name)
+	credentials := lookup(r.Secrets, name)
 	parts := []string{name, r.Handler}
 	for _, c := range credentials {
-		parts = append(parts, c.Username, c.Password, c.IdentityToken)
+		parts = append(parts, c.auth.Username, c.auth.Password, c.auth.IdentityToken)
 	}
 	key := strings.Join(parts, "\x00")
 	p.mu.Lock()
@@ -191,26 +197,49 @@ func (p *Puller) pull(ctx context.Context, name string, r Request) (time.Duratio
 	}
 }
 
-func (p *Puller) run(ctx context.Context, key string, running *pull, name string, r Request, credentials []*runtimeapi.AuthConfig) {
+func (p *Puller) run(ctx context.Context, key string, running *pull, name string, r Request, credentials []credential) {
 	p.slots <- struct{}{}
 	defer func() { <-p.slots }()
 	began := p.now()
 	spec := &runtimeapi.ImageSpec{Image: name, RuntimeHandler: r.Handler, UserSpecifiedImage: r.Image}
-	if len(credentials) == 0 {
-		credentials = []*runtimeapi.AuthConfig{nil}
+	running.err = p.records.begin(name)
+	var used *credential
+	if running.err == nil && len(credentials) == 0 {
+		running.err = p.pullBy(ctx, spec, nil, r.Sandbox)
 	}
-	for _, c := range credentials {
-		answer, err := p.images.PullImage(ctx, &runtimeapi.PullImageRequest{Image: spec, Auth: c, SandboxConfig: r.Sandbox})
-		running.ref, running.err = answer.GetImageRef(), err
-		if err == nil {
+	for i := range credentials {
+		used = &credentials[i]
+		if running.err = p.pullBy(ctx, spec, used.auth, r.Sandbox); running.err == nil {
 			break
 		}
 	}
+	running.err = errors.Join(running.err, p.recordPull(ctx, name, r.Handler, used, running.err))
 	running.took = p.now().Sub(began)
 	p.mu.Lock()
 	delete(p.pulls, key)
 	p.mu.Unlock()
 	close(running.done)
+}
+
+func (p *Puller) pullBy(ctx context.Context, spec *runtimeapi.ImageSpec, auth *runtimeapi.AuthConfig, sandbox *runtimeapi.PodSandboxConfig) error {
+	_, err := p.images.PullImage(ctx, &runtimeapi.PullImageRequest{Image: spec, Auth: auth, SandboxConfig: sandbox})
+	return err
+}
+
+// recordPull notes how a pull ended. A pull that can't be recorded must not be relied on.
+func (p *Puller) recordPull(ctx context.Context, name, handler string, used *credential, failure error) error {
+	id := ""
+	if failure == nil {
+		found, err := p.status(ctx, name, handler)
+		if err != nil {
+			return err
+		}
+		id = found.GetId()
+	}
+	if err := p.records.end(name, id, used, p.now()); err != nil {
+		return fmt.Errorf("record pull of %s: %w", name, err)
+	}
+	return nil
 }
 
 // defaultPolicy is Always for the latest tag, else IfNotPresent.
