@@ -198,3 +198,43 @@ spec: {devices: {requests: [{name: r, exactly: {deviceClassName: gpu}}]}}
 	}
 	testcluster.Await(t, w.c, "default", limit, func(all []*resourcev1.ResourceClaim) bool { return len(all) == 0 })
 }
+
+// TestSharedDevice gives parts of one device to several claims, until it has no more.
+func TestSharedDevice(t *testing.T) {
+	w := begin(t)
+	make1(w, &resourcev1.DeviceClass{}, `
+metadata: {name: memory}
+spec: {selectors: [{cel: {expression: 'device.driver == "memory.example.com"'}}]}
+`)
+	make1(w, &resourcev1.ResourceSlice{}, `
+metadata: {name: n1-memory}
+spec:
+  driver: memory.example.com
+  nodeName: n1
+  pool: {name: n1, generation: 1, resourceSliceCount: 1}
+  devices: [{name: bank, allowMultipleAllocations: true, capacity: {size: {value: 10Gi, requestPolicy: {default: 1Gi, validRange: {min: 1Gi}}}}}]
+`)
+	for _, name := range []string{"first", "second", "third"} {
+		make1(w, &resourcev1.ResourceClaim{}, `
+metadata: {name: `+name+`, namespace: default}
+spec: {devices: {requests: [{name: r, exactly: {deviceClassName: memory, capacity: {requests: {size: 4Gi}}}}]}}
+`)
+		make1(w, &corev1.Pod{}, podText(name, "{name: gpu, resourceClaimName: "+name+"}"))
+		w.awaitPod(name, func(p *corev1.Pod) bool {
+			if name != "third" {
+				return p.Spec.NodeName == "n1"
+			}
+			return len(p.Status.Conditions) > 0 && strings.Contains(p.Status.Conditions[0].Message, "cannot allocate all claims")
+		})
+	}
+	claim, err := w.claims.Get(t.Context(), "default", "second")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := claim.Status.Allocation.Devices.Results[0]
+	if size := r.ConsumedCapacity["size"]; r.ShareID == nil || size.String() != "4Gi" {
+		t.Errorf("result of a shared device: %+v", r)
+	}
+	w.finish("first")
+	w.awaitPod("third", func(p *corev1.Pod) bool { return p.Spec.NodeName == "n1" })
+}

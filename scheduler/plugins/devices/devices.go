@@ -60,7 +60,7 @@ func (p *Plugin) Filter(s *core.Snapshot, pod *core.Pod) (core.Filter, *core.Sta
 		}
 	}
 	if len(f.open) > 0 {
-		features := structured.Features{AdminAccess: true, PrioritizedList: true, PartitionableDevices: true, DeviceTaints: true}
+		features := structured.Features{AdminAccess: true, ConsumableCapacity: true, DeviceTaints: true, PartitionableDevices: true, PrioritizedList: true}
 		allocator, err := structured.NewAllocator(context.Background(), features, allocated(s), classes{s}, s.DeviceSlices(), p.expressions)
 		if err != nil {
 			return nil, core.Fail(Name, err)
@@ -109,7 +109,7 @@ func missingClass(s *core.Snapshot, claim *resourcev1.ResourceClaim) string {
 	return ""
 }
 
-// allocated collects the devices that claims have; those with administrative access take none.
+// allocated collects the devices that claims have, and of shared ones how much; those with administrative access take none.
 func allocated(s *core.Snapshot) structured.AllocatedState {
 	state := structured.AllocatedState{
 		AllocatedDevices: sets.New[structured.DeviceID](), AllocatedSharedDeviceIDs: sets.New[structured.SharedDeviceID](),
@@ -120,8 +120,17 @@ func allocated(s *core.Snapshot) structured.AllocatedState {
 			continue
 		}
 		for _, r := range claim.Status.Allocation.Devices.Results {
-			if r.AdminAccess == nil || !*r.AdminAccess {
-				state.AllocatedDevices.Insert(structured.MakeDeviceID(r.Driver, r.Pool, r.Device))
+			if r.AdminAccess != nil && *r.AdminAccess {
+				continue
+			}
+			id := structured.MakeDeviceID(r.Driver, r.Pool, r.Device)
+			if r.ShareID == nil {
+				state.AllocatedDevices.Insert(id)
+				continue
+			}
+			state.AllocatedSharedDeviceIDs.Insert(structured.MakeSharedDeviceID(id, r.ShareID))
+			if r.ConsumedCapacity != nil {
+				state.AggregatedCapacity.Insert(structured.NewDeviceConsumedCapacity(id, r.ConsumedCapacity))
 			}
 		}
 	}
