@@ -50,7 +50,8 @@ func kill(ts *testscript.TestScript, record, signal string) {
 		ts.Fatalf("no signal is named %s", signal)
 	}
 	ts.Check(syscall.Kill(r.PID, number))
-	for deadline := time.Now().Add(30 * time.Second); exists(fmt.Sprintf("/proc/%d/exe", r.PID)); time.Sleep(10 * time.Millisecond) {
+	// The locks of a process are free once it is a zombie, not when its program is gone.
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.PID)); err != nil || bytes.Contains(state, []byte(") Z ")) {
 			return
 		}
