@@ -24,7 +24,10 @@ func kubectlMain(args []string) int {
 	if named := len(rest) != len(args)-2; named || os.Getenv("KUBECONFIG") == "" {
 		path := cluster.AdminKubeconfig(dataDir)
 		if _, err := os.Stat(path); err == nil {
-			os.Setenv("KUBECONFIG", path)
+			if err := os.Setenv("KUBECONFIG", path); err != nil {
+				fmt.Fprintln(os.Stderr, "kogge:", err)
+				return 1
+			}
 		} else if named {
 			fmt.Fprintf(os.Stderr, "kogge: no cluster in %s (start one with 'kogge up'): %v\n", dataDir, err)
 			return 1

@@ -150,7 +150,7 @@ func Reset(ctx context.Context, settings Settings, out io.Writer) ([]string, err
 }
 
 // undoLedger undoes what a ledger lists and verifies it.
-func undoLedger(ctx context.Context, path string) ([]string, error) {
+func undoLedger(ctx context.Context, path string) (left []string, err error) {
 	if !exists(path) {
 		return nil, nil
 	}
@@ -158,13 +158,12 @@ func undoLedger(ctx context.Context, path string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer l.Close()
+	defer func() { err = errors.Join(err, l.Close()) }()
 	entries := l.Entries()
 	if err := l.Undo(ctx); err != nil {
 		return nil, fmt.Errorf("undo: %w", err)
 	}
 	leftovers, err := l.Verify(ctx, entries)
-	var left []string
 	for _, o := range leftovers {
 		left = append(left, fmt.Sprint(o))
 	}

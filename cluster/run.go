@@ -66,7 +66,7 @@ type machine struct {
 }
 
 // Run runs a role in the foreground until ctx ends or it can't go on. Pods keep running when it returns.
-func Run(ctx context.Context, settings Settings, role Role, console Console) error {
+func Run(ctx context.Context, settings Settings, role Role, console Console) (err error) {
 	m := &machine{
 		Settings: settings, role: role, console: console, paths: node.PathsOf(settings.DataDir, DefaultDataDir), stages: newStages(console.Progress),
 	}
@@ -96,7 +96,7 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) err
 	if m.ledger, err = ledger.Open(ledger.Config{Path: ledgerPath(home)}); err != nil {
 		return err
 	}
-	defer m.ledger.Close()
+	defer func() { err = errors.Join(err, m.ledger.Close()) }()
 	switch role {
 	case RoleScheduler, RoleControllers, RoleCloud, RoleDNS:
 		return m.alone(ctx) // these have no address and leave nothing in the run folder

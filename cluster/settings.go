@@ -45,11 +45,11 @@ type Settings struct {
 	Kind       string `json:"kind"`
 	// DataDir holds everything that outlives a restart; default /var/lib/kogge. Another folder moves all paths into it.
 	DataDir string          `json:"dataDir,omitempty"`
-	API     APISettings     `json:"api,omitempty"`
-	Node    NodeSettings    `json:"node,omitempty"`
-	Network NetworkSettings `json:"network,omitempty"`
-	Store   StoreSettings   `json:"store,omitempty"`
-	Join    JoinSettings    `json:"join,omitempty"`
+	API     APISettings     `json:"api"`
+	Node    NodeSettings    `json:"node"`
+	Network NetworkSettings `json:"network"`
+	Store   StoreSettings   `json:"store"`
+	Join    JoinSettings    `json:"join"`
 	// Without names components that are left to others: of a server scheduler, controllers and cloud, of a node kubelet, proxy
 	// and dns.
 	Without []string `json:"without,omitempty"`

@@ -30,7 +30,7 @@ import (
 const statusLimit = 10 * time.Second
 
 // Status describes a cluster: what runs, how it is, what it takes.
-func Status(ctx context.Context, settings Settings, out io.Writer) error {
+func Status(ctx context.Context, settings Settings, out io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, statusLimit)
 	defer cancel()
 	all, err := runningAll(settings.DataDir)
@@ -38,7 +38,7 @@ func Status(ctx context.Context, settings Settings, out io.Writer) error {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	defer w.Flush()
+	defer func() { err = errors.Join(err, w.Flush()) }()
 	fmt.Fprintf(w, "kogge\t%s, Kubernetes %s\n", version.Kogge, version.Kubernetes)
 	fmt.Fprintf(w, "data\t%s\n", settings.DataDir)
 	if len(all) == 0 {

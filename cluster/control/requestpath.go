@@ -8,6 +8,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"maps"
 	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
@@ -115,7 +116,8 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 		},
 		Paths: p.paths(documents),
 		Runners: []apiserver.Runner{
-			{Name: "custom resource definitions", Run: definitions.Run}, {Name: "aggregation", Run: aggregator.Run},
+			{Name: "custom resource definitions", Run: definitions.Run},
+			{Name: "aggregation", Run: aggregator.Run},
 			{Name: "priority and fairness", Run: func(ctx context.Context) error {
 				return limiter.Run(ctx, p.asServer(s), p.config.Log.With("component", "apiserver"))
 			}},
@@ -246,9 +248,7 @@ func (p *Plane) paths(documents satoken.Documents) map[string]http.Handler {
 		"/.well-known/openid-configuration": document("application/json", documents.Configuration),
 		satoken.KeySetPath:                  document("application/jwk-set+json", documents.KeySet),
 	}
-	for path, handler := range p.config.Paths {
-		paths[path] = handler
-	}
+	maps.Copy(paths, p.config.Paths)
 	return paths
 }
 

@@ -140,7 +140,7 @@ func (d *Devices) concerns(pod *corev1.Pod) bool {
 	return false
 }
 
-func (d *Devices) allocate(ctx context.Context, pod *corev1.Pod, c *corev1.Container, spare map[string][]string, kept bool) error { //nolint:revive // private
+func (d *Devices) allocate(ctx context.Context, pod *corev1.Pod, c *corev1.Container, spare map[string][]string, kept bool) error {
 	for _, name := range slices.Sorted(maps.Keys(c.Resources.Limits)) {
 		q := c.Resources.Limits[name]
 		needed := int(q.Value())

@@ -29,11 +29,9 @@ var programs = []struct{ name, pkg string }{
 // build makes the suite and the programs from the modules that go.mod requires. The go command decides what is fresh.
 func build(ctx context.Context, o options) error {
 	began := time.Now()
-	fmt.Println("building the suite and the programs of its images (some minutes when caches are cold)")
-	flags := "-s -w"
-	for _, field := range []string{"gitVersion=" + release, "gitMajor=1", "gitMinor=36"} {
-		flags += " -X k8s.io/component-base/version." + field
-	}
+	fmt.Fprintln(os.Stdout, "building the suite and the programs of its images (some minutes when caches are cold)")
+	const version = " -X k8s.io/component-base/version."
+	flags := "-s -w" + version + "gitVersion=" + release + version + "gitMajor=1" + version + "gitMinor=36"
 	if err := os.MkdirAll(o.bin, 0o755); err != nil {
 		return err
 	}
@@ -46,7 +44,7 @@ func build(ctx context.Context, o options) error {
 	if err := command(ctx, o.list(""), "go", "test", "-c", "-trimpath", "-ldflags", flags, "-o", suite, "k8s.io/kubernetes/test/e2e"); err != nil {
 		return err
 	}
-	fmt.Printf("built in %v\n", time.Since(began).Round(time.Second))
+	fmt.Fprintf(os.Stdout, "built in %v\n", time.Since(began).Round(time.Second))
 	return nil
 }
 

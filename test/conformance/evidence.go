@@ -40,7 +40,7 @@ func (e *evidence) namespace(ctx context.Context, name string) {
 	e.found = append(e.found, name)
 	dir := e.collected(name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		fmt.Println("collect what a failed test left:", err)
+		fmt.Fprintln(os.Stdout, "collect what a failed test left:", err)
 		return
 	}
 	save := func(file string, args ...string) {
@@ -49,7 +49,7 @@ func (e *evidence) namespace(ctx context.Context, name string) {
 			text = err.Error()
 		}
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
-			fmt.Println("collect what a failed test left:", err)
+			fmt.Fprintln(os.Stdout, "collect what a failed test left:", err)
 		}
 	}
 	if e.kinds == "" {
@@ -67,7 +67,7 @@ func (e *evidence) namespace(ctx context.Context, name string) {
 		}
 		for _, pod := range pods {
 			if err := os.CopyFS(filepath.Join(dir, "containers", filepath.Base(pod)), os.DirFS(pod)); err != nil {
-				fmt.Println("collect what a failed test left:", err)
+				fmt.Fprintln(os.Stdout, "collect what a failed test left:", err)
 			}
 		}
 	}

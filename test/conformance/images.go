@@ -50,7 +50,7 @@ func makeImages(ctx context.Context, o options) error {
 		return nil
 	}
 	began := time.Now()
-	fmt.Println("making the suite's images")
+	fmt.Fprintln(os.Stdout, "making the suite's images")
 	if err := debootstrap(ctx, o); err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func makeImages(ctx context.Context, o options) error {
 	if err := l.finish(); err != nil {
 		return err
 	}
-	fmt.Printf("%d images in %v\n", len(l.index.Manifests), time.Since(began).Round(time.Second))
+	fmt.Fprintf(os.Stdout, "%d images in %v\n", len(l.index.Manifests), time.Since(began).Round(time.Second))
 	return os.WriteFile(o.stampFile(), []byte(stamp), 0o644)
 }
 
@@ -135,7 +135,7 @@ func (k *kitchen) all(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("pack the base of the images: %w", err)
 	}
-	k.busy = k.busybox()
+	k.busy = k.busybox(ctx)
 	agnhost := k.layer(k.agnhost()...)
 
 	for _, tag := range []string{"1.37.0-1", "1.36.1-1"} {
@@ -166,20 +166,23 @@ func (k *kitchen) all(ctx context.Context) error {
 
 // busybox is the layer of an image with busybox and a shell. The shell is bash: the one in Debian's busybox drops variables
 // whose names are no identifiers, which the official image's hands on, and which some tests are about.
-func (k *kitchen) busybox() descriptor {
+func (k *kitchen) busybox(ctx context.Context) descriptor {
 	folder := func(path string, mode fs.FileMode) entry { return entry{path, fs.ModeDir | mode, nil} }
 	box := filepath.Join(k.o.base(), "bin/busybox")
 	entries := []entry{
 		folder("tmp", 0o777|fs.ModeSticky), folder("root", 0o700), folder("home", 0o755), folder("var/www", 0o755),
 		{"etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/false\nnobody:x:65534:65534::/home:/bin/false\n")},
 		{"etc/group", 0o644, []byte("root:x:0:\nwww-data:x:33:\nnobody:x:65534:\n")},
-		{"etc/shadow", 0o600, []byte("root:*:10933:0:99999:7:::\n")}, {"etc/localtime", 0o644, nil},
-		{"bin/busybox", 0o755, k.read(box)}, {"bin/bash", 0o755, k.read(filepath.Join(k.o.base(), "bin/bash-static"))},
-		{"bin/sh", 0o777 | fs.ModeSymlink, []byte("bash")}, {"usr/bin/env", 0o777 | fs.ModeSymlink, []byte("../../bin/busybox")},
+		{"etc/shadow", 0o600, []byte("root:*:10933:0:99999:7:::\n")},
+		{"etc/localtime", 0o644, nil},
+		{"bin/busybox", 0o755, k.read(box)},
+		{"bin/bash", 0o755, k.read(filepath.Join(k.o.base(), "bin/bash-static"))},
+		{"bin/sh", 0o777 | fs.ModeSymlink, []byte("bash")},
+		{"usr/bin/env", 0o777 | fs.ModeSymlink, []byte("../../bin/busybox")},
 	}
-	applets, err := exec.Command(box, "--list").Output()
+	applets, err := exec.CommandContext(ctx, box, "--list").Output()
 	k.keep(err)
-	for _, name := range strings.Fields(string(applets)) {
+	for name := range strings.FieldsSeq(string(applets)) {
 		if !slices.Contains([]string{"busybox", "bash", "sh"}, name) {
 			entries = append(entries, entry{"bin/" + name, 0o777 | fs.ModeSymlink, []byte("busybox")})
 		}
@@ -194,9 +197,13 @@ func (k *kitchen) agnhost() []entry {
 		"user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n"
 	link := func(path, target string) entry { return entry{path, 0o777 | fs.ModeSymlink, []byte(target)} }
 	return []entry{
-		{"agnhost", 0o755, k.program("agnhost")}, link("agnhost-2", "agnhost"), link("usr/local/bin/iperf", "/usr/bin/iperf"),
-		{"uploads", 0o777 | fs.ModeDir, nil}, {"etc/passwd", 0o644, []byte(users)}, {"etc/group", 0o644, []byte(groups)},
-		{"localhost.crt", 0o644, k.file("agnhost/porter/localhost.crt")}, {"localhost.key", 0o644, k.file("agnhost/porter/localhost.key")},
+		{"agnhost", 0o755, k.program("agnhost")},
+		link("agnhost-2", "agnhost"), link("usr/local/bin/iperf", "/usr/bin/iperf"),
+		{"uploads", 0o777 | fs.ModeDir, nil},
+		{"etc/passwd", 0o644, []byte(users)},
+		{"etc/group", 0o644, []byte(groups)},
+		{"localhost.crt", 0o644, k.file("agnhost/porter/localhost.crt")},
+		{"localhost.key", 0o644, k.file("agnhost/porter/localhost.key")},
 	}
 }
 

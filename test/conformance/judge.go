@@ -162,8 +162,8 @@ func (r *conformanceRun) judge(results []result) error {
 		}
 	}
 	fresh := slices.DeleteFunc(slices.Clone(passes), func(name string) bool { return slices.Contains(passing, name) })
-	fmt.Print(table(results))
-	fmt.Printf("%d tests in %v; logs and what failed tests left are in %s\n", len(results), time.Since(r.began).Round(time.Second), r.suite.dir)
+	fmt.Fprint(os.Stdout, table(results))
+	fmt.Fprintf(os.Stdout, "%d tests in %v; logs and what failed tests left are in %s\n", len(results), time.Since(r.began).Round(time.Second), r.suite.dir)
 	say("passed for the first time, now in "+passingList, fresh)
 	say("failed, then passed, now in "+flakyList, flakes)
 	say("failed, and has not passed before", others)
@@ -180,7 +180,7 @@ func (r *conformanceRun) judge(results []result) error {
 
 func say(what string, names []string) {
 	if len(names) > 0 {
-		fmt.Printf("%s:\n  %s\n", what, strings.Join(names, "\n  "))
+		fmt.Fprintf(os.Stdout, "%s:\n  %s\n", what, strings.Join(names, "\n  "))
 	}
 }
 

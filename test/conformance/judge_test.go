@@ -35,8 +35,10 @@ func (r *conformanceRun) text(t *testing.T, list string) string {
 func TestJudgeRefusesWhatHasPassedBefore(t *testing.T) {
 	r := aRun(t, "a\nb\n", test{name: "a"}, test{name: "b"}, test{name: "c"}, test{name: "d"})
 	err := r.judge([]result{
-		{outcome: outcome{name: "a", passed: true}}, {outcome: outcome{name: "b"}},
-		{outcome: outcome{name: "c", passed: true}}, {outcome: outcome{name: "d"}},
+		{outcome: outcome{name: "a", passed: true}},
+		{outcome: outcome{name: "b"}},
+		{outcome: outcome{name: "c", passed: true}},
+		{outcome: outcome{name: "d"}},
 	})
 	if err == nil || !strings.Contains(err.Error(), "1 tests failed that have passed before") {
 		t.Errorf("judge = %v", err)

@@ -108,8 +108,7 @@ func run(ctx context.Context, o options) error {
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
 	command.WaitDelay = 5 * time.Minute // it stops the suite and the nodes
 	err = command.Run()
-	var ended *exec.ExitError
-	if errors.As(err, &ended) {
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = errors.New("see above")
 	}
 	return errors.Join(err, m.unwire(context.WithoutCancel(ctx)))

@@ -101,7 +101,7 @@ func (m *machine) run(ctx context.Context, node int, name string, args ...string
 
 func (m *machine) down(ctx context.Context, node int) error {
 	if _, err := os.Stat(m.data(node)); err != nil {
-		return nil
+		return nil //nolint:nilerr // no node was made there
 	}
 	_, err := m.run(ctx, node, m.o.kogge(), "down", "--data-dir", m.data(node))
 	return err
@@ -120,7 +120,7 @@ func (m *machine) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := m.serveImages(images); err != nil {
+	if err := m.serveImages(ctx, images); err != nil {
 		return err
 	}
 	if _, err := m.run(ctx, 0, m.o.kogge(), "up", "--detach", "--data-dir", m.data(0), "--node-name", "zero", "--node-ip", addresses[0]); err != nil {
@@ -129,7 +129,7 @@ func (m *machine) start(ctx context.Context) error {
 	if err := m.join(ctx); err != nil {
 		return err
 	}
-	fmt.Printf("two nodes are ready after %v\n", time.Since(began).Round(100*time.Millisecond))
+	fmt.Fprintf(os.Stdout, "two nodes are ready after %v\n", time.Since(began).Round(100*time.Millisecond))
 	for node := range addresses {
 		if err := m.load(ctx, node, images); err != nil {
 			return err
@@ -161,8 +161,8 @@ func (m *machine) prepare(ctx context.Context, node int) error {
 	return errors.Join(os.MkdirAll(hosts, 0o755), os.WriteFile(filepath.Join(hosts, "hosts.toml"), []byte(text), 0o644))
 }
 
-func (m *machine) serveImages(images *layout) error {
-	listener, err := net.Listen("tcp", net.JoinHostPort(addresses[0], registryPort))
+func (m *machine) serveImages(ctx context.Context, images *layout) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(addresses[0], registryPort))
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (m *machine) join(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	m.agent = exec.Command("nsenter", "--net="+m.namespace(1), m.o.kogge(), "agent", "--data-dir", m.data(1), "--node-name", "one",
+	m.agent = exec.Command("nsenter", "--net="+m.namespace(1), m.o.kogge(), "agent", "--data-dir", m.data(1), "--node-name", "one", //nolint:noctx // it is stopped in order
 		"--node-ip", addresses[1], "--server", "https://"+addresses[0]+":6443", "--token", token)
 	m.agent.Stdout, m.agent.Stderr = log, log
 	m.agent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt stops it in order, through stop
@@ -228,7 +228,7 @@ func (m *machine) load(ctx context.Context, node int, images *layout) error {
 	if err = errors.Join(err, <-packed); err != nil {
 		return fmt.Errorf("import images into node %d: %w\n%s", node, err, said.Bytes())
 	}
-	fmt.Printf("images imported into node %d in %v\n", node, time.Since(began).Round(100*time.Millisecond))
+	fmt.Fprintf(os.Stdout, "images imported into node %d in %v\n", node, time.Since(began).Round(100*time.Millisecond))
 	stamp, err := os.ReadFile(m.o.stampFile())
 	if err != nil {
 		return err

@@ -85,7 +85,7 @@ func (l *layout) blob(mediaType string, write func(io.Writer) error) (descriptor
 	if err != nil {
 		return descriptor{}, err
 	}
-	defer os.Remove(file.Name()) // gone after the rename
+	defer func() { _ = os.Remove(file.Name()) }() // gone after the rename
 	hash := sha256.New()
 	if err := errors.Join(write(io.MultiWriter(file, hash)), file.Close()); err != nil {
 		return descriptor{}, err
@@ -134,6 +134,7 @@ func (l *layout) layer(entries ...entry) (descriptor, error) {
 				info.Typeflag, info.Size, content = tar.TypeDir, 0, nil
 			case fs.ModeSymlink:
 				info.Typeflag, info.Linkname, info.Size, content = tar.TypeSymlink, string(e.data), 0, nil
+			default: // a plain file
 			}
 			if err := archive.WriteHeader(info); err != nil {
 				return fmt.Errorf("layer file %s: %w", e.path, err)

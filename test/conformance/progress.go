@@ -85,7 +85,7 @@ func (p *progress) ended(line string, passed bool) {
 		return
 	}
 	p.failed++
-	fmt.Printf("%s  failed: %s\n", p.clear, name)
+	fmt.Fprintf(os.Stdout, "%s  failed: %s\n", p.clear, name)
 }
 
 // show renews the line every second on a terminal, else prints it twice a minute.
@@ -100,13 +100,13 @@ func (p *progress) show(done <-chan struct{}) {
 		select {
 		case <-ticker.C:
 		case <-done:
-			fmt.Printf("%s%s\n", p.clear, p.line(time.Now()))
+			fmt.Fprintf(os.Stdout, "%s%s\n", p.clear, p.line(time.Now()))
 			return
 		}
 		if p.clear == "" {
-			fmt.Println(p.line(time.Now()))
+			fmt.Fprintln(os.Stdout, p.line(time.Now()))
 		} else {
-			fmt.Print(p.clear + p.line(time.Now()))
+			fmt.Fprint(os.Stdout, p.clear+p.line(time.Now()))
 		}
 	}
 }

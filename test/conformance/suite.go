@@ -122,11 +122,10 @@ func (s *suite) run(ctx context.Context, label string, selections []string, p *p
 	go func() { watched <- s.follow(ctx, io.TeeReader(reader, log), p) }()
 	closeProgress := p.watch()
 	err = ginkgo.Run()
-	writer.Close()
+	_ = writer.Close() // always nil
 	watchErr := <-watched
 	closeProgress()
-	var ended *exec.ExitError
-	if errors.As(err, &ended) && ctx.Err() == nil {
+	if _, ended := errors.AsType[*exec.ExitError](err); ended && ctx.Err() == nil {
 		err = nil // it says that tests failed, which the report says better
 	}
 	if err := errors.Join(err, watchErr, ctx.Err()); err != nil {

@@ -27,7 +27,7 @@ func forward(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	m := of(ts)
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := m.command(ctx, 0, "/", m.program("kubectl"), "port-forward", "pod/"+args[0], args[1])
+	cmd := m.command(ctx, "/", m.program("kubectl"), "port-forward", "pod/"+args[0], args[1])
 	ts.Check(m.inside(0, cmd.Start))
 	defer func() { cancel(); _ = cmd.Wait() }() // ended by us
 	pattern := regexp.MustCompile(args[3])
@@ -78,7 +78,7 @@ func snapshot(ts *testscript.TestScript, neg bool, args []string) {
 		fmt.Fprintf(&b, "== %s\n%s\n", name, strings.Join(lines, "\n"))
 	}
 	lines := func(command ...string) []string {
-		out, errOut, err := m.run(0, "/", nil, command...)
+		out, errOut, err := m.run(0, "/", command...)
 		if err != nil {
 			ts.Fatalf("%v: %v\n%s", command, err, errOut)
 		}

@@ -67,7 +67,7 @@ func (b *box) layer(greeting string) ([]byte, error) {
 	for name, program := range b.programs {
 		file("bin/"+name, 0o755, program)
 	}
-	for _, applet := range strings.Fields(string(list)) {
+	for applet := range strings.FieldsSeq(string(list)) {
 		if applet != "busybox" {
 			_ = w.WriteHeader(&tar.Header{Name: "bin/" + applet, Linkname: "busybox", Typeflag: tar.TypeSymlink})
 		}

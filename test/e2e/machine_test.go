@@ -89,7 +89,7 @@ func (m *machine) kubeconfig() string      { return filepath.Join(m.data(0), "ad
 func (m *machine) program(n string) string { return filepath.Join(m.root, "bin", n) }
 
 // command prepares a program to run in a node's network namespace.
-func (m *machine) command(ctx context.Context, node int, dir string, args ...string) *exec.Cmd {
+func (m *machine) command(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+m.kubeconfig())
 	cmd.Dir = dir
@@ -106,12 +106,12 @@ func (m *machine) inside(node int, f func() error) error {
 	return ns.Do(f)
 }
 
-func (m *machine) run(node int, dir string, stdin io.Reader, args ...string) (stdout, stderr string, err error) {
+func (m *machine) run(node int, dir string, args ...string) (stdout, stderr string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	cmd := m.command(ctx, node, dir, args...)
+	cmd := m.command(ctx, dir, args...)
 	var out, errOut bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &errOut
+	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := m.inside(node, cmd.Start); err != nil {
 		return "", "", err
 	}
@@ -134,7 +134,7 @@ func (m *machine) close() error {
 		if _, err := os.Stat(m.data(node)); err != nil {
 			continue
 		}
-		if out, errOut, err := m.run(node, "/", nil, m.kogge, "reset", "--data-dir", m.data(node)); err != nil {
+		if out, errOut, err := m.run(node, "/", m.kogge, "reset", "--data-dir", m.data(node)); err != nil {
 			errs = append(errs, fmt.Errorf("reset node %d: %w\n%s%s", node, err, out, errOut))
 		}
 	}
@@ -167,20 +167,20 @@ func finish(ts *testscript.TestScript, neg bool, stdout, stderr string, err erro
 // kogge ARGS...: the binary on node 0, for its data folder.
 func runKogge(ts *testscript.TestScript, neg bool, args []string) {
 	m := of(ts)
-	stdout, stderr, err := m.run(0, ts.Getenv("WORK"), nil, append([]string{m.kogge}, args...)...)
+	stdout, stderr, err := m.run(0, ts.Getenv("WORK"), append([]string{m.kogge}, args...)...)
 	finish(ts, neg, stdout, stderr, err)
 }
 
 // kubectl ARGS...: stock kubectl as the administrator.
 func runKubectl(ts *testscript.TestScript, neg bool, args []string) {
 	m := of(ts)
-	stdout, stderr, err := m.run(0, ts.Getenv("WORK"), nil, append([]string{m.program("kubectl")}, args...)...)
+	stdout, stderr, err := m.run(0, ts.Getenv("WORK"), append([]string{m.program("kubectl")}, args...)...)
 	finish(ts, neg, stdout, stderr, err)
 }
 
 // host ARGS...: a program on node 0.
 func host(ts *testscript.TestScript, neg bool, args []string) {
-	stdout, stderr, err := of(ts).run(0, ts.Getenv("WORK"), nil, args...)
+	stdout, stderr, err := of(ts).run(0, ts.Getenv("WORK"), args...)
 	finish(ts, neg, stdout, stderr, err)
 }
 
@@ -196,7 +196,7 @@ func start(ts *testscript.TestScript, neg bool, through, args []string) {
 	m := of(ts)
 	command := append(through, m.kogge, "up", "--detach", "--data-dir", m.data(0), "--node-name", "one")
 	command = append(command, args...)
-	stdout, stderr, err := m.run(0, "/", nil, command...)
+	stdout, stderr, err := m.run(0, "/", command...)
 	finish(ts, neg, stdout, stderr, err)
 	if err == nil {
 		m.load(ts, 0)
@@ -204,7 +204,7 @@ func start(ts *testscript.TestScript, neg bool, through, args []string) {
 }
 
 func (m *machine) load(ts *testscript.TestScript, node int) {
-	if _, stderr, err := m.run(node, "/", nil, m.kogge, "image", "import", m.images, "--data-dir", m.data(node)); err != nil {
+	if _, stderr, err := m.run(node, "/", m.kogge, "image", "import", m.images, "--data-dir", m.data(node)); err != nil {
 		ts.Fatalf("import images on node %d: %v\n%s", node, err, stderr)
 	}
 }
@@ -215,23 +215,23 @@ func importImages(ts *testscript.TestScript, _ bool, _ []string) { of(ts).load(t
 // join: a second node on node 1, by token, with the test images.
 func join(ts *testscript.TestScript, _ bool, _ []string) {
 	m := of(ts)
-	token, stderr, err := m.run(0, "/", nil, m.kogge, "token", "create", "--data-dir", m.data(0))
+	token, stderr, err := m.run(0, "/", m.kogge, "token", "create", "--data-dir", m.data(0))
 	if err != nil {
 		ts.Fatalf("token: %v\n%s", err, stderr)
 	}
 	log, err := os.Create(filepath.Join(m.dir, "agent.log"))
 	ts.Check(err)
 	defer log.Close()
-	agent := m.command(context.Background(), 1, "/", m.kogge, "agent", "--data-dir", m.data(1), "--node-name", "two",
+	agent := m.command(context.Background(), "/", m.kogge, "agent", "--data-dir", m.data(1), "--node-name", "two",
 		"--server", "https://10.77.0.1:6443", "--token", strings.TrimSpace(token))
 	agent.Stdout, agent.Stderr = log, log
 	ts.Check(m.inside(1, agent.Start))
 	m.agents = append(m.agents, agent)
-	if _, stderr, err := m.run(0, "/", nil, m.program("kubectl"), "wait", "--for=create", "node/two", "--timeout=60s"); err != nil {
+	if _, stderr, err := m.run(0, "/", m.program("kubectl"), "wait", "--for=create", "node/two", "--timeout=60s"); err != nil {
 		text, _ := os.ReadFile(log.Name())
 		ts.Fatalf("join: %v\n%s\n%s", err, stderr, text)
 	}
-	if _, stderr, err := m.run(0, "/", nil, m.program("kubectl"), "wait", "--for=condition=Ready", "node/two", "--timeout=60s"); err != nil {
+	if _, stderr, err := m.run(0, "/", m.program("kubectl"), "wait", "--for=condition=Ready", "node/two", "--timeout=60s"); err != nil {
 		text, _ := os.ReadFile(log.Name())
 		ts.Fatalf("join: %v\n%s\n%s", err, stderr, text)
 	}
@@ -299,7 +299,7 @@ func within(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	var stdout, stderr string
 	for deadline := time.Now().Add(time.Duration(seconds) * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		stdout, stderr, _ = m.run(0, ts.Getenv("WORK"), nil, args[2:]...)
+		stdout, stderr, _ = m.run(0, ts.Getenv("WORK"), args[2:]...)
 		if pattern.MatchString(stdout) || pattern.MatchString(stderr) {
 			return
 		}

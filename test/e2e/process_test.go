@@ -67,7 +67,7 @@ func pods(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: pods FILE")
 	}
 	m := of(ts)
-	list, stderr, err := m.run(0, "/", nil, m.program("kubectl"), "get", "pods", "-o", `jsonpath={range .items[*]}{.metadata.name} {.status.podIP}`+
+	list, stderr, err := m.run(0, "/", m.program("kubectl"), "get", "pods", "-o", `jsonpath={range .items[*]}{.metadata.name} {.status.podIP}`+
 		`{range .status.containerStatuses[*]} {.containerID} {.restartCount}{end}{"\n"}{end}`)
 	if err != nil {
 		ts.Fatalf("list pods: %v\n%s", err, stderr)

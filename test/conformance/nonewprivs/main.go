@@ -10,4 +10,4 @@ import (
 	"os"
 )
 
-func main() { fmt.Printf("Effective uid: %d\n", os.Geteuid()) }
+func main() { fmt.Fprintf(os.Stdout, "Effective uid: %d\n", os.Geteuid()) }

@@ -105,8 +105,10 @@ func proxyNode() object {
 	}
 }
 
-const servicesPath = "/api/v1/namespaces/" + namespace + "/services"
-const slicesPath = "/apis/discovery.k8s.io/v1/namespaces/" + namespace + "/endpointslices"
+const (
+	servicesPath = "/api/v1/namespaces/" + namespace + "/services"
+	slicesPath   = "/apis/discovery.k8s.io/v1/namespaces/" + namespace + "/endpointslices"
+)
 
 // clusterIP of the i-th Service.
 func clusterIP(i int) string { return fmt.Sprintf("10.96.%d.%d", 1+i/250, 1+i%250) }
