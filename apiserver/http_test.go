@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -93,6 +94,35 @@ func TestListsAreOneDocumentInEveryForm(t *testing.T) {
 		if a.Kind != "" || a.UID != b.UID || a.ResourceVersion != b.ResourceVersion || a.Data["x"] != b.Data["x"] {
 			t.Errorf("item %d: %+v and %+v", i, a, b)
 		}
+	}
+}
+
+func TestLongListsAreSentWhileTheyAreEncoded(t *testing.T) {
+	const n = 600
+	s := start(t)
+	seed(t, s, n, 100)
+	plain := ask(t, s, "GET", maps, nil)
+	if plain.Header().Get("Content-Length") != "" {
+		t.Errorf("Content-Length = %s: the list was encoded before it was sent", plain.Header().Get("Content-Length"))
+	}
+	zip, err := gzip.NewReader(ask(t, s, "GET", maps, nil, "Accept-Encoding", "gzip").Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zipped, err := io.ReadAll(zip)
+	if err != nil || !bytes.Equal(zipped, plain.Body.Bytes()) {
+		t.Errorf("compressed list: %v, or its %d bytes are not the plain one's %d", err, len(zipped), plain.Body.Len())
+	}
+	var long, page corev1.ConfigMapList
+	if err := json.Unmarshal(plain.Body.Bytes(), &long); err != nil || len(long.Items) != n {
+		t.Fatalf("%d items, %v; want %d", len(long.Items), err, n)
+	}
+	short := ask(t, s, "GET", maps+"?limit=500", nil)
+	if err := json.Unmarshal(short.Body.Bytes(), &page); err != nil || short.Header().Get("Content-Length") == "" {
+		t.Fatalf("page with Content-Length %q: %v", short.Header().Get("Content-Length"), err)
+	}
+	if diff := cmp.Diff(page.Items, long.Items[:500]); diff != "" {
+		t.Errorf("the long list's items differ from the page's (-page +long):\n%s", diff)
 	}
 }
 

@@ -20,7 +20,6 @@ import (
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"sigs.k8s.io/yaml"
 
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
@@ -85,22 +84,13 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, code int, format c
 			parts = [][]byte{out.Bytes()}
 		}
 	}
-	h := w.Header()
-	if h.Get("Content-Type") == "" {
-		h.Set("Content-Type", string(format))
-	}
-	if state := request.From(r.Context()); state != nil {
-		for _, text := range state.Warnings {
-			h.Add("Warning", fmt.Sprintf("299 - %s", strconv.Quote(text)))
-		}
-	}
+	h := s.head(w, r, format)
 	size := 0
 	for _, p := range parts {
 		size += len(p)
 	}
 	s.metrics.size(infoOf(r.Context()), size)
-	h.Add("Vary", "Accept-Encoding")
-	if size < gzipFrom || !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+	if size < gzipFrom || !takesGzip(r) {
 		h.Set("Content-Length", strconv.Itoa(size))
 		w.WriteHeader(code)
 		writeParts(w, parts)
@@ -114,6 +104,25 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, code int, format c
 	}
 	writeParts(zip, parts)
 	_ = zip.Close() // A client that went away is no error of ours.
+}
+
+// head sets the headers of an answer of unknown size.
+func (s *Server) head(w http.ResponseWriter, r *http.Request, format codec.Format) http.Header {
+	h := w.Header()
+	if h.Get("Content-Type") == "" {
+		h.Set("Content-Type", string(format))
+	}
+	if state := request.From(r.Context()); state != nil {
+		for _, text := range state.Warnings {
+			h.Add("Warning", fmt.Sprintf("299 - %s", strconv.Quote(text)))
+		}
+	}
+	h.Add("Vary", "Accept-Encoding")
+	return h
+}
+
+func takesGzip(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept-Encoding"), "gzip")
 }
 
 func writeParts(w io.Writer, parts [][]byte) {
@@ -203,6 +212,10 @@ func packageOf(group string) string {
 
 // result writes a Result.
 func (s *Server) result(w http.ResponseWriter, r *http.Request, a *answer, res *rest.Result) {
+	if res.List != nil && len(res.List.Entries) > streamFrom && a.streams() {
+		s.stream(w, r, res.Code, a, res.List)
+		return
+	}
 	parts, err := a.encode(res)
 	if err != nil {
 		s.fail(w, r, err)
@@ -267,104 +280,4 @@ func (a *answer) source(obj runtime.Object) codec.TableSource {
 		return codec.DefaultTable
 	}
 	return a.target.Table()
-}
-
-func (a *answer) encodeList(l *rest.List) ([][]byte, error) {
-	switch {
-	case a.As != "":
-		return a.encodeProjectedList(l)
-	case a.Format == codec.Protobuf:
-		return a.encodeProtobufList(l)
-	}
-	parts, err := a.encodeJSONList(l)
-	if err != nil || a.Format != codec.YAML {
-		return parts, err
-	}
-	data, err := yaml.JSONToYAML(bytes.Join(parts, nil))
-	return [][]byte{data}, err
-}
-
-// encodeJSONList joins the shared encodings of the items.
-func (a *answer) encodeJSONList(l *rest.List) ([][]byte, error) {
-	gvk := a.target.ListKind()
-	meta, err := json.Marshal(l.Meta())
-	if err != nil {
-		return nil, err
-	}
-	head := fmt.Sprintf(`{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, gvk.Kind, gvk.GroupVersion().String(), meta)
-	if a.target.Custom != nil {
-		head = fmt.Sprintf(`{"apiVersion":%q,"items":[`, gvk.GroupVersion().String())
-	}
-	// Items of built-in lists do not repeat their type.
-	typed := fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,`, a.target.Served.Kind, a.target.Served.GroupVersion().String())
-	parts := make([][]byte, 0, 2*len(l.Entries)+2)
-	parts = append(parts, []byte(head))
-	for i, entry := range l.Entries {
-		data, err := a.target.Encoded(entry, codec.JSON)
-		if err != nil {
-			return nil, err
-		}
-		data = bytes.TrimSuffix(data, []byte("\n"))
-		if i > 0 {
-			parts = append(parts, comma)
-		}
-		if untyped, ok := bytes.CutPrefix(data, typed); ok && a.target.Custom == nil {
-			parts = append(parts, brace)
-			data = untyped
-		}
-		parts = append(parts, data)
-	}
-	tail := "]}\n"
-	if a.target.Custom != nil {
-		tail = fmt.Sprintf(`],"kind":%q,"metadata":%s}`+"\n", gvk.Kind, meta)
-	}
-	return append(parts, []byte(tail)), nil
-}
-
-var comma, brace = []byte(","), []byte("{")
-
-// encodeProtobufList joins the shared encodings of the items in the form of all list messages: metadata is field 1, items are field 2.
-func (a *answer) encodeProtobufList(l *rest.List) ([][]byte, error) {
-	meta := l.Meta()
-	head, err := meta.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	parts := [][]byte{codec.AppendBytes(nil, 1, head)}
-	for _, entry := range l.Entries {
-		raw, err := a.target.Raw(entry)
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, codec.AppendBytes(nil, 2, raw))
-	}
-	return [][]byte{codec.Wrap(a.target.ListKind(), parts...)}, nil
-}
-
-func (a *answer) encodeProjectedList(l *rest.List) ([][]byte, error) {
-	if a.As == codec.AsPartial {
-		return nil, a.notProjectable(true)
-	}
-	objects := make([]runtime.Object, 0, len(l.Entries))
-	for _, entry := range l.Entries {
-		obj, err := a.target.Object(entry)
-		if err != nil {
-			return nil, err
-		}
-		objects = append(objects, obj)
-	}
-	var out runtime.Object
-	switch a.As {
-	case codec.AsTable:
-		out = codec.Table(a.target.Table(), a.table, objects, l.Meta())
-	case codec.AsPartialList:
-		list := &metav1.PartialObjectMetadataList{ListMeta: l.Meta(), Items: make([]metav1.PartialObjectMetadata, 0, len(objects))}
-		for _, obj := range objects {
-			list.Items = append(list.Items, *codec.Partial(obj.(metav1.Object), a.GroupVersion))
-		}
-		list.SetGroupVersionKind(a.GroupVersion.WithKind(codec.AsPartialList))
-		out = list
-	}
-	data, err := codec.Marshal(out, a.Format)
-	return [][]byte{data}, err
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -278,27 +279,32 @@ func Raw(obj runtime.Object) ([]byte, error) {
 
 // Wrap puts raw protobuf parts, one after the other, into the envelope.
 func Wrap(gvk schema.GroupVersionKind, parts ...[]byte) []byte {
+	return bytes.Join(WrapParts(gvk, parts), nil)
+}
+
+// WrapParts is Wrap without a copy: what it returns, one after the other, is the envelope.
+func WrapParts(gvk schema.GroupVersionKind, parts [][]byte) [][]byte {
 	size := 0
 	for _, p := range parts {
 		size += len(p)
 	}
-	api, kind := gvk.GroupVersion().String(), gvk.Kind
-	out := make([]byte, 0, len(magic)+size+len(api)+len(kind)+32)
-	out = append(out, magic...)
-	meta := AppendBytes(AppendBytes(nil, 1, []byte(api)), 2, []byte(kind))
-	out = AppendBytes(out, 1, meta)
-	out = append(out, 2<<3|2)
-	out = binary.AppendUvarint(out, uint64(size))
-	for _, p := range parts {
-		out = append(out, p...)
-	}
+	meta := AppendBytes(AppendBytes(nil, 1, []byte(gvk.GroupVersion().String())), 2, []byte(gvk.Kind))
+	head := AppendBytes(slices.Clone(magic), 1, meta)
+	head = append(head, 2<<3|2)
+	head = binary.AppendUvarint(head, uint64(size))
+	out := make([][]byte, 0, len(parts)+2)
+	out = append(append(out, head), parts...)
 	// Content encoding and content type, both empty.
-	return append(out, 3<<3|2, 0, 4<<3|2, 0)
+	return append(out, []byte{3<<3 | 2, 0, 4<<3 | 2, 0})
 }
 
 // AppendBytes appends a length-delimited protobuf field.
 func AppendBytes(to []byte, field int, data []byte) []byte {
+	return append(AppendLength(to, field, len(data)), data...)
+}
+
+// AppendLength appends what comes before the data of a length-delimited protobuf field.
+func AppendLength(to []byte, field, length int) []byte {
 	to = binary.AppendUvarint(to, uint64(field)<<3|2)
-	to = binary.AppendUvarint(to, uint64(len(data)))
-	return append(to, data...)
+	return binary.AppendUvarint(to, uint64(length))
 }

@@ -96,6 +96,9 @@ func (e *Engine) list(ctx context.Context, c *Call) (*Result, error) {
 func (e *Engine) page(ctx context.Context, c *Call, sel *selection, opts *metav1.ListOptions) (*List, error) {
 	b := c.Target.bound
 	read := cache.ListOptions{Prefix: sel.prefix, Limit: int(opts.Limit), Filter: sel.filter()}
+	if field := indexField(b.Resource); field != "" {
+		read.Index = exact(sel.fields, field)
+	}
 	switch revision, set, err := parseVersion(opts.ResourceVersion); {
 	case opts.Continue != "":
 		if err := e.resume(ctx, b, opts.Continue, &read); err != nil {

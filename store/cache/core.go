@@ -37,6 +37,8 @@ type core struct {
 	prefix string
 	// index returns the index value of an entry; nil when the cache has no index. It is called only while indexed > 0.
 	index func(*Entry) string
+	// byIndex holds what tree holds by index value and key (see indexKey), from the first time that somebody lists by it; nil before.
+	byIndex *btree.BTreeG[item]
 
 	tree *btree.BTreeG[item]
 	// revision of the youngest change, or of the list that the cache began with.
@@ -53,8 +55,9 @@ type core struct {
 
 	// all is the scope of everything, scopes the others by name: namespace prefixes, keys, and index values behind a zero
 	// byte. A scope exists while it has watchers.
-	all     *scope
-	scopes  map[string]*scope
+	all    *scope
+	scopes map[string]*scope
+	// indexed counts the scopes of index values, and byIndex.
 	indexed int
 }
 
@@ -92,6 +95,10 @@ func (c *core) replace(entries []*Entry, revision int64) (dead []*Entry) {
 	}
 	c.tree, c.current, c.paged, c.kept = tree, nil, false, nil
 	c.revision, c.oldest = revision, revision
+	if c.byIndex != nil {
+		c.byIndex = nil
+		c.indexed--
+	}
 	return dead
 }
 
@@ -116,6 +123,14 @@ func (c *core) apply(ev store.Event, fresh *Entry, now time.Time, touched []*sco
 	}
 	if ch.prev != nil && ch.deleted {
 		fresh.Value = ch.prev.Value // One copy.
+	}
+	if c.byIndex != nil {
+		if ch.prev != nil {
+			c.byIndex.Delete(item{key: c.indexKey(ch.prev)})
+		}
+		if !ch.deleted {
+			c.byIndex.ReplaceOrInsert(item{c.indexKey(fresh), fresh})
+		}
 	}
 	c.revision = ev.ModRevision
 	seq := c.log.next
@@ -255,6 +270,30 @@ func (c *core) read(s *scope, cursor uint64, limit int, buf []*change) ([]*chang
 	}
 	return buf, cursor, true
 }
+
+// withIndex returns, in key order, the entries with an index value whose keys begin with prefix.
+func (c *core) withIndex(value, prefix string) (out []*Entry) {
+	if c.byIndex == nil {
+		c.byIndex = newTree()
+		c.indexed++
+		c.tree.Ascend(func(it item) bool {
+			c.byIndex.ReplaceOrInsert(item{c.indexKey(it.entry), it.entry})
+			return true
+		})
+	}
+	first := value + "\x00" + prefix
+	c.byIndex.AscendGreaterOrEqual(item{key: first}, func(it item) bool {
+		if !strings.HasPrefix(it.key, first) {
+			return false
+		}
+		out = append(out, it.entry)
+		return true
+	})
+	return out
+}
+
+// indexKey is the key of an entry in byIndex.
+func (c *core) indexKey(e *Entry) string { return c.index(e) + "\x00" + e.Key }
 
 // snapshot returns the current content.
 func (c *core) snapshot() *btree.BTreeG[item] {

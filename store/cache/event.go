@@ -80,6 +80,9 @@ type ListOptions struct {
 	From string
 	// Limit bounds the number of entries returned; 0 means no bound.
 	Limit int
+	// Index, when set, asks only for the objects whose Config.IndexField has this value: a list of the current state, without Limit
+	// and From, then finds them without looking at all. Filter must still tell whether an object matches.
+	Index string
 	// Revision to read at exactly; 0 means what the cache has now (call Fresh or WaitFor before, as needed). Revisions
 	// that left the cache's history are read from the store; store.ErrCompacted where they are gone there, too.
 	Revision int64

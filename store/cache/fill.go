@@ -46,6 +46,7 @@ func (c *Cache) install(entries []*Entry, revision int64, generation int) error 
 		return errors.New("changes were lost meanwhile")
 	}
 	dead := c.core.replace(entries, revision)
+	c.indexed.Store(int64(c.core.indexed))
 	c.listed = revision
 	now := time.Now()
 	var touched []*scope

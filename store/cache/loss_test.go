@@ -190,3 +190,19 @@ func TestFeedBehindTheList(t *testing.T) {
 			fmt.Sprintf("DELETED a(v=2)#%d at %d was a(v=2)#%d", three, three, two))
 	})
 }
+
+func TestLostHistoryMakesTheIndexAnew(t *testing.T) {
+	inFaultyBubble(t, func(t *testing.T, r *rig, f *faulty) {
+		first := r.put("ns/kept", "n1", "")
+		r.put("ns/gone", "n1", "")
+		r.fresh()
+		r.list(cache.ListOptions{Index: "n1"})
+		f.fail(store.ErrCompacted, errors.New("no list yet"))
+		time.Sleep(20 * time.Millisecond) // What is written now is lost.
+		r.remove("ns/gone")
+		last := r.put("ns/new", "n1", "")
+		f.fail(nil, nil)
+		r.fresh()
+		checkTexts(t, "list", keys(r.list(cache.ListOptions{Index: "n1"}).Entries), fmt.Sprintf("kept#%d", first), fmt.Sprintf("new#%d", last))
+	})
+}

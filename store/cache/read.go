@@ -71,6 +71,9 @@ func (c *Cache) seenLocked(seen int64) int64 {
 
 // List returns entries in key order. A Revision in the future is waited for.
 func (c *Cache) List(ctx context.Context, opts ListOptions) (Page, error) {
+	if opts.Index != "" && c.indexField != "" && opts.Revision == 0 && opts.Limit == 0 && opts.From == "" {
+		return c.listIndex(opts)
+	}
 	if opts.Revision == 0 {
 		s, err := c.Snapshot()
 		if err != nil {
@@ -112,6 +115,29 @@ func (c *Cache) readable(ctx context.Context, revision int64) error {
 		return fmt.Errorf("list %s at revision %d: %w", c.prefix, revision, err)
 	}
 	return nil
+}
+
+// listIndex answers from the index, as of now.
+func (c *Cache) listIndex(opts ListOptions) (Page, error) {
+	if opts.Prefix == "" {
+		opts.Prefix = c.prefix
+	}
+	seen := c.feed.Revision()
+	c.mu.Lock()
+	if !c.filled {
+		c.mu.Unlock()
+		return Page{}, ErrNotReady
+	}
+	page := Page{Revision: c.seenLocked(seen)}
+	found := c.core.withIndex(opts.Index, opts.Prefix)
+	c.indexed.Store(int64(c.core.indexed))
+	c.mu.Unlock()
+	for _, e := range found {
+		if opts.Filter == nil || opts.Filter(e) {
+			page.Entries = append(page.Entries, e)
+		}
+	}
+	return page, nil
 }
 
 // page answers from a snapshot and keeps it when there is a next page.

@@ -6,11 +6,15 @@ package cache_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"kogge.dev/kogge/store"
 	"kogge.dev/kogge/store/cache"
@@ -238,6 +242,55 @@ func TestCacheStartsFromWhatIsStored(t *testing.T) {
 		r := newRig(t, s)
 		if page := r.list(cache.ListOptions{}); len(page.Entries) != 2500 || page.Revision != 2501 {
 			t.Errorf("%d entries at revision %d, want 2500 at 2501", len(page.Entries), page.Revision)
+		}
+	})
+}
+
+func TestListByIndexFindsWhatTheFilterFinds(t *testing.T) {
+	r := newRig(t, memory.New())
+	random := rand.New(rand.NewPCG(1, 2))
+	nodes := []string{"", "n1", "n2", "n22"}
+	for step := range 400 {
+		name := fmt.Sprintf("ns%d/pod-%d", random.IntN(2), random.IntN(20))
+		if _, _, err := r.store.Get(t.Context(), pods+name); err == nil && random.IntN(4) == 0 {
+			r.remove(name)
+		} else {
+			r.put(name, nodes[random.IntN(len(nodes))], "")
+		}
+		if step%10 != 0 {
+			continue
+		}
+		r.fresh()
+		for _, node := range nodes[1:] {
+			for _, prefix := range []string{"", pods + "ns1/"} {
+				opts := cache.ListOptions{Prefix: prefix, Filter: func(e *cache.Entry) bool {
+					_, set, err := e.Attrs()
+					return err == nil && set["spec.nodeName"] == node
+				}}
+				want := r.list(opts)
+				opts.Index, opts.Filter = node, nil
+				got := r.list(opts)
+				if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b *cache.Entry) bool { return a == b })); diff != "" {
+					t.Fatalf("step %d, node %s below %q: (-filter +index)\n%s", step, node, prefix, diff)
+				}
+			}
+		}
+	}
+}
+
+func TestListByIndexDecodesNoOthers(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		for i := range 50 {
+			r.put(fmt.Sprintf("ns/p%02d", i), fmt.Sprintf("n%d", i), "")
+		}
+		r.fresh()
+		r.list(cache.ListOptions{Index: "n7"}) // the first makes the index
+		before := r.decoded.Load()
+		if got := keys(r.list(cache.ListOptions{Index: "n8"}).Entries); len(got) != 1 {
+			t.Errorf("List = %v, want one pod", got)
+		}
+		if more := r.decoded.Load() - before; more != 0 {
+			t.Errorf("the second list decoded %d pods", more)
 		}
 	})
 }
