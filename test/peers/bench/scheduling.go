@@ -22,6 +22,8 @@ const (
 	podsApart = 1000
 	// nodesPerBeat is how many nodes have their leases renewed one after the other.
 	nodesPerBeat = 200
+	// renewEvery is how often a lease is renewed.
+	renewEvery = 20 * time.Second
 	// caseLimit is how long one shape may take.
 	caseLimit = 150 * time.Second
 )
@@ -91,9 +93,9 @@ func leaseSpec() object {
 	return object{"holderIdentity": "bench", "leaseDurationSeconds": 40, "renewTime": time.Now().UTC().Format("2006-01-02T15:04:05.000000Z")}
 }
 
-// beat renews leases, each once in 40 seconds: a quarter of what kubelets do, and enough for the nodes to be left in peace.
+// beat renews leases, each once in renewEvery: half as often as kubelets do, and enough for the nodes to be left in peace.
 func beat(ctx context.Context, user *load.Client, from, to int) {
-	ticker := time.NewTicker(40 * time.Second / time.Duration(to-from))
+	ticker := time.NewTicker(renewEvery / time.Duration(to-from))
 	defer ticker.Stop()
 	for i := from; ; i++ {
 		select {
