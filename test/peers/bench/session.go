@@ -80,10 +80,8 @@ func (s *session) all(ctx context.Context, only string) error {
 			return err
 		}
 	}
-	if strings.Contains(s.order, table.Upstream) {
-		if err := s.build(ctx, chosen); err != nil {
-			return err
-		}
+	if err := s.build(ctx, chosen); err != nil {
+		return err
 	}
 	what, err := identity(s.kogge, "/proc/self/exe")
 	if err != nil {
