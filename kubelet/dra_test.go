@@ -45,7 +45,12 @@ func TestDevicesOfADRADriver(t *testing.T) {
 	driverCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
 	go func() { done <- driver.Run(driverCtx, registry) }()
-	t.Cleanup(func() { stop(); <-done })
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("driver: %v", err)
+		}
+	})
 	select {
 	case err := <-driver.Registered():
 		if err != nil {

@@ -73,7 +73,9 @@ func begin(t *testing.T) *world {
 	t.Cleanup(func() {
 		cancel()
 		for range 3 {
-			<-ended
+			if err := <-ended; err != nil {
+				t.Errorf("autoscaler: %v", err)
+			}
 		}
 	})
 	add(w, &corev1.ServiceAccount{}, `{metadata: {name: default, namespace: default}}`)
