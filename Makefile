@@ -56,6 +56,10 @@ race: helpers ## the tests once more under the race detector and with the invari
 e2e: build kubectl ## end-to-end stories: the built binary and stock kubectl
 	go test -count=1 -timeout 20m -tags e2e ./test/e2e/...
 
+differential: ## compare the API server with upstream's, request by request (builds upstream v1.36.3; KOGGE_PEERS_BIN skips that)
+	@mkdir -p .scratch/peers && cd test/peers && go run -tags $(TAGS) ./cmd/differential -root ../.. -scratch ../../.scratch/peers > ../../.scratch/differential.txt \
+		|| { cat ../../.scratch/differential.txt; exit 1; }
+
 fuzz: ## run every fuzz target for FUZZTIME (default 30s)
 	@tools/fuzz $(or $(FUZZTIME),30s)
 
@@ -86,4 +90,4 @@ clean: ## remove what the build made, and the scratch folder
 	@for node in .scratch/conformance/nodes/*; do [ ! -x bin/kogge ] || [ ! -d $$node ] || unshare --net bin/kogge reset --data-dir $$node; done
 	rm -rf bin .scratch helpers/bin
 
-.PHONY: help up down setup build helpers arm64 kubectl fmt lint check race e2e bench bench-setup fuzz conformance guard conformance-setup test clean
+.PHONY: help up down setup build helpers arm64 kubectl fmt lint check race e2e bench bench-setup differential fuzz conformance guard conformance-setup test clean

@@ -16,6 +16,8 @@ import (
 type Mutation struct {
 	// Name says where and what: "spec.replicas=-1".
 	Name string
+	// Path to the fault: field names, and indices into lists.
+	Path []any
 	// Object is the whole manifest; it shares nothing with others.
 	Object map[string]any
 }
@@ -91,37 +93,63 @@ func texts(v map[string]any) bool {
 func extend(path []any, step any) []any { return append(slices.Clone(path), step) }
 
 func (m *mutator) add(path []any, what string, value any, remove bool) {
-	object := clone(m.root).(map[string]any)
-	var name strings.Builder
-	var at any = object
-	for i, step := range path {
-		last := i == len(path)-1
+	var object map[string]any
+	switch _, entry := path[len(path)-1].(int); {
+	case remove && entry:
+		return // lists are shortened as a whole
+	case remove:
+		object = without(m.root, path)
+	default:
+		object = Put(m.root, path, value)
+	}
+	m.out = append(m.out, Mutation{Name: PathText(path) + "=" + what, Path: path, Object: object})
+}
+
+// PathText writes a path as names of mutations have it: "spec.ports[0].name".
+func PathText(path []any) string {
+	name := ""
+	for _, step := range path {
 		switch s := step.(type) {
 		case string:
-			name.WriteString("." + s)
-			parent := at.(map[string]any)
-			switch {
-			case last && remove:
-				delete(parent, s)
-			case last:
-				parent[s] = value
-			default:
-				at = parent[s]
-			}
+			name += "." + s
 		case int:
-			name.WriteString(fmt.Sprintf("[%d]", s))
-			parent := at.([]any)
-			switch {
-			case last && remove:
-				return // lists are shortened as a whole
-			case last:
-				parent[s] = value
-			default:
-				at = parent[s]
-			}
+			name += fmt.Sprintf("[%d]", s)
 		}
 	}
-	m.out = append(m.out, Mutation{Name: name.String()[1:] + "=" + what, Object: object})
+	return strings.TrimPrefix(name, ".")
+}
+
+// Put returns a copy of object with a value at a path, all but the last step of which is there.
+func Put(object map[string]any, path []any, value any) map[string]any {
+	out := clone(object).(map[string]any)
+	switch parent, last := parentOf(out, path); step := last.(type) {
+	case string:
+		parent.(map[string]any)[step] = value
+	case int:
+		parent.([]any)[step] = value
+	}
+	return out
+}
+
+func without(object map[string]any, path []any) map[string]any {
+	out := clone(object).(map[string]any)
+	parent, last := parentOf(out, path)
+	delete(parent.(map[string]any), last.(string))
+	return out
+}
+
+// parentOf walks to the map or list that holds the end of a path.
+func parentOf(object map[string]any, path []any) (parent, last any) {
+	var at any = object
+	for _, step := range path[:len(path)-1] {
+		switch s := step.(type) {
+		case string:
+			at = at.(map[string]any)[s]
+		case int:
+			at = at.([]any)[s]
+		}
+	}
+	return at, path[len(path)-1]
 }
 
 func clone(value any) any {

@@ -20,11 +20,13 @@ import (
 	"kogge.dev/kogge/test/peers/access"
 )
 
-// Config of a server. Dir and ServiceCIDR are required.
+// Config of a server. Dir, ServiceCIDR and Advertise are required.
 type Config struct {
 	// Dir receives keys and the data of etcd.
 	Dir         string
 	ServiceCIDR netip.Prefix
+	// Advertise is written into the Endpoints of the Service "kubernetes", which refuse loopback; nothing listens there.
+	Advertise netip.Addr
 	// Log; nil discards.
 	Log *slog.Logger
 }
@@ -57,7 +59,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	}
 	s := &Server{keys: keys, port: listener.Addr().(*net.TCPAddr).Port, dir: config.Dir, done: make(chan error, 1)}
 	plane, err := control.New(control.Config{
-		Store: stored, Keys: keys, Log: config.Log, Listener: listener, Advertise: netip.MustParseAddr("127.0.0.1"), Port: s.port,
+		Store: stored, Keys: keys, Log: config.Log, Listener: listener, Advertise: config.Advertise, Port: s.port,
 		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, ServiceCIDRs: []netip.Prefix{config.ServiceCIDR},
 		Domain: "cluster.local", Identity: "peer", Without: control.Components{Controllers: true, Scheduler: true, Cloud: true},
 	})

@@ -15,7 +15,9 @@ import (
 
 func TestServerAnswersItsAdministrator(t *testing.T) {
 	t.Parallel()
-	s, err := ours.Start(t.Context(), ours.Config{Dir: t.TempDir(), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16")})
+	s, err := ours.Start(t.Context(), ours.Config{
+		Dir: t.TempDir(), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), Advertise: netip.MustParseAddr("192.0.2.1"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

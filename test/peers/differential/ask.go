@@ -1,0 +1,143 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package differential
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"kogge.dev/kogge/test/peers/access"
+)
+
+// call is one request.
+type call struct {
+	method string
+	// path with its query.
+	path string
+	body []byte
+	// contentType of the body; default JSON. accept; default JSON.
+	contentType, accept string
+}
+
+func (c *call) String() string { return c.method + " " + c.path }
+
+// manifest is the body as a reader wants to see it.
+func (c *call) manifest() string {
+	if len(c.body) == 0 {
+		return ""
+	}
+	text, err := yaml.JSONToYAML(c.body)
+	if err != nil {
+		return string(c.body)
+	}
+	return string(text)
+}
+
+// answer is what a server said.
+type answer struct {
+	code int
+	// warnings are the values of the Warning headers.
+	warnings    []string
+	contentType string
+	// body as JSON tree, or as text where it is none.
+	body any
+}
+
+func (a *answer) refused() bool { return a.code >= 400 }
+
+// server is one of the two sides.
+type server struct {
+	name   string
+	url    string
+	client *http.Client
+	// say turns what upstream chose (names, addresses, ports, uids) into what this side chose for the same object, hear turns it back;
+	// nil changes nothing.
+	say, hear *strings.Replacer
+}
+
+func newServer(name string, a access.Access) (*server, error) {
+	client, err := a.Client()
+	if err != nil {
+		return nil, err
+	}
+	return &server{name: name, url: a.Server, client: client}, nil
+}
+
+// agent is the User-Agent of every request; managedFields are named after it.
+const agent = "differential/1.0"
+
+func (s *server) open(ctx context.Context, c *call) (*http.Response, error) {
+	body := c.body
+	if s.say != nil {
+		body = []byte(s.say.Replace(string(body)))
+	}
+	req, err := http.NewRequestWithContext(ctx, c.method, s.url+c.path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", agent)
+	req.Header.Set("Accept", "application/json")
+	if c.accept != "" {
+		req.Header.Set("Accept", c.accept)
+	}
+	if len(c.body) > 0 {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.contentType != "" {
+		req.Header.Set("Content-Type", c.contentType)
+	}
+	return s.client.Do(req)
+}
+
+// ask sends a request and reads the whole answer.
+func (s *server) ask(ctx context.Context, c *call) (*answer, error) {
+	const limit = 60 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	res, err := s.open(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.name, err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s: read answer: %w", s.name, c, err)
+	}
+	if s.hear != nil {
+		text = []byte(s.hear.Replace(string(text)))
+	}
+	a := &answer{code: res.StatusCode, warnings: slices.Clone(res.Header.Values("Warning")), contentType: res.Header.Get("Content-Type")}
+	a.body = tree(text, a.contentType)
+	return a, nil
+}
+
+// tree decodes JSON and YAML, and leaves everything else as text.
+func tree(body []byte, contentType string) any {
+	switch {
+	case strings.Contains(contentType, "yaml"):
+		converted, err := yaml.YAMLToJSON(body)
+		if err != nil {
+			return string(body)
+		}
+		body = converted
+	case !strings.Contains(contentType, "json") && !bytes.HasPrefix(body, []byte("{")): // some documents are called text
+		return string(body)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	var out any
+	if err := decoder.Decode(&out); err != nil {
+		return string(body)
+	}
+	return out
+}

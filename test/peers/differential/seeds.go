@@ -1,0 +1,201 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package differential
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/catalog"
+)
+
+// namespace is where every namespaced seed goes.
+const namespace = "ns"
+
+// seed is a manifest that both servers are asked about, again and again with one fault more.
+type seed struct {
+	kind   *kinds.Kind
+	served *kinds.Served
+	// object is the manifest; status, if any, belongs to it.
+	object map[string]any
+	status any
+	// fixture marks manifests that fill every field with a word or number of no meaning: both servers refuse them with a long
+	// list, and faults add nothing.
+	fixture bool
+}
+
+func (s *seed) title() string {
+	return strings.TrimSpace(fmt.Sprintf("%s %s %s", s.object["apiVersion"], s.object["kind"], s.name()))
+}
+
+func (s *seed) metadata() map[string]any {
+	meta, _ := s.object["metadata"].(map[string]any)
+	if meta == nil {
+		meta = map[string]any{}
+		s.object["metadata"] = meta
+	}
+	return meta
+}
+
+func (s *seed) name() string {
+	name, _ := s.metadata()["name"].(string)
+	return name
+}
+
+// collection is the path that the seed is created at; item is its own.
+func (s *seed) collection() string {
+	path := "/apis/" + s.served.Group + "/" + s.served.Version
+	if s.served.Group == "" {
+		path = "/api/" + s.served.Version
+	}
+	if s.kind.Namespaced {
+		path += "/namespaces/" + namespace
+	}
+	return path + "/" + s.kind.Resource
+}
+
+func (s *seed) item() string { return s.collection() + "/" + s.name() }
+
+// can reports whether the resource, or a subresource of it, has a verb.
+func (s *seed) can(verb, subresource string) bool {
+	verbs := s.kind.Verbs
+	if subresource != "" {
+		sub := s.kind.Subresource(subresource)
+		if sub == nil {
+			return false
+		}
+		verbs = sub.Verbs
+	} else if verbs == nil {
+		verbs = kinds.StandardVerbs
+	}
+	return slices.Contains(verbs, verb)
+}
+
+// loadSeeds reads the manifests that the kinds' own tests use, those of this package, and the fixtures of k8s.io/api.
+func loadSeeds(root, fixtures string) ([]*seed, error) {
+	known := catalog.New()
+	statuses := map[string]any{}
+	if err := readYAML(filepath.Join(root, "kinds/catalog/testdata/status.yaml"), &statuses); err != nil {
+		return nil, err
+	}
+	files := []string{filepath.Join(root, "kinds/catalog/testdata/good.yaml")}
+	for _, pattern := range []string{"kinds/core/testdata/manifests/*.yaml", "test/peers/differential/testdata/seeds/*.yaml"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil || len(found) == 0 {
+			return nil, fmt.Errorf("seeds %s: %d files, %w", pattern, len(found), err)
+		}
+		files = append(files, found...)
+	}
+	var out []*seed
+	for _, file := range files {
+		documents, err := readDocuments(file)
+		if err != nil {
+			return nil, err
+		}
+		for _, object := range documents {
+			s, err := newSeed(known, object)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", file, err)
+			}
+			s.status = object["status"]
+			if s.status == nil {
+				s.status = statuses[s.served.Kind]
+			}
+			out = append(out, s)
+		}
+	}
+	more, err := loadFixtures(known, fixtures)
+	return append(out, more...), err
+}
+
+// loadFixtures reads the manifests of every served kind from the folder testdata/HEAD of k8s.io/api.
+func loadFixtures(known *catalog.Catalog, dir string) ([]*seed, error) {
+	var out []*seed
+	for _, kind := range known.All() {
+		for _, served := range kind.Served {
+			group := served.Group
+			if group == "" {
+				group = "core"
+			}
+			file := filepath.Join(dir, group+"."+served.Version+"."+served.Kind+".yaml")
+			if _, err := os.Stat(file); err != nil {
+				continue // kinds of other modules: definitions and API services
+			}
+			documents, err := readDocuments(file)
+			if err != nil {
+				return nil, err
+			}
+			s, err := newSeed(known, documents[0])
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", file, err)
+			}
+			meta := s.metadata()
+			for _, own := range []string{"managedFields", "resourceVersion", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "creationTimestamp"} {
+				delete(meta, own)
+			}
+			meta["name"] = "fixture"
+			s.status, s.fixture = s.object["status"], true
+			out = append(out, s)
+		}
+	}
+	if len(out) < 50 {
+		return nil, fmt.Errorf("only %d fixtures in %s", len(out), dir)
+	}
+	return out, nil
+}
+
+func newSeed(known *catalog.Catalog, object map[string]any) (*seed, error) {
+	version, _ := object["apiVersion"].(string)
+	name, _ := object["kind"].(string)
+	gv, err := schema.ParseGroupVersion(version)
+	if err != nil {
+		return nil, err
+	}
+	s := &seed{object: object}
+	if s.kind, s.served = known.ByKind(gv.WithKind(name)); s.kind == nil {
+		return nil, fmt.Errorf("%s %s is not served", version, name)
+	}
+	if meta := s.metadata(); s.kind.Namespaced {
+		meta["namespace"] = namespace
+	} else {
+		delete(meta, "namespace")
+	}
+	return s, nil
+}
+
+func readYAML(file string, into any) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if err := yaml.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
+
+func readDocuments(file string) ([]map[string]any, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var out []map[string]any
+	for document := range strings.SplitSeq(string(text), "\n---\n") {
+		object := map[string]any{}
+		if err := yaml.Unmarshal([]byte(document), &object); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		if len(object) > 0 {
+			out = append(out, object)
+		}
+	}
+	return out, nil
+}
