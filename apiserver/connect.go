@@ -4,6 +4,7 @@
 package apiserver
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -94,7 +95,7 @@ func (s *Server) authorizeUpgrade(r *http.Request, p *parsed) error {
 // serveStream connects exec, attach and port-forward to the pod's kubelet.
 func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, pod *corev1.Pod, name string, options runtime.Object) error {
 	if name == "portforward" {
-		location, err := s.kubelets.URL(r.Context(), pod.Spec.NodeName, "/portForward/"+pod.Namespace+"/"+pod.Name, portQuery(options.(*corev1.PodPortForwardOptions)))
+		location, err := s.kubeletURL(r.Context(), pod, "/portForward/"+pod.Namespace+"/"+pod.Name, portQuery(options.(*corev1.PodPortForwardOptions)))
 		if err != nil {
 			return err
 		}
@@ -121,12 +122,21 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, pod *corev1
 		}
 	}
 	path := "/" + name + "/" + pod.Namespace + "/" + pod.Name + "/" + container
-	location, err := s.kubelets.URL(r.Context(), pod.Spec.NodeName, path, query)
+	location, err := s.kubeletURL(r.Context(), pod, path, query)
 	if err != nil {
 		return err
 	}
 	s.kubelets.Exec(w, r, location, streams, s.fail)
 	return nil
+}
+
+// kubeletURL is an address at the kubelet of a pod. A node that is not there is reported as upstream does: as a missing pod of its name.
+func (s *Server) kubeletURL(ctx context.Context, pod *corev1.Pod, path string, query url.Values) (*url.URL, error) {
+	location, err := s.kubelets.URL(ctx, pod.Spec.NodeName, path, query)
+	if apierrors.IsNotFound(err) {
+		return nil, apierrors.NewNotFound(corev1.Resource("pods"), pod.Spec.NodeName)
+	}
+	return location, err
 }
 
 func portQuery(o *corev1.PodPortForwardOptions) url.Values {
@@ -145,7 +155,7 @@ func (s *Server) serveLog(w http.ResponseWriter, r *http.Request, pod *corev1.Po
 	req := proxy.LogRequest{Follow: o.Follow, Insecure: o.InsecureSkipTLSVerifyBackend, Name: pod.Name}
 	if pod.Spec.NodeName != "" {
 		path := "/containerLogs/" + pod.Namespace + "/" + pod.Name + "/" + container
-		if req.Location, err = s.kubelets.URL(r.Context(), pod.Spec.NodeName, path, logQuery(o)); err != nil {
+		if req.Location, err = s.kubeletURL(r.Context(), pod, path, logQuery(o)); err != nil {
 			return err
 		}
 	}
@@ -199,7 +209,7 @@ func connectOptions(resource, sub string, q url.Values, p *parsed) (runtime.Obje
 		}
 		return o, nil
 	case "log":
-		return logOptions(q)
+		return logOptions(q, p.Name)
 	}
 	switch resource {
 	case "pods":
@@ -211,8 +221,8 @@ func connectOptions(resource, sub string, q url.Values, p *parsed) (runtime.Obje
 	}
 }
 
-// logOptions reads and judges the options of a log request.
-func logOptions(q url.Values) (*corev1.PodLogOptions, error) {
+// logOptions reads and judges the options of a request for the log of the pod with that name.
+func logOptions(q url.Values, name string) (*corev1.PodLogOptions, error) {
 	flag := func(name string) bool { v, set := q[name]; return set && truthy(v[0]) }
 	o := &corev1.PodLogOptions{
 		Container: q.Get("container"), Follow: flag("follow"), Previous: flag("previous"), Timestamps: flag("timestamps"),
@@ -239,7 +249,7 @@ func logOptions(q url.Values) (*corev1.PodLogOptions, error) {
 		o.Stream = &text
 	}
 	if errs := validateLog(o); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind(), "", errs)
+		return nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind(), name, errs)
 	}
 	return o, nil
 }

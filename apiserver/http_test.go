@@ -261,3 +261,36 @@ func TestNobodyIsRefused(t *testing.T) {
 		t.Errorf("GET as nobody = %d %s", rec.Code, rec.Body)
 	}
 }
+
+func TestUnknownVersionsOfKnownGroupsAreStatuses(t *testing.T) {
+	s := start(t)
+	for target, want := range map[string]string{
+		"/api/v2":                               "application/json",
+		"/apis/apps/v2/deployments":             "application/json",
+		"/apis/nothing.example.com/v1/anything": "text/plain; charset=utf-8",
+	} {
+		rec := ask(t, s, http.MethodGet, target, nil)
+		if got := rec.Header().Get("Content-Type"); rec.Code != http.StatusNotFound || got != want {
+			t.Errorf("GET %s = %d %q, want 404 %q", target, rec.Code, got, want)
+		}
+	}
+}
+
+func TestWarningsAboutKinds(t *testing.T) {
+	s := start(t)
+	for _, c := range []struct{ method, target, body, want string }{
+		{http.MethodGet, "/api/v1/namespaces/default/endpoints", "", "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"},
+		{http.MethodDelete, "/apis/batch/v1/namespaces/default/jobs/none", "", "child pods are preserved by default"},
+		{http.MethodDelete, "/apis/batch/v1/namespaces/default/jobs/none?propagationPolicy=Background", "", ""},
+		{
+			http.MethodPost, "/api/v1/namespaces/default/pods?dryRun=All",
+			`{"metadata":{"name":"p","annotations":{"container.apparmor.security.beta.kubernetes.io/c":"runtime/default"}},"spec":{"containers":[{"name":"c","image":"i"}]}}`,
+			"deprecated since v1.30",
+		},
+	} {
+		rec := ask(t, s, c.method, c.target, strings.NewReader(c.body), "Content-Type", "application/json")
+		if got := rec.Header().Get("Warning"); !strings.Contains(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%s %s warns %q, want %q (%d %s)", c.method, c.target, got, c.want, rec.Code, rec.Body)
+		}
+	}
+}

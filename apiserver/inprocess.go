@@ -34,6 +34,9 @@ func (s *Server) Client(user request.User) client.Backend {
 
 // agentOf names the program that a component is, for field managers and logs: the last part of its user name.
 func agentOf(name string) string {
+	if name == "system:apiserver" {
+		return "kube-apiserver" // the name under which others know what it writes
+	}
 	if i := strings.LastIndexByte(name, ':'); i >= 0 {
 		return name[i+1:]
 	}

@@ -33,6 +33,15 @@ import (
 // maxBody bounds request bodies.
 const maxBody = 3 << 20
 
+// unknownVersion answers for a version that a group does not have, and for a group that is unknown as a whole.
+func (s *Server) unknownVersion(w http.ResponseWriter, r *http.Request, group string) {
+	if !s.registry.Knows(group) {
+		http.NotFound(w, r)
+		return
+	}
+	s.fail(w, r, apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "", 0, false))
+}
+
 // serveResource answers requests below /api/v1 and /apis/group/version.
 func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 	p := infoOf(r.Context())
@@ -44,12 +53,15 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 	}
 	t := s.engine.Lookup(p.gvr())
 	if t == nil && !s.registry.Serves(p.gvr().GroupVersion()) {
-		http.NotFound(w, r)
+		s.unknownVersion(w, r, p.gvr().Group)
 		return
 	}
 	if err := routable(t, p, r.Method); err != nil {
 		s.fail(w, r, err)
 		return
+	}
+	if state := request.From(r.Context()); state != nil && t.Kind.Deprecated != "" {
+		state.Warn(t.Kind.Deprecated)
 	}
 	if sub := t.Kind.Subresource(p.Subresource); sub != nil && sub.Connect && s.connect(w, r, t, sub) {
 		return

@@ -70,6 +70,17 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, parts []
 			return
 		}
 	}
+	version := schema.GroupVersion{}
+	switch {
+	case parts[0] == "api" && len(parts) == 2:
+		version.Version = parts[1]
+	case parts[0] == "apis" && len(parts) == 3:
+		version = schema.GroupVersion{Group: parts[1], Version: parts[2]}
+	}
+	if version.Version != "" && !s.registry.Serves(version) {
+		s.unknownVersion(w, r, version.Group)
+		return
+	}
 	s.registry.Handler(func() string { return s.cfg.Address }).ServeHTTP(w, r)
 }
 

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -155,7 +156,7 @@ func Decode(data []byte, format Format, into runtime.Object, strictness Strictne
 		var strict []error
 		if strictness == Strict {
 			if _, err := yaml.YAMLToJSONStrict(data); err != nil {
-				strict = append(strict, err)
+				strict = append(strict, yamlErrors(err)...)
 			}
 		}
 		gvk, more, err := decodeJSON(converted, into, strictness, fallback)
@@ -215,6 +216,19 @@ func TypeOf(data []byte) (schema.GroupVersionKind, error) {
 		return schema.GroupVersionKind{}, err
 	}
 	return gv.WithKind(meta.Kind), nil
+}
+
+// yamlErrors takes an error about several lines of a document apart.
+func yamlErrors(err error) []error {
+	list, several := strings.CutPrefix(err.Error(), "yaml: unmarshal errors:\n")
+	if !several {
+		return []error{err}
+	}
+	var out []error
+	for line := range strings.SplitSeq(list, "\n") {
+		out = append(out, errors.New(strings.TrimSpace(line)))
+	}
+	return out
 }
 
 func decodeJSON(data []byte, into runtime.Object, strictness Strictness, fallback schema.GroupVersionKind) (schema.GroupVersionKind, []error, error) {

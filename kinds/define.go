@@ -28,6 +28,7 @@ type Strategy[T Object] struct {
 	Row         func(obj T, now time.Time) []any
 	GracePeriod func(obj T, opts *metav1.DeleteOptions) (seconds int64, graceful bool)
 	TTL         func(obj T) time.Duration
+	BeginDelete func(obj T, now metav1.Time)
 }
 
 // Define completes kind for a resource that is served and stored under one version: gvk is that version, newT and
@@ -51,6 +52,9 @@ func Define[T Object](kind Kind, gvk schema.GroupVersionKind, newT func() T, new
 		kind.Validate = func(req Request, obj Object) field.ErrorList { return s.Validate(req, obj.(T)) }
 	}
 	kind.ValidateUpdate = Judge(s.ValidateUpdate)
+	if s.BeginDelete != nil {
+		kind.BeginDelete = func(obj Object, now metav1.Time) { s.BeginDelete(obj.(T), now) }
+	}
 	if s.Warn != nil {
 		kind.Warn = func(req Request, new, old Object) []string {
 			var before T

@@ -72,6 +72,17 @@ type Kind struct {
 	// Subresources in discovery's order.
 	Subresources []Subresource
 
+	// Deprecated is a warning that every request for the kind is answered with.
+	Deprecated string
+	// FreeFinalizers lets finalizers go without a domain, as kinds do whose rules upstream keeps apart from those of core.
+	FreeFinalizers bool
+	// Reset lists, by subresource ("" is the resource itself), the fields that a write can't change, as paths with dots: nobody comes to
+	// manage them. Where nothing is listed, it is status for the resource and spec for its status.
+	Reset map[string][]string
+	// BeginDelete takes the place of the usual marking when a deletion begins: it marks obj, which then waits for its finalizers.
+	BeginDelete func(obj Object, now metav1.Time)
+	// AnswersDeleted lets a deletion answer with the object that is gone instead of a status.
+	AnswersDeleted bool
 	// NoGeneration is set for kinds whose metadata.generation upstream does not maintain.
 	NoGeneration bool
 	// CreateOnUpdate lets PUT to a missing name create the object (leases, endpoints, services, ...: as upstream).
@@ -98,6 +109,10 @@ type Request struct {
 	// UID and Extra are the rest of who asks.
 	UID   string
 	Extra map[string][]string
+	// NamespaceLabels returns the labels of the object's namespace, as stored; nil where nobody judges by them.
+	NamespaceLabels func() map[string]string
+	// Warn adds a warning to the answer; nil drops it. For what a strategy sees before it changes the object: see Kind.Warn for the rest.
+	Warn func(text string)
 	// DryRun is set when nothing will be stored.
 	DryRun bool
 	// Subresource is the subresource addressed, or empty.

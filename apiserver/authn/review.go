@@ -43,8 +43,11 @@ func (v *Reviews) TokenReview(ctx context.Context, obj runtime.Object) (runtime.
 	}
 	user, ok, err := v.Tokens.AuthenticateToken(ctx, in.Spec.Token, audiences)
 	out.Status = authenticationv1.TokenReviewStatus{Authenticated: ok && err == nil}
-	if err != nil {
+	switch {
+	case err != nil:
 		out.Status.Error = err.Error()
+	case !ok:
+		out.Status.Error = "invalid bearer token"
 	}
 	if !out.Status.Authenticated {
 		return out, nil
@@ -64,18 +67,17 @@ func (v *Reviews) TokenReview(ctx context.Context, obj runtime.Object) (runtime.
 
 // SelfSubjectReview tells users who they are.
 func (v *Reviews) SelfSubjectReview(ctx context.Context, obj runtime.Object) (runtime.Object, error) {
-	in, ok := obj.(*authenticationv1.SelfSubjectReview)
-	if !ok {
+	if _, ok := obj.(*authenticationv1.SelfSubjectReview); !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("not a SelfSubjectReview: %#v", obj))
 	}
 	state := request.From(ctx)
 	if state == nil {
 		return nil, apierrors.NewBadRequest("no user present on request")
 	}
-	out := in.DeepCopy()
-	out.CreationTimestamp = metav1.NewTime(time.Now())
-	out.Status.UserInfo = userInfo(&state.User)
-	return out, nil
+	return &authenticationv1.SelfSubjectReview{
+		ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(time.Now())},
+		Status:     authenticationv1.SelfSubjectReviewStatus{UserInfo: userInfo(&state.User)},
+	}, nil
 }
 
 func userInfo(u *request.User) authenticationv1.UserInfo {

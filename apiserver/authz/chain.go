@@ -51,24 +51,6 @@ func (Masters) Authorize(_ context.Context, a *Attributes) (Decision, string, er
 	return NoOpinion, "", nil
 }
 
-// AlwaysAllowPaths allows everybody the health checks that load balancers and probes ask without credentials.
-type AlwaysAllowPaths []string
-
-// Authorize implements Authorizer. An entry that ends in * allows everything below.
-func (p AlwaysAllowPaths) Authorize(_ context.Context, a *Attributes) (Decision, string, error) {
-	if a.ResourceRequest {
-		return NoOpinion, "", nil
-	}
-	path := strings.TrimPrefix(a.Path, "/")
-	for _, entry := range p {
-		entry = strings.TrimPrefix(entry, "/")
-		if prefix, ok := strings.CutSuffix(entry, "*"); ok && strings.HasPrefix(path, prefix) || entry == path {
-			return Allow, "", nil
-		}
-	}
-	return NoOpinion, "", nil
-}
-
 var sanitizer = strings.NewReplacer(`&`, "&amp;", `<`, "&lt;", `>`, "&gt;")
 
 // Forbidden is the error for the user who is refused.

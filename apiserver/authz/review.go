@@ -7,12 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -41,8 +43,8 @@ func (v *Reviews) SubjectAccessReview(ctx context.Context, obj runtime.Object) (
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("not a SubjectAccessReview: %#v", obj))
 	}
-	if errs := validateSpec(&in.Spec); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(gk("SubjectAccessReview"), "", errs)
+	if errs := append(validateSpec(&in.Spec), validateEmpty(in.ObjectMeta, "must be empty")...); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName}, "", errs)
 	}
 	out := in.DeepCopy()
 	out.Status = v.answer(ctx, userOf(&in.Spec), in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
@@ -55,7 +57,9 @@ func (v *Reviews) LocalSubjectAccessReview(ctx context.Context, obj runtime.Obje
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("not a LocalSubjectAccessReview: %#v", obj))
 	}
-	errs := validateSpec(&in.Spec)
+	bare := in.ObjectMeta
+	bare.Namespace = ""
+	errs := append(validateSpec(&in.Spec), validateEmpty(bare, "must be empty except for namespace")...)
 	namespace := in.Namespace
 	if s := request.From(ctx); s != nil && s.Info.Namespace != "" {
 		namespace = s.Info.Namespace
@@ -67,7 +71,7 @@ func (v *Reviews) LocalSubjectAccessReview(ctx context.Context, obj runtime.Obje
 		errs = append(errs, field.Invalid(field.NewPath("spec.nonResourceAttributes"), in.Spec.NonResourceAttributes, "disallowed on this kind of request"))
 	}
 	if len(errs) > 0 {
-		return nil, apierrors.NewInvalid(gk("LocalSubjectAccessReview"), "", errs)
+		return nil, apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName}, "", errs)
 	}
 	if namespace == "" {
 		return nil, apierrors.NewBadRequest("namespace is required on this type: " + namespace)
@@ -87,8 +91,10 @@ func (v *Reviews) SelfSubjectAccessReview(ctx context.Context, obj runtime.Objec
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("not a SelfSubjectAccessReview: %#v", obj))
 	}
-	if errs := validateAttributes(in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(gk("SelfSubjectAccessReview"), "", errs)
+	errs := validateCombination(in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
+	errs = append(errs, validateResource(in.Spec.ResourceAttributes)...)
+	if errs = append(errs, validateEmpty(in.ObjectMeta, "must be empty")...); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName}, "", errs)
 	}
 	state := request.From(ctx)
 	if state == nil {
@@ -112,14 +118,10 @@ func (v *Reviews) SelfSubjectRulesReview(ctx context.Context, obj runtime.Object
 	if in.Spec.Namespace == "" {
 		return nil, apierrors.NewBadRequest("no namespace on request")
 	}
-	out := in.DeepCopy()
+	out := &authorizationv1.SelfSubjectRulesReview{}
 	out.Status = authorizationv1.SubjectRulesReviewStatus{ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{}}
 	st := &out.Status
 	var errs []error
-	if slices.Contains(state.User.Groups, request.GroupMasters) {
-		st.ResourceRules = append(st.ResourceRules, authorizationv1.ResourceRule{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}})
-		st.NonResourceRules = append(st.NonResourceRules, authorizationv1.NonResourceRule{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}})
-	}
 	if v.IsNode != nil && v.IsNode(&state.User) {
 		st.Incomplete = true
 		errs = append(errs, errors.New("node authorizer does not support user rule resolution"))
@@ -144,20 +146,21 @@ func (v *Reviews) SelfSubjectRulesReview(ctx context.Context, obj runtime.Object
 
 func (v *Reviews) answer(ctx context.Context, u request.User, res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) authorizationv1.SubjectAccessReviewStatus {
 	a := Attributes{User: u}
-	var selectorErr error
+	var broken []string
 	if res != nil {
 		a.ResourceRequest = true
 		a.Verb, a.APIGroup, a.APIVersion = res.Verb, res.Group, res.Version
 		a.Resource, a.Subresource, a.Namespace, a.Name = res.Resource, res.Subresource, res.Namespace, res.Name
-		a.FieldSelector, a.LabelSelector, selectorErr = selectors(res)
+		a.FieldSelector, a.LabelSelector, broken = selectors(res)
 	} else {
 		a.Verb, a.Path = path.Verb, path.Path
 	}
 	decision, reason, err := v.Authorizer.Authorize(ctx, &a)
 	st := authorizationv1.SubjectAccessReviewStatus{Allowed: decision == Allow, Denied: decision == Deny, Reason: reason}
-	if err := errors.Join(err, selectorErr); err != nil {
-		st.EvaluationError = err.Error()
+	if err != nil {
+		broken = append([]string{err.Error()}, broken...)
 	}
+	st.EvaluationError = strings.Join(broken, "; ")
 	return st
 }
 
@@ -172,94 +175,123 @@ func userOf(spec *authorizationv1.SubjectAccessReviewSpec) request.User {
 	return u
 }
 
-func gk(kind string) schema.GroupKind {
-	return schema.GroupKind{Group: authorizationv1.GroupName, Kind: kind}
-}
-
 func validateSpec(spec *authorizationv1.SubjectAccessReviewSpec) field.ErrorList {
-	errs := validateAttributes(spec.ResourceAttributes, spec.NonResourceAttributes)
+	errs := validateCombination(spec.ResourceAttributes, spec.NonResourceAttributes)
 	if spec.User == "" && len(spec.Groups) == 0 {
 		errs = append(errs, field.Invalid(field.NewPath("spec.user"), spec.User, "at least one of user or group must be specified"))
 	}
-	return errs
+	return append(errs, validateResource(spec.ResourceAttributes)...)
 }
 
-func validateAttributes(res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) field.ErrorList {
-	var errs field.ErrorList
+// validateEmpty refuses metadata: a review has none but what the server records about its fields.
+func validateEmpty(meta metav1.ObjectMeta, message string) field.ErrorList {
+	shown := meta
+	meta.ManagedFields = nil
+	if equality.Semantic.DeepEqual(metav1.ObjectMeta{}, meta) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(field.NewPath("metadata"), shown, message)}
+}
+
+// validateCombination wants a resource or a path, not both.
+func validateCombination(res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) field.ErrorList {
 	switch {
 	case res != nil && path != nil:
-		errs = append(errs, field.Invalid(field.NewPath("spec.nonResourceAttributes"), path, "cannot be specified in combination with resourceAttributes"))
+		return field.ErrorList{field.Invalid(field.NewPath("spec.nonResourceAttributes"), path, "cannot be specified in combination with resourceAttributes")}
 	case res == nil && path == nil:
-		errs = append(errs, field.Invalid(field.NewPath("spec.resourceAttributes"), res, "exactly one of nonResourceAttributes or resourceAttributes must be specified"))
+		return field.ErrorList{field.Invalid(field.NewPath("spec.resourceAttributes"), path, "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
 	}
+	return nil
+}
+
+// validateResource judges the selectors of a resource, if there are any. Operators that nobody knows pass: they are evaluated as
+// restrictions that are not there.
+func validateResource(res *authorizationv1.ResourceAttributes) field.ErrorList {
 	if res == nil {
-		return errs
+		return nil
 	}
-	base := field.NewPath("spec.resourceAttributes")
+	var errs field.ErrorList
 	if f := res.FieldSelector; f != nil {
-		p := base.Child("fieldSelector")
-		if f.RawSelector != "" && len(f.Requirements) > 0 {
-			errs = append(errs, field.Invalid(p.Child("rawSelector"), f.RawSelector, "may not specified at the same time as requirements"))
-		}
-		if f.RawSelector == "" && len(f.Requirements) == 0 {
-			errs = append(errs, field.Required(p.Child("requirements"), fmt.Sprintf("when %s is specified, requirements or rawSelector is required", p)))
+		path := field.NewPath("spec.resourceAttributes", "fieldSelector")
+		errs = append(errs, validateSelector(path, f.RawSelector, len(f.Requirements))...)
+		for i, r := range f.Requirements {
+			errs = append(errs, metavalidation.ValidateFieldSelectorRequirement(r,
+				metavalidation.FieldSelectorValidationOptions{AllowUnknownOperatorInRequirement: true}, path.Child("requirements").Index(i))...)
 		}
 	}
 	if l := res.LabelSelector; l != nil {
-		p := base.Child("labelSelector")
-		if l.RawSelector != "" && len(l.Requirements) > 0 {
-			errs = append(errs, field.Invalid(p.Child("rawSelector"), l.RawSelector, "may not specified at the same time as requirements"))
-		}
-		if l.RawSelector == "" && len(l.Requirements) == 0 {
-			errs = append(errs, field.Required(p.Child("requirements"), fmt.Sprintf("when %s is specified, requirements or rawSelector is required", p)))
+		path := field.NewPath("spec.resourceAttributes", "labelSelector")
+		errs = append(errs, validateSelector(path, l.RawSelector, len(l.Requirements))...)
+		for i, r := range l.Requirements {
+			errs = append(errs, metavalidation.ValidateLabelSelectorRequirement(r,
+				metavalidation.LabelSelectorValidationOptions{AllowUnknownOperatorInRequirement: true}, path.Child("requirements").Index(i))...)
 		}
 	}
 	return errs
 }
 
-// selectors parses what parses; requirements that don't are left out, which never widens what is asked.
-func selectors(res *authorizationv1.ResourceAttributes) (fields.Requirements, labels.Requirements, error) {
-	var errs []error
-	var fs fields.Requirements
+func validateSelector(path *field.Path, raw string, requirements int) field.ErrorList {
+	switch {
+	case raw != "" && requirements > 0:
+		return field.ErrorList{field.Invalid(path.Child("rawSelector"), raw, "may not specified at the same time as requirements")}
+	case raw == "" && requirements == 0:
+		return field.ErrorList{field.Required(path.Child("requirements"), fmt.Sprintf("when %s is specified, requirements or rawSelector is required", path))}
+	}
+	return nil
+}
+
+// selectors parses what parses; requirements that don't are left out, which never widens what is asked. broken says where that happened.
+func selectors(res *authorizationv1.ResourceAttributes) (fs fields.Requirements, ls labels.Requirements, broken []string) {
 	if f := res.FieldSelector; f != nil {
+		failed := false
 		if f.RawSelector != "" {
 			s, err := fields.ParseSelector(f.RawSelector)
-			if err != nil {
-				errs = append(errs, err)
-			} else {
+			if failed = err != nil; !failed {
 				fs = s.Requirements()
 			}
 		}
 		for _, r := range f.Requirements {
 			req, err := fieldRequirement(r)
 			if err != nil {
-				errs = append(errs, err)
+				failed = true
 				continue
 			}
 			fs = append(fs, req)
 		}
+		if failed {
+			broken = append(broken, ignored("fieldSelector", len(fs)))
+		}
 	}
-	var ls labels.Requirements
 	if l := res.LabelSelector; l != nil {
+		failed := false
 		if l.RawSelector != "" {
 			s, err := labels.Parse(l.RawSelector)
-			if err != nil {
-				errs = append(errs, err)
-			} else {
+			if failed = err != nil; !failed {
 				ls, _ = s.Requirements()
 			}
 		}
 		for _, r := range l.Requirements {
 			s, err := metav1.LabelSelectorAsSelector(&metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{r}})
 			if err != nil {
-				errs = append(errs, err)
+				failed = true
 				continue
 			}
 			reqs, _ := s.Requirements()
 			ls = append(ls, reqs...)
 		}
+		if failed {
+			broken = append(broken, ignored("labelSelector", len(ls)))
+		}
 	}
-	return fs, ls, errors.Join(errs...)
+	return fs, ls, broken
+}
+
+func ignored(selector string, kept int) string {
+	part := ""
+	if kept > 0 {
+		part = "partially "
+	}
+	return "spec.resourceAttributes." + selector + " " + part + "ignored due to parse error"
 }
 
 func fieldRequirement(r metav1.FieldSelectorRequirement) (fields.Requirement, error) {

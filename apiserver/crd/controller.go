@@ -123,9 +123,10 @@ func (c *Controller) crds() client.Resource[*apiextensionsv1.CustomResourceDefin
 // reconcile brings one definition and what is served of it together:
 //
 //  1. names: accepted unless another definition of the group has them;
-//  2. the clean-up finalizer, so that objects never outlive their definition;
-//  3. the resource in the engine, discovery and OpenAPI;
-//  4. the conditions, Established last: who sees it can use the resource.
+//  2. the resource in the engine, discovery and OpenAPI;
+//  3. the conditions, Established last: who sees it can use the resource.
+//
+// A definition that is being deleted has a finalizer, set with the time of its deletion: objects never outlive it.
 func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	crd, ok := c.informer.Get("", key.Name)
 	if !ok {
@@ -148,15 +149,6 @@ func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	if !usable {
 		apihelpers.SetCRDCondition(next, condition(apiextensionsv1.Established, apiextensionsv1.ConditionFalse, "NotAccepted", "not all names are accepted"))
 		return c.writeStatus(ctx, crd, next)
-	}
-	if !slices.Contains(crd.Finalizers, finalizer) {
-		with := crd.DeepCopy()
-		with.Finalizers = append(with.Finalizers, finalizer)
-		stored, err := c.crds().Update(ctx, with)
-		if err != nil {
-			return ignoreGone(err)
-		}
-		next.ResourceVersion, next.Finalizers, next.ManagedFields = stored.ResourceVersion, stored.Finalizers, stored.ManagedFields
 	}
 	if err := c.serve(ctx, next); err != nil {
 		return err

@@ -177,6 +177,9 @@ func (s *snapshot) aggregated(core bool, apiVersion string) apidiscoveryv2.APIGr
 	return list
 }
 
+// Knows reports whether a group has any version.
+func (r *Registry) Knows(group string) bool { return r.current.Load().group(group) != nil }
+
 // Serves tells whether a group-version has any resources.
 func (r *Registry) Serves(gv schema.GroupVersion) bool {
 	g := r.current.Load().group(gv.Group)

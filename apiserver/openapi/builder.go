@@ -6,6 +6,8 @@ package openapi
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,6 +20,8 @@ import (
 type builder struct {
 	names map[schema.GroupVersionKind]string
 	defs  *definitions
+	// group is the group-version whose paths are being added.
+	group schema.GroupVersion
 	doc   *Document
 	ref   string
 	// wanted are models referred to.
@@ -55,7 +59,11 @@ func (b *builder) content(model string, media []string) object {
 }
 
 func parameter(in, name, kind, text string) object {
-	return object{"in": in, "name": name, "description": text, "schema": object{"type": kind, "uniqueItems": true}, "required": in == "path"}
+	out := object{"in": in, "name": name, "description": text, "schema": object{"type": kind, "uniqueItems": true}}
+	if in == "path" {
+		out["required"] = true
+	}
+	return out
 }
 
 // Query parameters by verb. The texts say what the parameter does in our words.
@@ -76,30 +84,39 @@ var (
 		parameter("query", "resourceVersion", "string", "Version to read at or to watch from."),
 		parameter("query", "resourceVersionMatch", "string", "How resourceVersion is meant: Exact or NotOlderThan."),
 		parameter("query", "sendInitialEvents", "boolean", "Begin a watch with the current state."),
+		parameter("query", "shardSelector", "string", "Selects a part of the objects by a CEL expression; not in use unless it is switched on."),
 		parameter("query", "timeoutSeconds", "integer", "How long a list or watch may take."),
 		parameter("query", "watch", "boolean", "Watch for changes instead of listing."),
 	}
 	deleteOptions = []object{
 		parameter("query", "dryRun", "string", "All: run every stage but storing."),
 		parameter("query", "gracePeriodSeconds", "integer", "Seconds that the object has to end."),
+		parameter("query", "ignoreStoreReadErrorWithClusterBreakingPotential", "boolean", "Delete what can't be read; not in use unless it is switched on."),
 		parameter("query", "orphanDependents", "boolean", "Deprecated form of propagationPolicy."),
 		parameter("query", "propagationPolicy", "string", "What happens to dependents: Orphan, Background or Foreground."),
 	}
 )
+
+// selectOptions are the list options of a request that does not watch.
+func selectOptions() []object {
+	return slices.DeleteFunc(slices.Clone(listOptions), func(p object) bool { return p["name"] == "watch" || p["name"] == "allowWatchBookmarks" })
+}
 
 // operation describes one verb.
 type operation struct {
 	method, action, id, text string
 	query                    []object
 	body                     object
-	answer                   string
-	media                    []string
-	codes                    []string
+	// optional says that the body may be left out.
+	optional bool
+	answer   string
+	media    []string
+	codes    []string
 }
 
 func (b *builder) operation(op operation, gvk schema.GroupVersionKind) object {
 	out := object{
-		"description": op.text, "operationId": op.id, "tags": []string{tag(gvk.GroupVersion())},
+		"description": op.text, "operationId": op.id, "tags": []string{tag(b.group)},
 		"x-kubernetes-action": op.action,
 		kindExtension:         object{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind},
 	}
@@ -107,7 +124,10 @@ func (b *builder) operation(op operation, gvk schema.GroupVersionKind) object {
 		out["parameters"] = op.query
 	}
 	if op.body != nil {
-		out["requestBody"] = object{"content": op.body, "required": true}
+		out["requestBody"] = object{"content": op.body}
+		if !op.optional {
+			out["requestBody"] = object{"content": op.body, "required": true}
+		}
 	}
 	responses := object{"401": object{"description": "Unauthorized"}}
 	for _, code := range op.codes {
@@ -121,21 +141,23 @@ func (b *builder) operation(op operation, gvk schema.GroupVersionKind) object {
 	return out
 }
 
-func tag(gv schema.GroupVersion) string {
-	if gv.Group == "" {
-		return "core_" + gv.Version
+func tag(gv schema.GroupVersion) string { return friendly(gv.Group) + "_" + gv.Version }
+
+// friendly is a group's name without dots: rbac.authorization.k8s.io becomes rbacAuthorization.
+func friendly(group string) string {
+	if group == "" {
+		return "core"
 	}
-	group, _, _ := strings.Cut(gv.Group, ".")
-	return group + "_" + gv.Version
+	first, rest, _ := strings.Cut(strings.TrimSuffix(group, ".k8s.io"), ".")
+	for part := range strings.SplitSeq(rest, ".") {
+		first += title(part)
+	}
+	return first
 }
 
 // idPart is a group-version in an operation's name: AppsV1.
 func idPart(gv schema.GroupVersion) string {
-	group, _, _ := strings.Cut(gv.Group, ".")
-	if gv.Group == "" {
-		group = "core"
-	}
-	return title(group) + title(gv.Version)
+	return title(friendly(gv.Group)) + title(gv.Version)
 }
 
 func title(s string) string {
@@ -151,6 +173,7 @@ func (b *builder) addKind(k *kinds.Kind, served *kinds.Served) {
 	if model == "" {
 		return
 	}
+	b.group = served.GroupVersion()
 	root := "/" + gvPath(served.GroupVersion()) + "/"
 	scope := ""
 	var params []object
@@ -170,6 +193,7 @@ func (b *builder) addKind(k *kinds.Kind, served *kinds.Served) {
 		}, served.GroupVersionKind)
 		b.doc.Paths[root+k.Resource] = object{"get": op, "parameters": append(slices.Clone(listOptions), pretty)}
 	}
+	b.addWatches(k, served, root, params)
 	params = append(params, parameter("path", "name", "string", "name of the "+served.Kind))
 	b.addItem(k, served, collection+"/{name}", params, suffix, model)
 	for i := range k.Subresources {
@@ -197,25 +221,33 @@ func (b *builder) addCollection(k *kinds.Kind, served *kinds.Served, path string
 	if k.Allows("deletecollection") {
 		item["delete"] = b.operation(operation{
 			action: "deletecollection", id: "delete" + strings.Replace(suffix, idPart(gvk.GroupVersion()), idPart(gvk.GroupVersion())+"Collection", 1),
-			text: "delete collection of " + gvk.Kind, query: append(slices.Clone(deleteOptions), listOptions...), body: b.content(deleteModel, []string{"*/*"}),
+			text: "delete collection of " + gvk.Kind, query: append(slices.Clone(deleteOptions), selectOptions()...), body: b.content(deleteModel, []string{"*/*"}), optional: true,
 			answer: statusModel, media: readMedia, codes: []string{"200"},
 		}, gvk)
 	}
 	if len(item) > 1 {
-		b.doc.Paths[path] = item
+		b.doc.Paths[path] = hoist(item)
 	}
 }
 
 func (b *builder) addItem(k *kinds.Kind, served *kinds.Served, path string, params []object, suffix, model string) {
 	item := object{"parameters": append(slices.Clone(params), pretty)}
-	b.addVerbs(item, k.Allows, served.GroupVersionKind, suffix, model)
+	deleted := statusModel
+	if k.AnswersDeleted {
+		deleted = model
+	}
+	b.addVerbs(item, k.Allows, served.GroupVersionKind, suffix, verbModels{model: model, deleted: deleted})
 	if len(item) > 1 {
-		b.doc.Paths[path] = item
+		b.doc.Paths[path] = hoist(item)
 	}
 }
 
+// verbModels are the schemas of an object, and of the answer to its deletion.
+type verbModels struct{ model, deleted string }
+
 // addVerbs adds the operations on one object.
-func (b *builder) addVerbs(item object, allows func(string) bool, gvk schema.GroupVersionKind, suffix, model string) {
+func (b *builder) addVerbs(item object, allows func(string) bool, gvk schema.GroupVersionKind, suffix string, models verbModels) {
+	model := models.model
 	if allows("get") {
 		item["get"] = b.operation(operation{
 			action: "get", id: "read" + suffix, text: "read the specified " + gvk.Kind, answer: model, media: readMedia, codes: []string{"200"},
@@ -235,8 +267,8 @@ func (b *builder) addVerbs(item object, allows func(string) bool, gvk schema.Gro
 	}
 	if allows("delete") {
 		item["delete"] = b.operation(operation{
-			action: "delete", id: "delete" + suffix, text: "delete a " + gvk.Kind, query: deleteOptions, body: b.content(deleteModel, []string{"*/*"}),
-			answer: statusModel, media: readMedia, codes: []string{"200", "202"},
+			action: "delete", id: "delete" + suffix, text: "delete a " + gvk.Kind, query: deleteOptions, body: b.content(deleteModel, []string{"*/*"}), optional: true,
+			answer: models.deleted, media: readMedia, codes: []string{"200", "202"},
 		}, gvk)
 	}
 }
@@ -254,7 +286,7 @@ func (b *builder) addSubresource(sub *kinds.Subresource, served *kinds.Served, p
 	}
 	if sub.Connect && sub.Name != "binding" && sub.Name != "eviction" && sub.Name != "token" {
 		b.addConnect(item, sub, gvk, suffix)
-		b.doc.Paths[path+"/"+sub.Name] = item
+		b.doc.Paths[path+"/"+sub.Name] = hoist(item)
 		return
 	}
 	if allows("create") {
@@ -263,8 +295,8 @@ func (b *builder) addSubresource(sub *kinds.Subresource, served *kinds.Served, p
 			answer: model, media: readMedia, codes: []string{"200", "201", "202"},
 		}, gvk)
 	}
-	b.addVerbs(item, func(verb string) bool { return verb != "delete" && allows(verb) }, gvk, suffix, model)
-	b.doc.Paths[path+"/"+sub.Name] = item
+	b.addVerbs(item, func(verb string) bool { return verb != "delete" && allows(verb) }, gvk, suffix, verbModels{model: model})
+	b.doc.Paths[path+"/"+sub.Name] = hoist(item)
 }
 
 // addConnect adds operations whose bodies are streams.
@@ -276,11 +308,54 @@ func (b *builder) addConnect(item object, sub *kinds.Subresource, gvk schema.Gro
 			continue
 		}
 		op := b.operation(operation{
-			action: "connect", id: "connect" + title(method) + suffix, text: "connect " + strings.ToUpper(method) + " requests to " + sub.Name + " of " + gvk.Kind, codes: []string{"200"},
+			action: "connect", id: "connect" + strings.Replace(suffix, idPart(b.group), idPart(b.group)+title(method), 1), text: "connect " + strings.ToUpper(method) + " requests to " + sub.Name + " of " + gvk.Kind, codes: []string{"200"},
 		}, gvk)
 		op["responses"].(object)["200"] = object{"description": "OK", "content": object{"*/*": object{"schema": object{"type": "string"}}}}
 		item[method] = op
 	}
+}
+
+// hoist moves the parameters that all operations of a path have to the path.
+func hoist(item object) object {
+	common := map[string]object{}
+	operations := 0
+	for method, v := range item {
+		op, ok := v.(object)
+		if !ok || method == "parameters" {
+			continue
+		}
+		list, _ := op["parameters"].([]object)
+		have := map[string]object{}
+		for _, p := range list {
+			have[fmt.Sprint(p["in"], p["name"])] = p
+		}
+		if operations++; operations == 1 {
+			common = have
+			continue
+		}
+		maps.DeleteFunc(common, func(key string, _ object) bool { return have[key] == nil })
+	}
+	if len(common) == 0 {
+		return item
+	}
+	shared, _ := item["parameters"].([]object)
+	for method, v := range item {
+		op, ok := v.(object)
+		if !ok || method == "parameters" {
+			continue
+		}
+		list, _ := op["parameters"].([]object)
+		rest := slices.DeleteFunc(slices.Clone(list), func(p object) bool { return common[fmt.Sprint(p["in"], p["name"])] != nil })
+		delete(op, "parameters")
+		if len(rest) > 0 {
+			op["parameters"] = rest
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(common)) {
+		shared = append(shared, common[key])
+	}
+	item["parameters"] = shared
+	return item
 }
 
 // close adds every schema that the document refers to, directly or through others.

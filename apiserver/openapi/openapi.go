@@ -237,7 +237,7 @@ func (s *Service) v3(path string) (*encoded, error) {
 			return nil, err
 		}
 		return map[string]any{
-			"openapi": "3.0.0", "info": map[string]any{"title": "Kubernetes", "version": "v1.36.3"},
+			"openapi": "3.0.0", "info": map[string]any{"title": "Kubernetes", "version": "1.36"},
 			"paths": doc.Paths, "components": map[string]any{"schemas": doc.Schemas},
 		}, nil
 	})
@@ -335,7 +335,7 @@ func (s *Service) v2() (*encoded, error) {
 			}
 		}
 		return map[string]any{
-			"swagger": "2.0", "info": map[string]any{"title": "Kubernetes", "version": "v1.36.3"}, "paths": all, "definitions": schemas,
+			"swagger": "2.0", "info": map[string]any{"title": "Kubernetes", "version": "1.36"}, "paths": all, "definitions": schemas,
 		}, nil
 	})
 }

@@ -150,9 +150,15 @@ func operationToV2(op map[string]any) {
 			one, _ := content[m].(map[string]any)
 			model = convertV2(one["schema"])
 		}
-		params = append(params, map[string]any{"in": "body", "name": "body", "required": true, "schema": model})
+		param := map[string]any{"in": "body", "name": "body", "schema": model}
+		if body["required"] == true {
+			param["required"] = true
+		}
+		params = append(params, param)
 		op["consumes"] = media
 		delete(op, "requestBody")
+	} else {
+		op["consumes"] = []string{"*/*"}
 	}
 	delete(op, "parameters")
 	if len(params) > 0 {
@@ -189,9 +195,6 @@ func parametersToV2(v any) []any {
 		if s, ok := param["schema"].(map[string]any); ok {
 			maps.Copy(param, s)
 			delete(param, "schema")
-		}
-		if param["required"] == false {
-			delete(param, "required")
 		}
 	}
 	return list

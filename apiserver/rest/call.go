@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/apiserver/request"
@@ -165,9 +166,19 @@ func warn(ctx context.Context, texts ...string) {
 }
 
 // strategyRequest is what descriptors may know of the call.
-func (c *Call) strategyRequest(ctx context.Context, now metav1.Time) kinds.Request {
+func (e *Engine) strategyRequest(ctx context.Context, c *Call, now metav1.Time) kinds.Request {
 	u := user(ctx)
-	return kinds.Request{Now: now, User: u.Name, Groups: u.Groups, DryRun: c.dryRun(), Subresource: c.Subresource, Version: c.Target.GVR.GroupVersion()}
+	return kinds.Request{
+		Now: now, User: u.Name, Groups: u.Groups, UID: u.UID, Extra: u.Extra, DryRun: c.dryRun(), Subresource: c.Subresource,
+		Version: c.Target.GVR.GroupVersion(), Warn: func(text string) { warn(ctx, text) },
+		NamespaceLabels: func() map[string]string {
+			namespace, err := reader{e}.GetFresh(ctx, schema.GroupResource{Resource: "namespaces"}, "", c.namespace())
+			if err != nil || namespace == nil {
+				return nil // as good as none
+			}
+			return namespace.GetLabels()
+		},
+	}
 }
 
 func (c *Call) dryRun() bool {

@@ -54,14 +54,16 @@ func (e *Engine) create(ctx context.Context, c *Call) (*Result, error) {
 	}
 	var w *written
 	for range attempts {
-		w, err = e.insert(ctx, c, obj.DeepCopyObject().(kinds.Object))
-		if errors.Is(err, errTooLarge) && len(obj.GetManagedFields()) > 0 {
-			obj.SetManagedFields(nil)
-			w, err = e.insert(ctx, c, obj.DeepCopyObject().(kinds.Object))
+		again := obj.DeepCopyObject().(kinds.Object)
+		w, err = e.insert(ctx, c, obj) // The object itself, not a copy: defaulting lets a job share a map with its template.
+		if errors.Is(err, errTooLarge) && len(again.GetManagedFields()) > 0 {
+			again.SetManagedFields(nil)
+			w, err = e.insert(ctx, c, again.DeepCopyObject().(kinds.Object))
 		}
 		if !apierrors.IsAlreadyExists(err) {
 			break
 		}
+		obj = again
 	}
 	if err != nil {
 		return nil, err
@@ -140,14 +142,14 @@ func (e *Engine) prepareNew(ctx context.Context, c *Call, obj kinds.Object) (*ou
 	if obj.GetName() == "" && obj.GetGenerateName() != "" {
 		obj.SetName(generateName(obj.GetGenerateName()))
 	}
-	if obj.GetResourceVersion() != "" && obj.GetResourceVersion() != "0" {
+	if !c.dryRun() && obj.GetResourceVersion() != "" && obj.GetResourceVersion() != "0" {
 		return nil, errors.New("resourceVersion should not be set on objects to be created")
 	}
 	obj.SetResourceVersion("")
 	if !k.NoGeneration {
 		obj.SetGeneration(1)
 	}
-	req := c.strategyRequest(ctx, now)
+	req := e.strategyRequest(ctx, c, now)
 	if k.PrepareCreate != nil {
 		k.PrepareCreate(req, obj)
 	}
@@ -270,6 +272,14 @@ func (e *Engine) admit(ctx context.Context, a *admission.Attributes) error {
 	return e.judge(ctx, a)
 }
 
+// agentOf is the User-Agent of the request in ctx.
+func agentOf(ctx context.Context) string {
+	if s := request.From(ctx); s != nil {
+		return s.UserAgent
+	}
+	return ""
+}
+
 // track records in obj's managed fields what the call changed against live. It returns obj, or its replacement.
 func (e *Engine) track(ctx context.Context, c *Call, live, obj kinds.Object) kinds.Object {
 	m, err := e.manager(c.Target, c.Subresource)
@@ -277,14 +287,10 @@ func (e *Engine) track(ctx context.Context, c *Call, live, obj kinds.Object) kin
 		e.log.Debug("no field manager", "resource", c.Target.GVR.String(), "err", err)
 		return obj
 	}
-	agent := ""
-	if s := request.From(ctx); s != nil {
-		agent = s.UserAgent
-	}
 	if live.GetObjectKind().GroupVersionKind().Kind == "" {
 		live.GetObjectKind().SetGroupVersionKind(c.Target.Kind.Storage.GroupVersionKind)
 	}
-	if out, ok := m.Update(live, obj, patch.ManagerName(c.manager(), agent)).(kinds.Object); ok {
+	if out, ok := m.Update(live, obj, patch.ManagerName(c.manager(), agentOf(ctx))).(kinds.Object); ok {
 		return out
 	}
 	return obj

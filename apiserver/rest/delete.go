@@ -31,21 +31,47 @@ func (e *Engine) delete(ctx context.Context, c *Call) (*Result, error) {
 		return nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
 	}
 	opts.SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("DeleteOptions"))
+	if c.Target.Kind.OrphanByDefault && c.Target.GVR.Group == "batch" && opts.PropagationPolicy == nil && opts.OrphanDependents == nil { //nolint:staticcheck // Deprecated, and still part of the API.
+		warn(ctx, orphansWarning)
+	}
 	copied := *c
 	copied.Delete = opts
 	c = &copied
 	d := &deletion{engine: e, call: c}
-	w, err := e.transact(ctx, c, c.Target.key(c.namespace(), c.Name), d.step)
+	key := c.Target.key(c.namespace(), c.Name)
+	w, err := e.transact(ctx, c, key, d.step)
 	if err != nil {
 		return nil, err
 	}
+	if d.immediate && !c.dryRun() {
+		if w, err = e.transact(ctx, c, key, removeStored(c, w.obj)); err != nil {
+			return nil, err
+		}
+	}
 	return d.answer(w)
 }
+
+// removeStored is the step that removes what marked a deletion without a period. What another writer made of the object meanwhile goes
+// too; another object of the name stays.
+func removeStored(c *Call, marked kinds.Object) step {
+	return func(_ context.Context, old kinds.Object) (*outcome, error) {
+		if old == nil || old.GetUID() != marked.GetUID() {
+			return nil, apierrors.NewNotFound(c.Target.GVR.GroupResource(), c.Name)
+		}
+		return &outcome{remove: true}, nil
+	}
+}
+
+// orphansWarning is for those who delete jobs without a word about their pods, which most other kinds take along.
+const orphansWarning = "child pods are preserved by default when jobs are deleted; " +
+	"set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning"
 
 // deletion is the state of one delete request.
 type deletion struct {
 	engine *Engine
 	call   *Call
+	// immediate is set when the object, once it is marked as deleted, goes without waiting for anybody.
+	immediate bool
 	// admitted is set when admission has judged what the deletion follows from.
 	admitted bool
 }
@@ -71,6 +97,10 @@ func (d *deletion) step(ctx context.Context, old kinds.Object) (*outcome, error)
 		}
 	}
 	obj := old.DeepCopyObject().(kinds.Object)
+	if begin := c.Target.Kind.BeginDelete; begin != nil && old.GetDeletionTimestamp() == nil {
+		begin(obj, now)
+		return &outcome{obj: obj}, nil
+	}
 	opts := c.Delete.DeepCopy() // The period may be completed per try.
 	if s := opts.GracePeriodSeconds; s != nil && *s < 0 {
 		one := int64(1)
@@ -84,8 +114,9 @@ func (d *deletion) step(ctx context.Context, old kinds.Object) (*outcome, error)
 	waiting := len(obj.GetFinalizers()) > 0
 	switch {
 	case graceful:
-		// Without a period, nobody has to act on the object any more: it goes at once.
-		return &outcome{obj: obj, remove: !waiting && *opts.GracePeriodSeconds == 0}, nil
+		// Without a period, nobody has to act on the object any more: it goes at once. Watchers see the mark first, as upstream's do.
+		d.immediate = !waiting && *opts.GracePeriodSeconds == 0
+		return &outcome{obj: obj, remove: d.immediate && c.dryRun()}, nil
 	case waiting:
 		markDeleting(obj, now)
 		return &outcome{obj: obj}, nil
@@ -228,25 +259,13 @@ func (d *deletion) answer(w *written) (*Result, error) {
 	if o := c.Delete.OrphanDependents; !w.removed && o != nil && !*o { // Deprecated, and still part of the API.
 		code = http.StatusAccepted
 	}
-	if !w.removed || returnsDeleted(c.Target) {
+	if !w.removed || c.Target.Kind.AnswersDeleted || isNamespace(c.Target) {
 		return c.result(w, code)
 	}
 	status := &metav1.Status{Status: metav1.StatusSuccess, Details: &metav1.StatusDetails{
 		Name: w.obj.GetName(), Group: c.Target.GVR.Group, Kind: c.Target.GVR.Resource, UID: w.obj.GetUID(),
 	}}
 	return &Result{Code: code, Object: status}, nil
-}
-
-// returnsDeleted lists the kinds whose deletion answers with the object, as upstream's do.
-func returnsDeleted(t *Target) bool {
-	switch t.GVR.GroupResource() {
-	case schema.GroupResource{Resource: "pods"}, schema.GroupResource{Resource: "services"}, schema.GroupResource{Resource: "namespaces"},
-		schema.GroupResource{Resource: "podtemplates"}, schema.GroupResource{Resource: "serviceaccounts"},
-		schema.GroupResource{Resource: "resourcequotas"}, schema.GroupResource{Resource: "persistentvolumes"},
-		schema.GroupResource{Resource: "persistentvolumeclaims"}:
-		return true
-	}
-	return t.GVR.Group == "storage.k8s.io" && t.GVR.Resource != "csistoragecapacities" || t.GVR.Group == "resource.k8s.io"
 }
 
 // collectionWorkers delete in parallel; collectionPage bounds what is listed at once.

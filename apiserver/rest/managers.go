@@ -4,7 +4,10 @@
 package rest
 
 import (
+	"context"
 	"fmt"
+	"reflect"
+	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -56,6 +59,42 @@ func (e *Engine) newManager(t *Target, subresource string) (*patch.Manager, erro
 	})
 }
 
+// trackVirtual records who asked for what in an object that is answered and not stored. It returns obj, or a copy with managed fields.
+func (e *Engine) trackVirtual(ctx context.Context, c *Call, obj runtime.Object) runtime.Object {
+	gvk := obj.GetObjectKind().GroupVersionKind()
+	if c.Target.Custom != nil || gvk.Kind == "" {
+		return obj
+	}
+	v, ok := c.Target.managers.Load("virtual " + c.Subresource)
+	if !ok {
+		v, _ = c.Target.managers.LoadOrStore("virtual "+c.Subresource, new(managerSlot))
+	}
+	slot := v.(*managerSlot)
+	empty := func() runtime.Object {
+		out := reflect.New(reflect.TypeOf(obj).Elem()).Interface().(runtime.Object)
+		out.GetObjectKind().SetGroupVersionKind(gvk)
+		return out
+	}
+	slot.once.Do(func() {
+		types, err := e.types()
+		if err != nil {
+			slot.err = err
+			return
+		}
+		slot.manager, slot.err = patch.NewManager(patch.ManagerConfig{
+			Types: types, Kind: gvk, Hub: gvk.GroupVersion(), Subresource: c.Subresource,
+			Convert: func(in runtime.Object, _ schema.GroupVersion) (runtime.Object, error) { return in, nil },
+			New:     func(schema.GroupVersionKind) (runtime.Object, error) { return empty(), nil },
+			Default: func(runtime.Object) {},
+		})
+	})
+	if slot.err != nil {
+		e.log.Debug("no field manager", "resource", c.Target.GVR.String(), "err", slot.err)
+		return obj
+	}
+	return slot.manager.Update(empty(), obj.DeepCopyObject(), patch.ManagerName(c.manager(), agentOf(ctx)))
+}
+
 func (e *Engine) typesOf(t *Target) (managedfields.TypeConverter, error) {
 	switch {
 	case t.Custom == nil:
@@ -69,6 +108,17 @@ func (e *Engine) typesOf(t *Target) (managedfields.TypeConverter, error) {
 
 // resetFields are those that a write through the subresource can't change.
 func resetFields(t *Target, subresource string) []fieldpath.Path {
+	if listed, ok := t.Kind.Reset[subresource]; ok {
+		var out []fieldpath.Path
+		for _, path := range listed {
+			var steps []any
+			for step := range strings.SplitSeq(path, ".") {
+				steps = append(steps, step)
+			}
+			out = append(out, fieldpath.MakePathOrDie(steps...))
+		}
+		return out
+	}
 	switch subresource {
 	case "":
 		if t.Kind.Subresource("status") != nil {
@@ -99,7 +149,7 @@ func (t *Target) convert(in runtime.Object, gv schema.GroupVersion) (runtime.Obj
 		}
 		typed := served.New()
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(tree.Object, typed); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("unable to convert unstructured object to %v: %w", from, err)
 		}
 		obj = typed
 	}

@@ -134,7 +134,7 @@ func validateMeta(r *Resource, obj kinds.Object) field.ErrorList {
 	if len(errs) == 0 {
 		errs = apivalidation.ValidateObjectMetaAccessor(obj, k.Namespaced, pathSegment, field.NewPath("metadata"))
 	}
-	if r.Custom != nil {
+	if r.Custom != nil || k.FreeFinalizers {
 		return errs
 	}
 	return append(errs, validateFinalizers(obj, nil)...)
@@ -160,7 +160,7 @@ func validateMetaUpdate(r *Resource, obj, old kinds.Object) field.ErrorList {
 	k := r.Kind
 	errs := apivalidation.ValidateObjectMetaAccessor(obj, k.Namespaced, pathSegment, field.NewPath("metadata"))
 	errs = append(errs, apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, field.NewPath("metadata"))...)
-	if r.Custom != nil {
+	if r.Custom != nil || k.FreeFinalizers {
 		return errs
 	}
 	return append(errs, validateFinalizers(obj, old)...)

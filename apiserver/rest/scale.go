@@ -273,7 +273,7 @@ func (e *Engine) rescaled(
 	}
 	next.SetManagedFields(managers)
 	k := c.Target.Kind
-	req := c.strategyRequest(ctx, metav1.Now().Rfc3339Copy())
+	req := e.strategyRequest(ctx, c, metav1.Now().Rfc3339Copy())
 	if k.PrepareUpdate != nil {
 		k.PrepareUpdate(req, next, old)
 	}

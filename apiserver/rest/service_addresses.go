@@ -34,6 +34,9 @@ var (
 	errFull      = errors.New("range is full")
 )
 
+// allocatorName is the manager of the fields of those objects.
+const allocatorName = "kube-apiserver"
+
 // managedBy marks the IPAddress objects that the allocator made.
 const managedBy = "ipallocator.k8s.io"
 
@@ -86,6 +89,9 @@ func (s *services) takeNamed(ctx context.Context, svc *corev1.Service, ranges []
 		return apierrors.NewInternalError(fmt.Errorf("failed to parse service IP %q", ip))
 	}
 	i := slices.IndexFunc(ranges, func(r netip.Prefix) bool { return r.Contains(addr) })
+	if i < 0 && dry {
+		return refuse(fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %v", ip, ranges[0]))
+	}
 	if i < 0 {
 		return refuse(errors.New("the provided network does not match the current range"))
 	}
@@ -212,7 +218,9 @@ func (s *services) claim(ctx context.Context, svc *corev1.Service, addr netip.Ad
 		Spec: networkingv1.IPAddressSpec{ParentRef: &networkingv1.ParentReference{Resource: "services", Namespace: svc.Namespace, Name: svc.Name}},
 	}
 	fill(obj, metav1.Now().Rfc3339Copy())
-	err := s.engine.createDirect(ctx, t, obj)
+	obj.GetObjectKind().SetGroupVersionKind(t.Kind.Storage.GroupVersionKind) // which the field manager wants to know
+	write := &Call{Target: t, Create: &metav1.CreateOptions{FieldManager: allocatorName}}
+	err := s.engine.createDirect(ctx, t, s.engine.track(ctx, write, t.Kind.Storage.New(), obj))
 	if errors.Is(err, store.ErrExists) {
 		return false, nil
 	}

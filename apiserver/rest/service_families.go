@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"kogge.dev/kogge/kinds/core"
 )
 
 func policyOf(svc *corev1.Service) corev1.IPFamilyPolicy {
@@ -42,6 +44,9 @@ func (s *services) chooseFamilies(svc, old *corev1.Service) error {
 			policy = corev1.IPFamilyPolicyRequireDualStack
 		}
 		svc.Spec.IPFamilyPolicy = &policy
+	}
+	if errs := core.ValidateClusterIPs(svc, old); len(errs) > 0 {
+		return invalidService(svc, errs...)
 	}
 	if errs := fitPolicy(svc, old); len(errs) > 0 {
 		return invalidService(svc, errs...)

@@ -71,10 +71,11 @@ func (e *Engine) answerVirtual(ctx context.Context, c *Call, v Virtual) (*Result
 			return nil, err
 		}
 	}
-	if err := e.admit(ctx, e.attributes(ctx, c, admission.Create, c.Object, nil)); err != nil {
+	obj := e.trackVirtual(ctx, c, c.Object)
+	if err := e.admit(ctx, e.attributes(ctx, c, admission.Create, obj, nil)); err != nil {
 		return nil, err
 	}
-	out, err := v(ctx, c.Object)
+	out, err := v(ctx, obj)
 	if err != nil {
 		return nil, err
 	}

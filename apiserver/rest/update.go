@@ -187,7 +187,7 @@ func (e *Engine) authorizeCreate(ctx context.Context, c *Call) error {
 func (r *rewrite) finish(ctx context.Context, obj, old kinds.Object) (*outcome, error) {
 	c, e, k := r.call, r.engine, r.call.Target.Kind
 	now := metav1.Now().Rfc3339Copy()
-	req := c.strategyRequest(ctx, now)
+	req := e.strategyRequest(ctx, c, now)
 	if err := checkNamespace(obj, c.namespace()); err != nil {
 		return nil, err
 	}

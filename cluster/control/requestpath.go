@@ -69,7 +69,7 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 		return apiserver.Parts{}, err
 	}
 	roles := rbac.New(reader)
-	authorizer := authz.Chain{authz.Masters{}, authz.AlwaysAllowPaths{"/healthz", "/livez", "/readyz"}, node.New(reader, nodeRules), roles}
+	authorizer := authz.Chain{authz.Masters{}, node.New(reader, nodeRules), roles}
 	bearer := authn.NewTokenCache(authn.TokenUnion{verifier, secrets, authn.BootstrapToken{Reader: reader}})
 	clientRoots, proxyRoots := p.config.Keys.CA.Pool(), p.config.Keys.ProxyCA.Pool()
 	who := authn.Reviews{Tokens: bearer, Audiences: []string{issuer}}

@@ -34,6 +34,7 @@ func mutatingPolicy(e *expressions) *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "mutatingadmissionpolicies",
 		Singular:              "mutatingadmissionpolicy",
+		FreeFinalizers:        true,
 		Categories:            extensions(),
 		ConditionalUpdateOnly: true,
 		Storage:               kinds.Storage{Prefix: "mutatingadmissionpolicies"},
@@ -67,6 +68,8 @@ func validatingPolicy(e *expressions) *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "validatingadmissionpolicies",
 		Singular:              "validatingadmissionpolicy",
+		Reset:                 map[string][]string{"status": {"metadata", "spec"}},
+		FreeFinalizers:        true,
 		Categories:            extensions(),
 		ConditionalUpdateOnly: true,
 		Storage:               kinds.Storage{Prefix: "validatingadmissionpolicies"},
@@ -133,6 +136,7 @@ func mutatingPolicyBinding() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "mutatingadmissionpolicybindings",
 		Singular:              "mutatingadmissionpolicybinding",
+		FreeFinalizers:        true,
 		Categories:            extensions(),
 		ConditionalUpdateOnly: true,
 		Storage:               kinds.Storage{Prefix: "mutatingadmissionpolicybindings"},
@@ -163,6 +167,7 @@ func validatingPolicyBinding() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "validatingadmissionpolicybindings",
 		Singular:              "validatingadmissionpolicybinding",
+		FreeFinalizers:        true,
 		Categories:            extensions(),
 		ConditionalUpdateOnly: true,
 		Storage:               kinds.Storage{Prefix: "validatingadmissionpolicybindings"},

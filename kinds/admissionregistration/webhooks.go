@@ -25,6 +25,7 @@ func mutatingWebhooks(e *expressions) *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "mutatingwebhookconfigurations",
 		Singular:              "mutatingwebhookconfiguration",
+		FreeFinalizers:        true,
 		Categories:            extensions(),
 		ConditionalUpdateOnly: true,
 		Storage:               kinds.Storage{Prefix: "mutatingwebhookconfigurations"},
@@ -72,6 +73,7 @@ func validatingWebhooks(e *expressions) *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "validatingwebhookconfigurations",
 		Singular:              "validatingwebhookconfiguration",
+		FreeFinalizers:        true,
 		Categories:            extensions(),
 		ConditionalUpdateOnly: true,
 		Storage:               kinds.Storage{Prefix: "validatingwebhookconfigurations"},

@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
@@ -26,6 +28,7 @@ func customResourceDefinition() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "customresourcedefinitions",
 		Singular:              "customresourcedefinition",
+		FreeFinalizers:        true,
 		ShortNames:            []string{"crd", "crds"},
 		Categories:            []string{"api-extensions"},
 		ConditionalUpdateOnly: true,
@@ -48,6 +51,7 @@ func customResourceDefinition() *kinds.Kind {
 				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
 				recordStoredVersion(new)
 			},
+			BeginDelete:    beginDelete,
 			Validate:       validate,
 			ValidateUpdate: validateUpdate,
 			Warn:           warn,
@@ -88,4 +92,16 @@ func defaultDefinition(d *apiextensionsv1.CustomResourceDefinition) {
 	if len(d.Status.StoredVersions) == 0 {
 		recordStoredVersion(d)
 	}
+}
+
+// beginDelete holds a definition until its objects are gone, and says so before anybody has deleted one.
+func beginDelete(d *apiextensionsv1.CustomResourceDefinition, now metav1.Time) {
+	d.DeletionTimestamp = &now
+	if !slices.Contains(d.Finalizers, apiextensionsv1.CustomResourceCleanupFinalizer) {
+		d.Finalizers = append(d.Finalizers, apiextensionsv1.CustomResourceCleanupFinalizer)
+	}
+	apihelpers.SetCRDCondition(d, apiextensionsv1.CustomResourceDefinitionCondition{
+		Type: apiextensionsv1.Terminating, Status: apiextensionsv1.ConditionTrue, Reason: "InstanceDeletionPending",
+		Message: "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon", LastTransitionTime: now,
+	})
 }

@@ -52,7 +52,7 @@ func conditionTrue(d *apiextensionsv1.CustomResourceDefinition, t apiextensionsv
 
 // validateName requires the name that plural and group make: it is how a resource has one definition.
 func validateName(d *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
-	if d.Name == d.Spec.Names.Plural+"."+d.Spec.Group {
+	if d.Name == "" || d.Name == d.Spec.Names.Plural+"."+d.Spec.Group {
 		return nil
 	}
 	return field.ErrorList{field.Invalid(field.NewPath("metadata", "name"), d.Name, `must be spec.names.plural+"."+spec.group`)}

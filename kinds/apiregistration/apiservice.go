@@ -26,6 +26,8 @@ func apiService() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "apiservices",
 		Singular:              "apiservice",
+		Reset:                 map[string][]string{"status": {"metadata", "spec"}},
+		FreeFinalizers:        true,
 		Categories:            []string{"api-extensions"},
 		NoGeneration:          true,
 		ConditionalUpdateOnly: true,

@@ -51,7 +51,7 @@ func validateName(s *apiregistrationv1.APIService) field.ErrorList {
 	if msgs := content.IsPathSegmentName(s.Name); len(msgs) > 0 {
 		return check.Messages(path, s.Name, msgs)
 	}
-	if want := s.Spec.Version + "." + s.Spec.Group; s.Name != want {
+	if want := s.Spec.Version + "." + s.Spec.Group; s.Name != "" && s.Name != want {
 		return field.ErrorList{field.Invalid(path, s.Name, fmt.Sprintf("must be `spec.version+\".\"+spec.group`: %q", want))}
 	}
 	return nil

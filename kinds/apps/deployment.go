@@ -15,6 +15,7 @@ func deployment() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:   "deployments",
 		Singular:   "deployment",
+		Reset:      map[string][]string{"status": {"metadata.labels", "spec"}},
 		ShortNames: []string{"deploy"},
 		Categories: all(),
 		Namespaced: true,

@@ -43,6 +43,9 @@ func defaultReplicaSet(rs *appsv1.ReplicaSet) {
 }
 
 func defaultDaemonSet(ds *appsv1.DaemonSet) {
+	if _, there := ds.Annotations[appsv1.DeprecatedTemplateGeneration]; !there {
+		setTemplateGeneration(ds, 0)
+	}
 	podspec.DefaultTemplate(&ds.Spec.Template)
 	fill(&ds.Spec.RevisionHistoryLimit, defaultRevisionHistory)
 	strategy := &ds.Spec.UpdateStrategy

@@ -12,17 +12,19 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/objectmeta"
 	"kogge.dev/kogge/kinds/table"
 )
 
 func statefulSet() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
-		Resource:   "statefulsets",
-		Singular:   "statefulset",
-		ShortNames: []string{"sts"},
-		Categories: all(),
-		Namespaced: true,
-		Storage:    kinds.Storage{Prefix: "statefulsets"},
+		Resource:     "statefulsets",
+		Singular:     "statefulset",
+		ValidateName: objectmeta.Label,
+		ShortNames:   []string{"sts"},
+		Categories:   all(),
+		Namespaced:   true,
+		Storage:      kinds.Storage{Prefix: "statefulsets"},
 		Subresources: []kinds.Subresource{
 			kinds.Scalable(
 				func(s *appsv1.StatefulSet) (int32, int32, string) {

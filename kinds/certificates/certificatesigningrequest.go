@@ -26,6 +26,7 @@ func signingRequest() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:     "certificatesigningrequests",
 		Singular:     "certificatesigningrequest",
+		Reset:        map[string][]string{"": {"spec", "status"}, "status": {"spec", "status.conditions"}, "approval": {"spec", "status.certificate"}},
 		ShortNames:   []string{"csr"},
 		NoGeneration: true,
 		ValidateName: func(string, bool) []string { return nil },

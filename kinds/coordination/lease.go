@@ -22,6 +22,7 @@ func lease() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "leases",
 		Singular:              "lease",
+		FreeFinalizers:        true,
 		Namespaced:            true,
 		NoGeneration:          true,
 		CreateOnUpdate:        true,

@@ -21,6 +21,7 @@ func componentStatus() *kinds.Kind {
 		Singular:     "componentstatus",
 		ShortNames:   []string{"cs"},
 		NoGeneration: true,
+		Deprecated:   "v1 ComponentStatus is deprecated in v1.19+",
 		Verbs:        []string{"get", "list"},
 	}, version.WithKind("ComponentStatus"),
 		func() *corev1.ComponentStatus { return &corev1.ComponentStatus{} },

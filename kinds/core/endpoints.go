@@ -26,6 +26,7 @@ func endpoints() *kinds.Kind {
 		Namespaced:     true,
 		NoGeneration:   true,
 		CreateOnUpdate: true,
+		Deprecated:     "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
 		Storage:        kinds.Storage{Prefix: "services/endpoints"},
 	}, version.WithKind("Endpoints"),
 		func() *corev1.Endpoints { return &corev1.Endpoints{} },

@@ -25,6 +25,7 @@ func event() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:       "events",
 		Singular:       "event",
+		FreeFinalizers: true,
 		ShortNames:     []string{"ev"},
 		Namespaced:     true,
 		NoGeneration:   true,

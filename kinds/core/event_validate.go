@@ -11,11 +11,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
+	"kogge.dev/kogge/kinds/objectmeta"
 )
 
 // The longest texts that an event with an event time may hold, in bytes.
@@ -34,7 +34,7 @@ func validateEvent(req kinds.Request, e *corev1.Event) field.ErrorList {
 	if !strictEvents(req) {
 		return errs
 	}
-	errs = append(errs, check.Messages(field.NewPath("metadata", "name"), e.Name, validation.IsDNS1123Subdomain(e.Name))...)
+	errs = append(errs, objectmeta.Validate(e, objectmeta.Namespaced, nil, field.NewPath("metadata"))...)
 	errs = append(errs, validateSeries(e)...)
 	if e.EventTime.IsZero() {
 		errs = append(errs, field.Required(field.NewPath("eventTime"), ""))

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"kogge.dev/kogge/kinds"
@@ -22,6 +23,7 @@ func namespace() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:     "namespaces",
 		Singular:     "namespace",
+		Reset:        map[string][]string{"finalize": {"status"}},
 		ShortNames:   []string{"ns"},
 		NoGeneration: true,
 		Verbs:        []string{"create", "delete", "get", "list", "patch", "update", "watch"},
@@ -92,7 +94,7 @@ func createNamespace(_ kinds.Request, ns *corev1.Namespace) {
 	if !slices.Contains(ns.Spec.Finalizers, corev1.FinalizerKubernetes) {
 		ns.Spec.Finalizers = append(ns.Spec.Finalizers, corev1.FinalizerKubernetes)
 	}
-	if ns.Name != "" {
+	if ns.Name != "" && len(validation.IsValidLabelValue(ns.Name)) == 0 { // what is wrong with a name is said once, as such
 		labelNamespace(ns)
 	}
 }

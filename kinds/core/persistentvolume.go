@@ -20,12 +20,13 @@ import (
 
 func persistentVolume() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
-		Resource:     "persistentvolumes",
-		Singular:     "persistentvolume",
-		ShortNames:   []string{"pv"},
-		NoGeneration: true,
-		Storage:      kinds.Storage{Prefix: "persistentvolumes"},
-		Subresources: []kinds.Subresource{kinds.Status[*corev1.PersistentVolume](prepareVolumeStatus, nil)},
+		Resource:       "persistentvolumes",
+		Singular:       "persistentvolume",
+		AnswersDeleted: true,
+		ShortNames:     []string{"pv"},
+		NoGeneration:   true,
+		Storage:        kinds.Storage{Prefix: "persistentvolumes"},
+		Subresources:   []kinds.Subresource{kinds.Status[*corev1.PersistentVolume](prepareVolumeStatus, nil)},
 	}, version.WithKind("PersistentVolume"),
 		func() *corev1.PersistentVolume { return &corev1.PersistentVolume{} },
 		func() runtime.Object { return &corev1.PersistentVolumeList{} },

@@ -19,12 +19,13 @@ import (
 
 func persistentVolumeClaim() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
-		Resource:     "persistentvolumeclaims",
-		Singular:     "persistentvolumeclaim",
-		ShortNames:   []string{"pvc"},
-		Namespaced:   true,
-		NoGeneration: true,
-		Storage:      kinds.Storage{Prefix: "persistentvolumeclaims"},
+		Resource:       "persistentvolumeclaims",
+		Singular:       "persistentvolumeclaim",
+		AnswersDeleted: true,
+		ShortNames:     []string{"pvc"},
+		Namespaced:     true,
+		NoGeneration:   true,
+		Storage:        kinds.Storage{Prefix: "persistentvolumeclaims"},
 		Subresources: []kinds.Subresource{
 			kinds.Status(
 				func(_ kinds.Request, new, old *corev1.PersistentVolumeClaim) { new.Spec = old.Spec },

@@ -18,13 +18,15 @@ import (
 
 func pod() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
-		Resource:     "pods",
-		Singular:     "pod",
-		ShortNames:   []string{"po"},
-		Categories:   all(),
-		Namespaced:   true,
-		Storage:      kinds.Storage{Prefix: "pods"},
-		Subresources: podSubresources(),
+		Resource:       "pods",
+		Singular:       "pod",
+		AnswersDeleted: true,
+		Reset:          map[string][]string{"status": {"metadata.deletionTimestamp", "metadata.ownerReferences", "spec"}},
+		ShortNames:     []string{"po"},
+		Categories:     all(),
+		Namespaced:     true,
+		Storage:        kinds.Storage{Prefix: "pods"},
+		Subresources:   podSubresources(),
 	}, version.WithKind("Pod"),
 		func() *corev1.Pod { return &corev1.Pod{} },
 		func() runtime.Object { return &corev1.PodList{} },

@@ -4,6 +4,7 @@
 package core
 
 import (
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,7 +30,12 @@ func createPod(req kinds.Request, p *corev1.Pod) {
 		}}
 	}
 	podspec.MergeMatchLabelKeys(p)
-	podspec.TakeAppArmorAnnotations(p)
+	for _, name := range podspec.TakeAppArmorAnnotations(p) {
+		if req.Warn != nil {
+			req.Warn(fmt.Sprintf("metadata.annotations[%s%s]: deprecated since v1.30; use the \"appArmorProfile\" field instead",
+				corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix, name))
+		}
+	}
 }
 
 func preparePod(_ kinds.Request, new, old *corev1.Pod) {

@@ -19,10 +19,11 @@ import (
 
 func podTemplate() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
-		Resource:   "podtemplates",
-		Singular:   "podtemplate",
-		Namespaced: true,
-		Storage:    kinds.Storage{Prefix: "podtemplates"},
+		Resource:       "podtemplates",
+		Singular:       "podtemplate",
+		AnswersDeleted: true,
+		Namespaced:     true,
+		Storage:        kinds.Storage{Prefix: "podtemplates"},
 	}, version.WithKind("PodTemplate"),
 		func() *corev1.PodTemplate { return &corev1.PodTemplate{} },
 		func() runtime.Object { return &corev1.PodTemplateList{} },

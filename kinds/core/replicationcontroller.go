@@ -19,6 +19,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/objectmeta"
 	"kogge.dev/kogge/kinds/podspec"
 	"kogge.dev/kogge/kinds/table"
 )
@@ -27,6 +28,7 @@ func replicationController() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:        "replicationcontrollers",
 		Singular:        "replicationcontroller",
+		ValidateName:    objectmeta.NotPrefix,
 		ShortNames:      []string{"rc"},
 		Categories:      all(),
 		Namespaced:      true,

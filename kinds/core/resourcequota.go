@@ -21,12 +21,13 @@ import (
 
 func resourceQuota() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
-		Resource:     "resourcequotas",
-		Singular:     "resourcequota",
-		ShortNames:   []string{"quota"},
-		Namespaced:   true,
-		NoGeneration: true,
-		Storage:      kinds.Storage{Prefix: "resourcequotas"},
+		Resource:       "resourcequotas",
+		Singular:       "resourcequota",
+		AnswersDeleted: true,
+		ShortNames:     []string{"quota"},
+		Namespaced:     true,
+		NoGeneration:   true,
+		Storage:        kinds.Storage{Prefix: "resourcequotas"},
 		Subresources: []kinds.Subresource{
 			kinds.Status(
 				func(_ kinds.Request, new, old *corev1.ResourceQuota) { new.Spec = old.Spec },

@@ -20,6 +20,7 @@ func service() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:       "services",
 		Singular:       "service",
+		AnswersDeleted: true,
 		ShortNames:     []string{"svc"},
 		Categories:     all(),
 		Namespaced:     true,

@@ -17,6 +17,15 @@ import (
 
 const fixed = "may not change once set"
 
+// ValidateClusterIPs judges what the allocation of addresses relies on, before it: cluster IPs, their families and the policy. old is nil
+// for a new Service.
+func ValidateClusterIPs(s, old *corev1.Service) field.ErrorList {
+	if old == nil {
+		old = &corev1.Service{}
+	}
+	return validateClusterIPs(s, old, field.NewPath("spec"))
+}
+
 // validateClusterIPs judges a Service's cluster IPs, their families and the policy, each alone and together.
 func validateClusterIPs(s, old *corev1.Service, path *field.Path) field.ErrorList {
 	if s.Spec.Type == corev1.ServiceTypeExternalName {

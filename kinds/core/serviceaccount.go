@@ -21,12 +21,13 @@ const mountableSecrets = "kubernetes.io/enforce-mountable-secrets"
 
 func serviceAccount() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
-		Resource:     "serviceaccounts",
-		Singular:     "serviceaccount",
-		ShortNames:   []string{"sa"},
-		Namespaced:   true,
-		NoGeneration: true,
-		Storage:      kinds.Storage{Prefix: "serviceaccounts"},
+		Resource:       "serviceaccounts",
+		Singular:       "serviceaccount",
+		AnswersDeleted: true,
+		ShortNames:     []string{"sa"},
+		Namespaced:     true,
+		NoGeneration:   true,
+		Storage:        kinds.Storage{Prefix: "serviceaccounts"},
 		Subresources: []kinds.Subresource{{
 			Name:             "token",
 			Verbs:            []string{"create"},

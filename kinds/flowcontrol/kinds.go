@@ -42,6 +42,7 @@ func flowSchema() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource: "flowschemas",
 		Singular: "flowschema",
+		Reset:    map[string][]string{"status": {"metadata", "spec"}},
 		Storage:  kinds.Storage{Prefix: "flowschemas"},
 		Subresources: []kinds.Subresource{
 			kinds.Status(func(_ kinds.Request, new, old *flowcontrolv1.FlowSchema) {
@@ -102,6 +103,7 @@ func priorityLevel() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource: "prioritylevelconfigurations",
 		Singular: "prioritylevelconfiguration",
+		Reset:    map[string][]string{"status": {"metadata", "spec"}},
 		Storage:  kinds.Storage{Prefix: "prioritylevelconfigurations"},
 		Subresources: []kinds.Subresource{
 			kinds.Status(func(_ kinds.Request, new, old *flowcontrolv1.PriorityLevelConfiguration) {

@@ -23,6 +23,7 @@ func serviceCIDR() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:     "servicecidrs",
 		Singular:     "servicecidr",
+		Reset:        map[string][]string{"status": {"metadata", "spec"}},
 		NoGeneration: true,
 		Storage:      kinds.Storage{Prefix: "servicecidrs"},
 		Subresources: []kinds.Subresource{

@@ -24,6 +24,7 @@ func runtimeClass() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "runtimeclasses",
 		Singular:              "runtimeclass",
+		FreeFinalizers:        true,
 		NoGeneration:          true,
 		CreateOnUpdate:        true,
 		ConditionalUpdateOnly: true,

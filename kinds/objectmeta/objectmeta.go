@@ -50,6 +50,14 @@ func PathSegment(name string, prefix bool) []string {
 	return pathSegmentParts(name)
 }
 
+// NotPrefix is Subdomain for names, and accepts any prefix: the rules of some kinds are written over names alone.
+func NotPrefix(name string, prefix bool) []string {
+	if prefix {
+		return nil
+	}
+	return Subdomain(name, false)
+}
+
 func pathSegmentParts(name string) []string {
 	var msgs []string
 	for _, illegal := range []string{"/", "%"} {

@@ -162,10 +162,11 @@ func appArmorOf(text string) *corev1.AppArmorProfile {
 }
 
 // TakeAppArmorAnnotations moves the AppArmor profiles that a new pod gives in annotations into its containers' fields,
-// unless the field is set or the pod as a whole has the same profile.
-func TakeAppArmorAnnotations(pod *corev1.Pod) {
+// unless the field is set or the pod as a whole has the same profile. It returns the containers that should have had the field instead of an
+// annotation, in order.
+func TakeAppArmorAnnotations(pod *corev1.Pod) (left []string) {
 	if pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows {
-		return
+		return nil
 	}
 	visit(&pod.Spec, nil, func(c *corev1.Container, _ *field.Path) {
 		text, ok := pod.Annotations[corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix+c.Name]
@@ -173,7 +174,12 @@ func TakeAppArmorAnnotations(pod *corev1.Pod) {
 			return
 		}
 		profile := appArmorOf(text)
-		if profile == nil || len(ValidateAppArmor(profile, nil)) > 0 || sameAppArmor(profile, podAppArmor(&pod.Spec)) {
+		invalid := profile == nil || len(ValidateAppArmor(profile, nil)) > 0
+		if !invalid && sameAppArmor(profile, podAppArmor(&pod.Spec)) {
+			return
+		}
+		left = append(left, c.Name)
+		if invalid {
 			return
 		}
 		if c.SecurityContext == nil {
@@ -181,6 +187,7 @@ func TakeAppArmorAnnotations(pod *corev1.Pod) {
 		}
 		c.SecurityContext.AppArmorProfile = profile
 	})
+	return left
 }
 
 // podAppArmor returns the profile of the pod as a whole, or nil.

@@ -117,7 +117,7 @@ func (s *surroundings) validateEphemeralContainers(at *field.Path) field.ErrorLi
 		}
 		// A pod must not come to rely on them, so whatever makes a container part of its work is left out.
 		const refused = "cannot be set for an Ephemeral Container"
-		errs = append(errs, onlyFields(ec.EphemeralContainerCommon, refused, path,
+		errs = append(errs, check.OnlyFields(ec.EphemeralContainerCommon, refused, path,
 			"Name", "Image", "Command", "Args", "WorkingDir", "EnvFrom", "Env", "VolumeMounts", "VolumeDevices", "TerminationMessagePath",
 			"TerminationMessagePolicy", "ImagePullPolicy", "SecurityContext", "Stdin", "StdinOnce", "TTY")...)
 		for j, mount := range ec.VolumeMounts {

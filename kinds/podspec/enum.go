@@ -4,10 +4,7 @@
 package podspec
 
 import (
-	"reflect"
 	"slices"
-	"unicode"
-	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -19,22 +16,6 @@ func oneOf[T ~string](value T, at *field.Path, allowed ...T) field.ErrorList {
 		return nil
 	}
 	return field.ErrorList{field.NotSupported(at, value, allowed)}
-}
-
-// onlyFields refuses that any field of a struct but the allowed ones is set. It is a list of what is allowed, so that a
-// field that is added to the struct is refused until somebody has thought about it.
-func onlyFields(value any, detail string, at *field.Path, allowed ...string) field.ErrorList {
-	var errs field.ErrorList
-	v := reflect.ValueOf(value)
-	for i := range v.NumField() {
-		name := v.Type().Field(i).Name
-		if slices.Contains(allowed, name) || v.Field(i).IsZero() {
-			continue
-		}
-		first, size := utf8.DecodeRuneInString(name)
-		errs = append(errs, field.Forbidden(at.Child(string(unicode.ToLower(first))+name[size:]), detail))
-	}
-	return errs
 }
 
 // visit calls f for each container of a spec, in the order in which they are judged: init, main, ephemeral.

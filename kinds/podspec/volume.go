@@ -118,9 +118,7 @@ func validateEphemeral(v *corev1.Volume, meta *metav1.ObjectMeta, parent, at *fi
 		return field.ErrorList{field.Required(at.Child("volumeClaimTemplate"), "")}
 	}
 	path := at.Child("volumeClaimTemplate")
-	errs := objectmeta.ValidateAnnotations(template.Annotations, path.Child("metadata", "annotations"))
-	errs = append(errs, objectmeta.ValidateLabels(template.Labels, path.Child("metadata", "labels"))...)
-	errs = append(errs, onlyFields(template.ObjectMeta, "cannot be set", path.Child("metadata"), "Annotations", "Labels")...)
+	errs := check.TemplateMetadata(template.ObjectMeta, path.Child("metadata"))
 	errs = append(errs, ValidateClaimSpec(&template.Spec, nil, path.Child("spec"))...)
 	if meta != nil && meta.Name != "" && v.Name != "" {
 		claim := meta.Name + "-" + v.Name

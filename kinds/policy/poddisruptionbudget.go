@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/objectmeta"
 	"kogge.dev/kogge/kinds/table"
 )
 
@@ -23,6 +24,8 @@ func podDisruptionBudget() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "poddisruptionbudgets",
 		Singular:              "poddisruptionbudget",
+		FreeFinalizers:        true,
+		ValidateName:          objectmeta.PathSegment, // upstream has no rule of its own
 		ShortNames:            []string{"pdb"},
 		Namespaced:            true,
 		ConditionalUpdateOnly: true,

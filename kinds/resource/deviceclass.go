@@ -11,14 +11,17 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/objectmeta"
 	"kogge.dev/kogge/kinds/table"
 )
 
 func deviceClass() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
-		Resource: "deviceclasses",
-		Singular: "deviceclass",
-		Storage:  kinds.Storage{Prefix: "deviceclasses"},
+		Resource:       "deviceclasses",
+		Singular:       "deviceclass",
+		AnswersDeleted: true,
+		ValidateName:   objectmeta.NotPrefix,
+		Storage:        kinds.Storage{Prefix: "deviceclasses"},
 	}, version.WithKind("DeviceClass"),
 		func() *resourcev1.DeviceClass { return &resourcev1.DeviceClass{} },
 		func() runtime.Object { return &resourcev1.DeviceClassList{} },

@@ -17,11 +17,13 @@ import (
 
 func resourceClaim() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
-		Resource:     "resourceclaims",
-		Singular:     "resourceclaim",
-		Namespaced:   true,
-		NoGeneration: true,
-		Storage:      kinds.Storage{Prefix: "resourceclaims"},
+		Resource:       "resourceclaims",
+		Singular:       "resourceclaim",
+		AnswersDeleted: true,
+		Reset:          map[string][]string{"status": {"metadata", "spec"}},
+		Namespaced:     true,
+		NoGeneration:   true,
+		Storage:        kinds.Storage{Prefix: "resourceclaims"},
 		Subresources: []kinds.Subresource{
 			kinds.Status(func(_ kinds.Request, new, old *resourcev1.ResourceClaim) {
 				new.Spec = old.Spec
@@ -105,7 +107,7 @@ func defaultTolerations(list []resourcev1.DeviceToleration) {
 }
 
 // deviceID names one allocated device, or one share of it.
-type deviceID struct{ driver, pool, device, share string }
+type deviceID struct{ Driver, Pool, Device, ShareID string }
 
 // dropDeallocated forgets the reported status of devices that this update takes from the claim.
 func dropDeallocated(new, old *resourcev1.ResourceClaim) {
@@ -139,11 +141,12 @@ func dropDeallocated(new, old *resourcev1.ResourceClaim) {
 
 func resourceClaimTemplate() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
-		Resource:     "resourceclaimtemplates",
-		Singular:     "resourceclaimtemplate",
-		Namespaced:   true,
-		NoGeneration: true,
-		Storage:      kinds.Storage{Prefix: "resourceclaimtemplates"},
+		Resource:       "resourceclaimtemplates",
+		Singular:       "resourceclaimtemplate",
+		AnswersDeleted: true,
+		Namespaced:     true,
+		NoGeneration:   true,
+		Storage:        kinds.Storage{Prefix: "resourceclaimtemplates"},
 	}, version.WithKind("ResourceClaimTemplate"),
 		func() *resourcev1.ResourceClaimTemplate { return &resourcev1.ResourceClaimTemplate{} },
 		func() runtime.Object { return &resourcev1.ResourceClaimTemplateList{} },

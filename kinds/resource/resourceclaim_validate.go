@@ -5,12 +5,13 @@ package resource
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	resourcev1 "k8s.io/api/resource/v1"
-	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
@@ -19,21 +20,54 @@ import (
 
 const unknownRequest = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
 
-func validateResourceClaim(_ kinds.Request, c *resourcev1.ResourceClaim) field.ErrorList {
-	return claimSpec(&c.Spec, field.NewPath("spec"))
+func validateResourceClaim(req kinds.Request, c *resourcev1.ResourceClaim) field.ErrorList {
+	return append(adminAccess(req, c.Spec.Devices.Requests), claimSpec(&c.Spec, field.NewPath("spec"))...)
+}
+
+// adminAccess refuses requests for devices that others use, but in namespaces whose label allows it. Only the first such request is named.
+func adminAccess(req kinds.Request, requests []resourcev1.DeviceRequest) field.ErrorList {
+	i := slices.IndexFunc(requests, func(r resourcev1.DeviceRequest) bool {
+		return r.Exactly != nil && ptr.Deref(r.Exactly.AdminAccess, false)
+	})
+	if i < 0 || adminAllowed(req) {
+		return nil
+	}
+	return field.ErrorList{field.Forbidden(field.NewPath("spec", "devices", "requests").Index(i).Child("adminAccess"), adminRefused)}
+}
+
+// adminStatus does the same for an allocation, unless it was made before.
+func adminStatus(req kinds.Request, new, old *resourcev1.AllocationResult) field.ErrorList {
+	granted := func(a *resourcev1.AllocationResult) int {
+		if a == nil {
+			return -1
+		}
+		return slices.IndexFunc(a.Devices.Results, func(r resourcev1.DeviceRequestAllocationResult) bool { return ptr.Deref(r.AdminAccess, false) })
+	}
+	i := granted(new)
+	if i < 0 || granted(old) >= 0 || adminAllowed(req) {
+		return nil
+	}
+	return field.ErrorList{field.Forbidden(field.NewPath("status", "allocation", "devices", "results").Index(i).Child("adminAccess"), adminRefused)}
+}
+
+const adminRefused = "admin access to devices requires the `" + resourcev1.DRAAdminNamespaceLabelKey + ": true` label on the containing namespace"
+
+func adminAllowed(req kinds.Request) bool {
+	return req.NamespaceLabels == nil || req.NamespaceLabels()[resourcev1.DRAAdminNamespaceLabelKey] == "true"
 }
 
 func validateResourceClaimUpdate(_ kinds.Request, new, old *resourcev1.ResourceClaim) field.ErrorList {
 	return check.Immutable(new.Spec, old.Spec, field.NewPath("spec"))
 }
 
-func validateResourceClaimTemplate(_ kinds.Request, t *resourcev1.ResourceClaimTemplate) field.ErrorList {
+func validateResourceClaimTemplate(req kinds.Request, t *resourcev1.ResourceClaimTemplate) field.ErrorList {
 	path := field.NewPath("spec")
-	errs := metav1validation.ValidateLabels(t.Spec.Labels, path.Child("metadata", "labels"))
+	errs := append(adminAccess(req, t.Spec.Spec.Devices.Requests), check.TemplateMetadata(t.Spec.ObjectMeta, path.Child("metadata"))...)
 	return append(errs, claimSpec(&t.Spec.Spec, path.Child("spec"))...)
 }
 
 func validateResourceClaimTemplateUpdate(req kinds.Request, new, old *resourcev1.ResourceClaimTemplate) field.ErrorList {
+	req.NamespaceLabels = nil // the spec can't change, and was judged when it was made
 	return append(validateResourceClaimTemplate(req, new), check.Immutable(new.Spec, old.Spec, field.NewPath("spec"))...)
 }
 
@@ -147,10 +181,11 @@ func (r requests) constraint(c *resourcev1.DeviceConstraint, path *field.Path) f
 	return append(errs, field.Required(path, `exactly one of "matchAttribute" or "distinctAttribute" is required, but multiple fields are set`))
 }
 
-func validateResourceClaimStatus(_ kinds.Request, new, old *resourcev1.ResourceClaim) field.ErrorList {
+func validateResourceClaimStatus(req kinds.Request, new, old *resourcev1.ResourceClaim) field.ErrorList {
 	path, s := field.NewPath("status"), &new.Status
-	errs := set(s.ReservedFor, resourcev1.ResourceClaimReservedForMaxSize, path.Child("reservedFor"),
-		func(c resourcev1.ResourceClaimConsumerReference) types.UID { return c.UID }, consumer)
+	errs := adminStatus(req, new.Status.Allocation, old.Status.Allocation)
+	errs = append(errs, set(s.ReservedFor, resourcev1.ResourceClaimReservedForMaxSize, path.Child("reservedFor"),
+		func(c resourcev1.ResourceClaimConsumerReference) types.UID { return c.UID }, consumer)...)
 	errs = append(errs, deviceStatuses(s, path.Child("devices"))...)
 	if len(s.ReservedFor) > 0 {
 		at := path.Child("reservedFor")
@@ -239,7 +274,7 @@ func deviceStatuses(s *resourcev1.ResourceClaimStatus, path *field.Path) field.E
 	return set(s.Devices, -1, path, key, func(d resourcev1.AllocatedDeviceStatus, at *field.Path) field.ErrorList {
 		errs := deviceStatus(&d, at)
 		if id := key(d); !allocated[id] {
-			errs = append(errs, field.Invalid(at, id.driver+"/"+id.pool+"/"+id.device, "must be an allocated device in the claim"))
+			errs = append(errs, field.Invalid(at, id, "must be an allocated device in the claim"))
 		}
 		return errs
 	})

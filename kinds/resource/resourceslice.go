@@ -20,9 +20,10 @@ import (
 func resourceSlice() *kinds.Kind {
 	doc := resourcev1.ResourceSliceSpec{}.SwaggerDoc()
 	return kinds.Define(kinds.Kind{
-		Resource: "resourceslices",
-		Singular: "resourceslice",
-		Storage:  kinds.Storage{Prefix: "resourceslices"},
+		Resource:       "resourceslices",
+		Singular:       "resourceslice",
+		AnswersDeleted: true,
+		Storage:        kinds.Storage{Prefix: "resourceslices"},
 	}, version.WithKind("ResourceSlice"),
 		func() *resourcev1.ResourceSlice { return &resourcev1.ResourceSlice{} },
 		func() runtime.Object { return &resourcev1.ResourceSliceList{} },

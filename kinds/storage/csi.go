@@ -24,6 +24,7 @@ func csiDriver() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "csidrivers",
 		Singular:              "csidriver",
+		AnswersDeleted:        true,
 		NoGeneration:          true,
 		ConditionalUpdateOnly: true,
 		Storage:               kinds.Storage{Prefix: "csidrivers"},
@@ -105,6 +106,7 @@ func csiNode() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "csinodes",
 		Singular:              "csinode",
+		AnswersDeleted:        true,
 		NoGeneration:          true,
 		ConditionalUpdateOnly: true,
 		Storage:               kinds.Storage{Prefix: "csinodes"},
@@ -124,7 +126,6 @@ func csiNode() *kinds.Kind {
 }
 
 func csiStorageCapacity() *kinds.Kind {
-	doc := storagev1.CSIStorageCapacity{}.SwaggerDoc()
 	return kinds.Define(kinds.Kind{
 		Resource:              "csistoragecapacities",
 		Singular:              "csistoragecapacity",
@@ -138,15 +139,7 @@ func csiStorageCapacity() *kinds.Kind {
 		kinds.Strategy[*storagev1.CSIStorageCapacity]{
 			Validate:       validateCSIStorageCapacity,
 			ValidateUpdate: validateCSIStorageCapacityUpdate,
-			Columns: []metav1.TableColumnDefinition{
-				table.Name(), table.Text("StorageClassName", doc["storageClassName"]), table.Text("Capacity", doc["capacity"]),
-			},
-			Row: func(c *storagev1.CSIStorageCapacity, _ time.Time) []any {
-				capacity := table.Unset
-				if c.Capacity != nil {
-					capacity = c.Capacity.String()
-				}
-				return []any{c.Name, c.StorageClassName, capacity}
-			},
+			Columns:        table.CreatedColumns(),
+			Row:            table.CreatedRow[*storagev1.CSIStorageCapacity],
 		})
 }

@@ -24,11 +24,12 @@ func DefaultClassAnnotations() []string {
 func storageClass() *kinds.Kind {
 	doc := storagev1.StorageClass{}.SwaggerDoc()
 	return kinds.Define(kinds.Kind{
-		Resource:     "storageclasses",
-		Singular:     "storageclass",
-		ShortNames:   []string{"sc"},
-		NoGeneration: true,
-		Storage:      kinds.Storage{Prefix: "storageclasses"},
+		Resource:       "storageclasses",
+		Singular:       "storageclass",
+		AnswersDeleted: true,
+		ShortNames:     []string{"sc"},
+		NoGeneration:   true,
+		Storage:        kinds.Storage{Prefix: "storageclasses"},
 	}, version.WithKind("StorageClass"),
 		func() *storagev1.StorageClass { return &storagev1.StorageClass{} },
 		func() runtime.Object { return &storagev1.StorageClassList{} },
@@ -66,11 +67,12 @@ func storageClass() *kinds.Kind {
 
 func volumeAttributesClass() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
-		Resource:     "volumeattributesclasses",
-		Singular:     "volumeattributesclass",
-		ShortNames:   []string{"vac"},
-		NoGeneration: true,
-		Storage:      kinds.Storage{Prefix: "volumeattributesclasses"},
+		Resource:       "volumeattributesclasses",
+		Singular:       "volumeattributesclass",
+		AnswersDeleted: true,
+		ShortNames:     []string{"vac"},
+		NoGeneration:   true,
+		Storage:        kinds.Storage{Prefix: "volumeattributesclasses"},
 	}, version.WithKind("VolumeAttributesClass"),
 		func() *storagev1.VolumeAttributesClass { return &storagev1.VolumeAttributesClass{} },
 		func() runtime.Object { return &storagev1.VolumeAttributesClassList{} },

@@ -32,6 +32,8 @@ func volumeAttachment() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
 		Resource:              "volumeattachments",
 		Singular:              "volumeattachment",
+		AnswersDeleted:        true,
+		Reset:                 map[string][]string{"status": {"metadata", "spec"}},
 		NoGeneration:          true,
 		ConditionalUpdateOnly: true,
 		Storage:               kinds.Storage{Prefix: "volumeattachments"},
