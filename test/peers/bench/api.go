@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,6 +17,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"net/url"
 	"time"
 
 	"kogge.dev/kogge/test/peers/bench/load"
@@ -143,8 +146,29 @@ func (s *subject) sign(ctx context.Context, request []byte) ([]byte, error) {
 	return block.Bytes, nil
 }
 
-// watch follows a path, as JSON, on connection i, and hands each event's line to f until f returns true or an error.
-func watch(ctx context.Context, c *load.Client, i int, path string, f func(line []byte) (bool, error)) error {
+// watch follows a path, as JSON, on connection i, and hands each event's line to f until f returns true or an error. Where the server ends
+// the watch, it goes on after the last event, as every client does, and counts that.
+func watch(ctx context.Context, c *load.Client, i int, path string, f func(line []byte) (bool, error)) (resumed int, err error) {
+	target, err := url.Parse(path)
+	if err != nil {
+		return 0, err
+	}
+	query := target.Query()
+	for {
+		err := watchOnce(ctx, c, i, target.Path+"?"+query.Encode(), func(line []byte) (bool, error) {
+			_, rest, _ := bytes.Cut(line, []byte(`"resourceVersion":"`))
+			version, _, _ := bytes.Cut(rest, []byte(`"`))
+			query.Set("resourceVersion", string(version))
+			return f(line)
+		})
+		if !errors.Is(err, io.EOF) || !query.Has("resourceVersion") {
+			return resumed, err
+		}
+		resumed++
+	}
+}
+
+func watchOnce(ctx context.Context, c *load.Client, i int, path string, f func(line []byte) (bool, error)) error {
 	res, err := c.Open(ctx, i, load.Request{Method: "GET", Path: path, Accept: load.JSON})
 	if err != nil {
 		return err
@@ -155,6 +179,9 @@ func watch(ctx context.Context, c *load.Client, i int, path string, f func(line 
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
 			return fmt.Errorf("watch %s: %w", path, err)
+		}
+		if bytes.HasPrefix(line, []byte(`{"type":"ERROR"`)) {
+			return fmt.Errorf("watch %s: %s", path, line)
 		}
 		if done, err := f(line); done || err != nil {
 			return err
@@ -195,16 +222,14 @@ func (e *event) ready() bool {
 
 // await watches a path until an event satisfies f.
 func (s *subject) await(ctx context.Context, path string, f func(e *event) bool) error {
-	return watch(ctx, s.admin, 0, path, func(line []byte) (bool, error) {
+	_, err := watch(ctx, s.admin, 0, path, func(line []byte) (bool, error) {
 		var e event
 		if err := json.Unmarshal(line, &e); err != nil {
 			return false, err
 		}
-		if e.Type == "ERROR" {
-			return false, fmt.Errorf("watch %s: %s", path, line)
-		}
 		return f(&e), nil
 	})
+	return err
 }
 
 // pause waits.

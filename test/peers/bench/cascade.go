@@ -107,7 +107,7 @@ func (r *round) cascade(ctx context.Context, user *load.Client, c string) error 
 	}
 	gone := map[string]bool{}
 	path := configMapsPath + "?watch=1&labelSelector=of%3Downer&resourceVersion=" + list.Metadata.ResourceVersion
-	err = watch(ctx, user, 1, path, func(line []byte) (bool, error) {
+	_, err = watch(ctx, user, 1, path, func(line []byte) (bool, error) {
 		var e event
 		if err := json.Unmarshal(line, &e); err != nil {
 			return false, err

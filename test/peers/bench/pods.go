@@ -65,7 +65,7 @@ type life struct {
 // follow watches the namespace's pods until done says so.
 func (l *life) follow(ctx context.Context, user *load.Client, prefix string, done func() bool) error {
 	path := podsPath + "?watch=1&labelSelector=batch%3D" + prefix
-	return watch(ctx, user, 1, path, func(line []byte) (bool, error) {
+	_, err := watch(ctx, user, 1, path, func(line []byte) (bool, error) {
 		var e event
 		if err := json.Unmarshal(line, &e); err != nil {
 			return false, err
@@ -87,6 +87,7 @@ func (l *life) follow(ctx context.Context, user *load.Client, prefix string, don
 		}
 		return done(), nil
 	})
+	return err
 }
 
 func newLife() *life {

@@ -204,7 +204,7 @@ type assignment struct {
 func (a *assignment) watch(ctx context.Context, user *load.Client) error {
 	path := podsPath + "?watch=1&labelSelector=shape%3D" + a.shape
 	marker := []byte(`"nodeName":"`)
-	return watch(ctx, user, 3, path, func(line []byte) (bool, error) {
+	_, err := watch(ctx, user, 3, path, func(line []byte) (bool, error) {
 		if !bytes.Contains(line, marker) {
 			return false, nil
 		}
@@ -229,6 +229,7 @@ func (a *assignment) watch(ctx context.Context, user *load.Client) error {
 		a.nodes[name], a.groups[name] = e.Object.Spec.NodeName, e.Object.Metadata.Labels["group"]
 		return len(a.nodes) == schedulePods, nil
 	})
+	return err
 }
 
 // unbound says what the scheduler says of a pod that it did not bind.

@@ -211,6 +211,9 @@ func (r *round) proxied(ctx context.Context, user *load.Client, kubeconfig strin
 	}
 	r.less(c, "exec to all answering, ms", milliseconds(took))
 	r.less(c, "CPU ms for that", milliseconds(after-before))
+	if err := pause(ctx, 3*time.Second); err != nil { // what follows a start is over
+		return err
+	}
 	if err := r.changes(ctx, proxy, user, c, count); err != nil {
 		return err
 	}

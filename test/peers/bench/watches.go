@@ -164,25 +164,6 @@ type watcher struct {
 	resumed int
 }
 
-// follow watches until f is done, and goes on after the last event when the server ends the watch, as every client does.
-func (w *watcher) follow(ctx context.Context, user *load.Client, conn int, path string, f func(line []byte) (bool, error)) error {
-	for last := ""; ; w.resumed++ {
-		from := path
-		if last != "" {
-			from += "&resourceVersion=" + last
-		}
-		err := watch(ctx, user, conn, from, func(line []byte) (bool, error) {
-			_, rest, _ := bytes.Cut(line, []byte(`"resourceVersion":"`))
-			version, _, _ := bytes.Cut(rest, []byte(`"`))
-			last = string(version)
-			return f(line)
-		})
-		if !errors.Is(err, io.EOF) || last == "" {
-			return err
-		}
-	}
-}
-
 // open starts the watches and returns when each has its first event, the object as it began.
 func (c *crowd) open(ctx context.Context, user *load.Client, path string) error {
 	opened := make(chan error, len(c.watchers))
@@ -191,7 +172,7 @@ func (c *crowd) open(ctx context.Context, user *load.Client, path string) error 
 			w := &c.watchers[i]
 			w.heard = make([]time.Duration, 0, watchChanges)
 			began := false
-			w.err = w.follow(ctx, user, i/watchesPerTCP, path, func(line []byte) (bool, error) {
+			w.resumed, w.err = watch(ctx, user, i/watchesPerTCP, path, func(line []byte) (bool, error) {
 				at := time.Since(c.begin)
 				want := len(w.heard)
 				if !began {
