@@ -170,7 +170,7 @@ func undoLedger(ctx context.Context, path string) (left []string, err error) {
 	return left, err
 }
 
-// unmountBelow unmounts everything mounted in a folder, the deepest first.
+// unmountBelow unmounts everything mounted on a folder or in it, the deepest first.
 func unmountBelow(dir string) error {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -179,7 +179,7 @@ func unmountBelow(dir string) error {
 	var points []string
 	for line := range strings.Lines(string(text)) {
 		fields := strings.Fields(line)
-		if len(fields) > 4 && strings.HasPrefix(fields[4], filepath.Clean(dir)+"/") {
+		if len(fields) > 4 && strings.HasPrefix(fields[4]+"/", filepath.Clean(dir)+"/") {
 			points = append(points, fields[4])
 		}
 	}

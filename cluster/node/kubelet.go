@@ -6,7 +6,9 @@ package node
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
@@ -21,6 +23,7 @@ import (
 	"kogge.dev/kogge/internal/version"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kubelet"
+	"kogge.dev/kogge/kubelet/volumes"
 	"kogge.dev/kogge/ledger"
 	"kogge.dev/kogge/reconcile"
 )
@@ -79,6 +82,12 @@ func (n *Node) runKubelet(ctx context.Context) error {
 		return err
 	}
 	defer runtime.Close()
+	if err := os.MkdirAll(n.config.Paths.Kubelet, 0o750); err != nil {
+		return fmt.Errorf("make the kubelet's folder: %w", err)
+	}
+	if err := volumes.Share(n.config.Paths.Kubelet); err != nil {
+		return err
+	}
 	log := n.config.Log.With("component", "kubelet")
 	events := reconcile.NewRecorder(n.config.Kubelet, "kubelet", n.config.Name, log)
 	k, err := kubelet.New(kubelet.Config{

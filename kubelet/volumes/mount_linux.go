@@ -74,6 +74,45 @@ func mountPoints(below string) ([]string, error) {
 	return out, scan.Err()
 }
 
+// Share makes a folder one whose mounts propagate to containers and back, which drivers that mount for other pods rely on. Where
+// the file system that it lies on is not shared, the folder is bound onto itself.
+func Share(dir string) error {
+	shared, err := isShared(dir)
+	if err != nil || shared {
+		return err
+	}
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("bind %s onto itself: %w", dir, err)
+	}
+	if err := unix.Mount("", dir, "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
+		return errors.Join(fmt.Errorf("share mounts of %s: %w", dir, err), unix.Unmount(dir, unix.MNT_DETACH))
+	}
+	return nil
+}
+
+// isShared reads the propagation of the mount that a folder lies on: the last one in the table of those with the longest path.
+func isShared(dir string) (bool, error) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return false, err
+	}
+	longest, shared := "", false
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 7 {
+			continue
+		}
+		point := unescape(fields[4])
+		within := point == "/" || point == dir || strings.HasPrefix(dir, point+"/")
+		if !within || len(point) < len(longest) {
+			continue
+		}
+		options, _, _ := strings.Cut(strings.Join(fields[6:], " "), " - ")
+		longest, shared = point, strings.Contains(options, "shared:")
+	}
+	return shared, nil
+}
+
 // unescape undoes the octal escapes of mount tables.
 func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)

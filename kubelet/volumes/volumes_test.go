@@ -88,6 +88,23 @@ func TestSubpathsDoNotLeaveTheVolume(t *testing.T) {
 	os.NewFile(uintptr(fd), "").Close()
 }
 
+func TestShareBindsOnce(t *testing.T) {
+	need.Root(t, "folders are mounted")
+	dir := t.TempDir()
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }) // no mount where the machine's root is shared
+	for range 2 {
+		if err := Share(dir); err != nil {
+			t.Fatal(err)
+		}
+		if shared, err := isShared(dir); err != nil || !shared {
+			t.Errorf("isShared = %v, %v, want true", shared, err)
+		}
+	}
+	if points, err := mountPoints(dir); err != nil || len(points) > 1 {
+		t.Errorf("mount points = %v, %v, want one at most", points, err)
+	}
+}
+
 func TestOwnershipReachesTheGroup(t *testing.T) {
 	need.Root(t, "owners are changed")
 	dir := t.TempDir()
