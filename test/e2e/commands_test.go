@@ -55,8 +55,8 @@ func processesOf(ts *testscript.TestScript, dir, cgroup string) []string {
 	var out []string
 	for _, path := range found {
 		command, err := os.ReadFile(filepath.Join(path, "cmdline"))
-		if err != nil {
-			continue // it has ended
+		if err != nil || len(command) == 0 {
+			continue // it has ended; nobody may have waited for it yet
 		}
 		groups, _ := os.ReadFile(filepath.Join(path, "cgroup")) // as above
 		if strings.Contains(string(command), dir) || strings.Contains(string(groups), cgroup) {
