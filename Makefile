@@ -60,6 +60,11 @@ differential: ## compare the API server with upstream's, request by request (bui
 	@mkdir -p .scratch/peers && cd test/peers && go run -tags $(TAGS) ./cmd/differential -root ../.. -scratch ../../.scratch/peers > ../../.scratch/differential.txt \
 		|| { cat ../../.scratch/differential.txt; exit 1; }
 
+e2e-others: build kubectl ## stories with programs of others: CSI drivers and sidecars, an old kubectl; csi-sanity
+	@tools/others
+	cd test/thirdparty/csi-sanity && go test -count=1 ./...
+	go test -count=1 -timeout 40m -tags e2e,others -run TestOthers ./test/e2e
+
 fuzz: ## run every fuzz target for FUZZTIME (default 30s)
 	@tools/fuzz $(or $(FUZZTIME),30s)
 
@@ -90,4 +95,4 @@ clean: ## remove what the build made, and the scratch folder
 	@for node in .scratch/conformance/nodes/*; do [ ! -x bin/kogge ] || [ ! -d $$node ] || unshare --net bin/kogge reset --data-dir $$node; done
 	rm -rf bin .scratch helpers/bin
 
-.PHONY: help up down setup build helpers arm64 kubectl fmt lint check race e2e bench bench-setup differential fuzz conformance guard conformance-setup test clean
+.PHONY: help up down setup build helpers arm64 kubectl fmt lint check race e2e e2e-others bench bench-setup differential fuzz conformance guard conformance-setup test clean
