@@ -37,7 +37,7 @@ func startComponent(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer file.Close()
 	command := append([]string{m.kogge, "run", args[0], "--data-dir", m.data(0), "--node-name", "one"}, args[1:]...)
-	cmd := m.command(context.Background(), 0, ts.Getenv("WORK"), command...)
+	cmd := m.command(context.Background(), ts.Getenv("WORK"), command...)
 	cmd.Stderr = file
 	said, err := cmd.StdoutPipe()
 	ts.Check(err)
