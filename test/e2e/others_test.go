@@ -35,7 +35,7 @@ func program(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		path := ts.MkAbs(name + ".tar")
 		ts.Check(newImage(layer, "/"+name).writeOCI(path, "io.containerd.image.name", "others.test/"+name+":1"))
-		if _, stderr, err := m.run(0, "/", nil, m.kogge, "image", "import", path, "--data-dir", m.data(0)); err != nil {
+		if _, stderr, err := m.run(0, "/", m.kogge, "image", "import", path, "--data-dir", m.data(0)); err != nil {
 			ts.Fatalf("import %s: %v\n%s", name, err, stderr)
 		}
 		ts.Check(os.Remove(path))
@@ -60,6 +60,6 @@ func manifest(ts *testscript.TestScript, neg bool, args []string) {
 func other(ts *testscript.TestScript, neg bool, args []string) {
 	m := of(ts)
 	command := append([]string{m.program(filepath.Join("others", args[0]))}, args[1:]...)
-	stdout, stderr, err := m.run(0, ts.Getenv("WORK"), nil, command...)
+	stdout, stderr, err := m.run(0, ts.Getenv("WORK"), command...)
 	finish(ts, neg, stdout, stderr, err)
 }
