@@ -58,6 +58,9 @@ func processesOf(ts *testscript.TestScript, dir, cgroup string) []string {
 		if err != nil || len(command) == 0 {
 			continue // it has ended; nobody may have waited for it yet
 		}
+		if state, err := os.ReadFile(filepath.Join(path, "stat")); err != nil || strings.Contains(string(state), ") Z ") {
+			continue // as above, and its parent has not noticed
+		}
 		groups, _ := os.ReadFile(filepath.Join(path, "cgroup")) // as above
 		if strings.Contains(string(command), dir) || strings.Contains(string(groups), cgroup) {
 			out = append(out, strings.ReplaceAll(string(command), "\x00", " "))
