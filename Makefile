@@ -86,6 +86,15 @@ bench: build bench-setup ## kogge beside tuned upstream, in an hour: ONLY=name,.
 	@mkdir -p .scratch/bench; (cd test/peers && go build -o ../../.scratch/bench/bench ./bench)
 	@.scratch/bench/bench $(if $(ONLY),-only $(ONLY),-document docs/measurements.md) $(if $(FRESH),-fresh)
 
+cross: build kubectl conformance-setup cross-setup ## kogge's and upstream's components in each other's places, eight pairings: PAIRING=part of a name (default all)
+	@$(CONFORMANCE) -prepare
+	@mkdir -p .scratch/cross && cd test/peers && go vet ./cross && go test ./cross && go build -o ../../.scratch/cross/cross ./cross
+	@.scratch/cross/cross -root . $(if $(SUITE_BIN),-suite $(SUITE_BIN)) $(if $(PAIRING),-pairing $(PAIRING))
+
+cross-setup: setup
+	@tools/setup conntrack nftables iproute2
+.PHONY: cross cross-setup
+
 bench-setup: setup
 	@tools/setup containerd runc containernetworking-plugins conntrack nftables iproute2
 

@@ -40,6 +40,8 @@ type options struct {
 	guard bool
 	// bin holds programs that were built before; empty builds them.
 	bin string
+	// prepare builds the suite and its images, and runs nothing: others use them.
+	prepare bool
 	// inside says that this process is in the network namespace of the first node.
 	inside bool
 }
@@ -57,6 +59,7 @@ func main() {
 	flag.IntVar(&o.procs, "procs", 4, "tests that run at a time")
 	flag.BoolVar(&o.guard, "guard", false, "run guard.txt and some more tests, drawn by the commit")
 	flag.StringVar(&o.bin, "bin", "", "folder with the suite's programs, built before (default: build them)")
+	flag.BoolVar(&o.prepare, "prepare", false, "build the suite and its images only")
 	flag.BoolVar(&o.inside, "inside", false, "set by the command itself when it enters the first node's network namespace")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -90,7 +93,7 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	if err := makeImages(ctx, o); err != nil {
+	if err := makeImages(ctx, o); err != nil || o.prepare {
 		return err
 	}
 	m := newMachine(o)
