@@ -244,5 +244,10 @@ func (m *machine) controllersConfig(server *kubeconfigFile, own *client.Client) 
 			return config, fmt.Errorf("controllers.signingCertFile and signingKeyFile: %w", err)
 		}
 	}
+	if settings.ServiceAccountKeyFile != "" {
+		if config.SignToken, err = control.TokenSigner(settings.ServiceAccountKeyFile); err != nil {
+			return config, fmt.Errorf("controllers.serviceAccountKeyFile: %w", err)
+		}
+	}
 	return config, nil
 }

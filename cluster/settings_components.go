@@ -23,6 +23,9 @@ type ControllersSettings struct {
 	// SigningCertFile and SigningKeyFile sign certificate requests; default none, requests stay unsigned.
 	SigningCertFile string `json:"signingCertFile,omitempty"`
 	SigningKeyFile  string `json:"signingKeyFile,omitempty"`
+	// ServiceAccountKeyFile signs the tokens of secrets of type kubernetes.io/service-account-token: the private key whose public
+	// one the API server trusts. Default none, such secrets stay empty.
+	ServiceAccountKeyFile string `json:"serviceAccountKeyFile,omitempty"`
 }
 
 // ProxySettings configure the Service proxy.

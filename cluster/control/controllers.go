@@ -96,6 +96,19 @@ func (p *Plane) runControllers(ctx context.Context) error {
 	})
 }
 
+// TokenSigner returns what makes the tokens of secrets, with the private key of a file.
+func TokenSigner(path string) (serviceaccounttoken.Sign, error) {
+	key, err := pki.LoadKey(path)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := satoken.NewIssuer(issuer, key)
+	if err != nil {
+		return nil, err
+	}
+	return tokens.IssueSecret, nil
+}
+
 // RunControllers stands for leadership and runs every controller while it leads.
 func RunControllers(ctx context.Context, config ControllersConfig) error {
 	elect := reconcile.ElectConfig{

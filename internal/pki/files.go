@@ -26,7 +26,7 @@ func Load(certPath, keyPath string) (Pair, error) {
 	if err != nil {
 		return Pair{}, fmt.Errorf("%s: %w", certPath, err)
 	}
-	key, err := loadKey(keyPath)
+	key, err := LoadKey(keyPath)
 	return Pair{Cert: cert, Key: key}, err
 }
 
@@ -39,8 +39,8 @@ func ParseCert(data []byte) (*x509.Certificate, error) {
 	return x509.ParseCertificate(block.Bytes)
 }
 
-// loadKey reads a private key in any of the forms that clusters have: SEC 1 (ours), PKCS #1 (kubeadm's) and PKCS #8.
-func loadKey(path string) (crypto.Signer, error) {
+// LoadKey reads a private key in any of the forms that clusters have: SEC 1 (ours), PKCS #1 (kubeadm's) and PKCS #8.
+func LoadKey(path string) (crypto.Signer, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err

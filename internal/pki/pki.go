@@ -161,7 +161,7 @@ func (a *Authority) Pool() *x509.CertPool {
 // SigningKey loads the key of <name>.key, or makes it: the service account key.
 func SigningKey(dir, name string) (*ecdsa.PrivateKey, error) {
 	path := filepath.Join(dir, name+".key")
-	known, err := loadKey(path)
+	known, err := LoadKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		if err != nil {
 			return nil, err
