@@ -84,18 +84,18 @@ func (e *evidence) clear(ctx context.Context) error {
 	return err
 }
 
-// keep makes the folder of a failed test.
-func (e *evidence) keep(o outcome) error {
+// keep makes the folder of a failed test, of its outcome and what it wrote.
+func (e *evidence) keep(o outcome, wrote string) error {
 	dir := filepath.Join(e.dir, "failed", shortName(o.name))
 	components := filepath.Join(dir, "components")
 	if err := os.MkdirAll(components, 0o755); err != nil {
 		return err
 	}
 	errs := []error{
-		os.WriteFile(filepath.Join(dir, "test.log"), []byte(o.name+"\n\n"+o.log), 0o644),
+		os.WriteFile(filepath.Join(dir, "test.log"), []byte(wrote), 0o644),
 		os.WriteFile(filepath.Join(dir, "failure.txt"), []byte(o.name+"\n\n"+o.failure), 0o644),
 	}
-	for _, namespace := range o.namespaces {
+	for _, namespace := range namespaces(wrote) {
 		err := os.Rename(e.collected(namespace), filepath.Join(dir, namespace))
 		if !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)

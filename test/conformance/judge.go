@@ -102,7 +102,7 @@ func (r *conformanceRun) all(ctx context.Context) ([]result, error) {
 	again := map[string]int{} // index in results
 	for _, o := range outcomes {
 		if !o.passed {
-			if err := r.suite.evidence.keep(o); err != nil {
+			if err := r.suite.evidence.keep(o, r.suite.wrote[o.name]); err != nil {
 				return nil, err
 			}
 			if slices.Contains(passing, o.name) {

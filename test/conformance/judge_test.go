@@ -4,6 +4,7 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -79,9 +80,16 @@ S [SKIPPED] [0.001 seconds]
 ------------------------------
 • [FAILED] [12.500 seconds]
 [sig-a] [It] works [sig-a, Conformance]
+  [FAILED] timed out
+------------------------------
+Ran 2 of 7579 Specs
 `
-	if err := (&suite{}).follow(t.Context(), strings.NewReader(output), p); err != nil {
+	s := &suite{}
+	if err := s.follow(t.Context(), strings.NewReader(output), p); err != nil {
 		t.Fatal(err)
+	}
+	if want := map[string]string{"[sig-a] works": "[sig-a] [It] works [sig-a, Conformance]\n  [FAILED] timed out\n"}; !maps.Equal(s.wrote, want) {
+		t.Errorf("failed tests wrote %q, want %q", s.wrote, want)
 	}
 	// Half of the weight is done after 10 seconds: the other half ends 10 seconds later.
 	line := p.line(p.began.Add(10 * time.Second))

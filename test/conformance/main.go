@@ -34,6 +34,8 @@ type options struct {
 	root string
 	// focus selects tests by name; ignored with guard.
 	focus string
+	// skip leaves out tests of these by name; empty leaves out none.
+	skip string
 	// procs is how many tests run at a time.
 	procs int
 	// guard selects the tests of guard.txt and some more, drawn by commit.
@@ -56,6 +58,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.root, "root", "../..", "root of the repository")
 	flag.StringVar(&o.focus, "focus", `\[Conformance\]`, "regular expression over the names of tests")
+	flag.StringVar(&o.skip, "skip", "", "regular expression over the names of tests to leave out")
 	flag.IntVar(&o.procs, "procs", 4, "tests that run at a time")
 	flag.BoolVar(&o.guard, "guard", false, "run guard.txt and some more tests, drawn by the commit")
 	flag.StringVar(&o.bin, "bin", "", "folder with the suite's programs, built before (default: build them)")
@@ -108,8 +111,8 @@ func run(ctx context.Context, o options) error {
 	args := append([]string{"--net=" + m.namespace(0), self, "-inside"}, o.arguments()...)
 	command := exec.CommandContext(ctx, "nsenter", args...)
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
-	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
-	command.WaitDelay = 5 * time.Minute // it stops the suite and the nodes
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
+	command.WaitDelay = 3 * time.Minute // it stops the suite and the nodes
 	err = command.Run()
 	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = errors.New("see above")
@@ -120,7 +123,7 @@ func run(ctx context.Context, o options) error {
 // arguments are the flags that make an equal options.
 func (o options) arguments() []string {
 	return []string{
-		"-root", o.root, "-focus", o.focus, "-procs", strconv.Itoa(o.procs), "-guard=" + strconv.FormatBool(o.guard), "-bin", o.bin,
+		"-root", o.root, "-focus", o.focus, "-skip", o.skip, "-procs", strconv.Itoa(o.procs), "-guard=" + strconv.FormatBool(o.guard), "-bin", o.bin,
 	}
 }
 

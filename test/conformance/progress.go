@@ -65,8 +65,9 @@ func (p *progress) watch() (closeIt func()) {
 	return func() { close(done); <-shown }
 }
 
-// ended counts a test, whose name the suite writes with its labels after it, and with the part of it that failed inside.
-func (p *progress) ended(line string, passed bool) {
+// ended counts a test and returns its name, or "" if it is none of those expected. The suite writes its labels after the name,
+// and before a part of it what failed there.
+func (p *progress) ended(line string, passed bool) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	line = failedPart.ReplaceAllString(line, "")
@@ -77,15 +78,16 @@ func (p *progress) ended(line string, passed bool) {
 		}
 	}
 	if name == "" {
-		return
+		return ""
 	}
 	delete(p.left, name)
 	if passed {
 		p.passed++
-		return
+		return name
 	}
 	p.failed++
 	fmt.Fprintf(os.Stdout, "%s  failed: %s\n", p.clear, name)
+	return name
 }
 
 // show renews the line every second on a terminal, else prints it twice a minute.

@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,6 +37,8 @@ type suite struct {
 	dir string
 	// evidence keeps what a failed test leaves.
 	evidence *evidence
+	// wrote holds what failed tests of the last run wrote, by name.
+	wrote map[string]string
 }
 
 // names lists the tests that a run with these selections covers, without running them.
@@ -46,6 +47,9 @@ func (s *suite) names(ctx context.Context, selections []string) ([]test, error) 
 	args := []string{"--ginkgo.dry-run", "--ginkgo.json-report=" + path}
 	for _, one := range selections {
 		args = append(args, "--ginkgo.focus="+one)
+	}
+	if s.o.skip != "" {
+		args = append(args, "--ginkgo.skip="+s.o.skip)
 	}
 	if err := command(ctx, s.dir, filepath.Join(s.o.bin, "e2e.test"), append(args, s.flags()...)...); err != nil {
 		return nil, fmt.Errorf("list tests: %w", err)
@@ -91,9 +95,8 @@ type outcome struct {
 	passed   bool
 	start    time.Time
 	duration time.Duration
-	// log is what the test wrote, and failure why it failed.
-	log, failure string
-	namespaces   []string
+	// failure says why it failed.
+	failure string
 }
 
 // run runs the tests that the selections name and returns how each ended. Label names the files of this part of the run.
@@ -105,6 +108,9 @@ func (s *suite) run(ctx context.Context, label string, selections []string, p *p
 	for _, one := range selections {
 		args = append(args, "--focus="+one)
 	}
+	if s.o.skip != "" {
+		args = append(args, "--skip="+s.o.skip)
+	}
 	args = append(append(args, filepath.Join(s.o.bin, "e2e.test"), "--"), s.flags()...)
 	log, err := os.Create(filepath.Join(s.dir, label+".log"))
 	if err != nil {
@@ -114,8 +120,8 @@ func (s *suite) run(ctx context.Context, label string, selections []string, p *p
 	ginkgo := exec.CommandContext(ctx, filepath.Join(s.o.bin, "ginkgo"), args...)
 	ginkgo.Dir = s.dir
 	ginkgo.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt of the terminal reaches it once, through Cancel
-	ginkgo.Cancel = func() error { return ginkgo.Process.Signal(os.Interrupt) }
-	ginkgo.WaitDelay = 2 * time.Minute
+	ginkgo.Cancel = func() error { return ginkgo.Process.Signal(syscall.SIGTERM) }
+	ginkgo.WaitDelay = time.Minute // it gives tests half of that
 	reader, writer := io.Pipe()
 	ginkgo.Stdout, ginkgo.Stderr = writer, writer
 	watched := make(chan error, 1)
@@ -138,25 +144,38 @@ func (s *suite) run(ctx context.Context, label string, selections []string, p *p
 	return outcomes, err
 }
 
-// What the suite writes: the end of a test, before a line with its name, and a namespace that stays because its test failed.
+// What the suite writes: a line between two tests, how a test ended, before a line with its name, and a namespace that stays
+// because its test failed.
 var (
 	testEnded     = regexp.MustCompile(`^• (\[[A-Z]+\] )?\[[0-9.]+ seconds\]`)
 	leftNamespace = regexp.MustCompile(`Collecting events from namespace "([^"]+)"`)
 )
 
-// follow reads the suite's output as it comes. It collects the objects of a test that has just failed before others change them.
+const betweenTests = "------------------------------\n"
+
+// follow reads the suite's output as it comes. It keeps what failed tests write, and collects their objects before others change
+// them.
 func (s *suite) follow(ctx context.Context, output io.Reader, p *progress) error {
-	var seen, end []string
+	s.wrote = map[string]string{}
+	var failed string // the test whose output is being read, if it failed
+	var end []string
 	lines := bufio.NewReader(output)
 	for {
 		line, err := lines.ReadString('\n')
+		if line == betweenTests {
+			failed = ""
+		}
 		if end != nil {
-			p.ended(line, end[1] == "")
+			if name := p.ended(line, end[1] == ""); end[1] != "" {
+				failed = name
+			}
 		}
 		end = testEnded.FindStringSubmatch(line)
-		if found := leftNamespace.FindStringSubmatch(line); found != nil && !slices.Contains(seen, found[1]) {
-			seen = append(seen, found[1])
-			s.evidence.namespace(ctx, found[1])
+		if failed != "" {
+			s.wrote[failed] += line
+			if found := leftNamespace.FindStringSubmatch(line); found != nil {
+				s.evidence.namespace(ctx, found[1])
+			}
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -167,20 +186,25 @@ func (s *suite) follow(ctx context.Context, output io.Reader, p *progress) error
 	}
 }
 
+// namespaces are those that a failed test left, by what it wrote.
+func namespaces(wrote string) []string {
+	var names []string
+	for _, found := range leftNamespace.FindAllStringSubmatch(wrote, -1) {
+		names = append(names, found[1])
+	}
+	return names
+}
+
 func outcomesOf(report string) ([]outcome, error) {
 	var outcomes []outcome
 	err := eachSpec(report, func(spec types.SpecReport) {
 		o := outcome{
 			name: spec.FullText(), passed: spec.State == types.SpecStatePassed, start: spec.StartTime, duration: spec.RunTime,
-			log: spec.CapturedGinkgoWriterOutput + spec.CapturedStdOutErr,
 		}
 		if !o.passed {
 			o.failure = spec.Failure.Message + "\n" + spec.Failure.Location.String() + "\n" + spec.Failure.Location.FullStackTrace
 			for _, more := range spec.AdditionalFailures {
 				o.failure += "\n" + more.Failure.Message
-			}
-			for _, found := range leftNamespace.FindAllStringSubmatch(o.log, -1) {
-				o.namespaces = append(o.namespaces, found[1])
 			}
 		}
 		outcomes = append(outcomes, o)
