@@ -75,9 +75,8 @@ func stopPods(ctx context.Context, config containerd.Config) error {
 		return err
 	}
 	defer runtime.Close()
-	list, err := runtime.Containers.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{
-		Filter: &runtimeapi.PodSandboxFilter{State: &runtimeapi.PodSandboxStateValue{State: runtimeapi.PodSandboxState_SANDBOX_READY}},
-	})
+	// Also those that are not ready: a container may have outlived its sandbox.
+	list, err := runtime.Containers.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
 	if err != nil {
 		return fmt.Errorf("list pods: %w", err)
 	}
