@@ -90,6 +90,9 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer unlock()
+	if err := room(o.scratch()); err != nil {
+		return err
+	}
 	if o.bin == "" {
 		o.bin = o.scratch("bin")
 		if err := build(ctx, o); err != nil {
@@ -143,6 +146,21 @@ func inside(ctx context.Context, o options) (err error) {
 		return err
 	}
 	return r.judge(results)
+}
+
+// least is the share of a file system, in percent, below which a kubelet refuses pods.
+const least = 15
+
+// room returns an error if the nodes would refuse pods for lack of disk, which the suite would wait half an hour for to end.
+func room(folder string) error {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(folder, &disk); err != nil {
+		return fmt.Errorf("look at the disk of %s: %w", folder, err)
+	}
+	if free := disk.Bavail * 100 / disk.Blocks; free <= least {
+		return fmt.Errorf("the disk of %s has %d %% free; nodes refuse pods below %d %%", folder, free, least)
+	}
+	return nil
 }
 
 // lock makes this the only run of a scratch folder.
