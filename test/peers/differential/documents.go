@@ -63,7 +63,7 @@ func (r *run) openapi(ctx context.Context, path string) error {
 	}
 	r.report.Requests++
 	if !ours.refused() && !upstream.refused() {
-		ours.body, upstream.body = level(ours.body), level(upstream.body)
+		ours.body, upstream.body = unfold(ours.body), unfold(upstream.body)
 	}
 	for _, d := range compare(c, ours, upstream) {
 		example := path + " " + d.where

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// level brings two ways of writing the same OpenAPI document together: references to shared parameters are followed, and
+// unfold brings two ways of writing the same OpenAPI document together: references to shared parameters are followed, and
 // lists that have no order are sorted. It changes and returns document.
-func level(document any) any {
+func unfold(document any) any {
 	root, ok := document.(map[string]any)
 	if !ok {
 		return document
@@ -24,17 +24,17 @@ func level(document any) any {
 		if !ok {
 			continue
 		}
-		levelOperation(item, shared)
+		unfoldOperation(item, shared)
 		for _, operation := range item {
 			if o, ok := operation.(map[string]any); ok {
-				levelOperation(o, shared)
+				unfoldOperation(o, shared)
 			}
 		}
 	}
 	return root
 }
 
-func levelOperation(operation, shared map[string]any) {
+func unfoldOperation(operation, shared map[string]any) {
 	if list, ok := operation["parameters"].([]any); ok {
 		byName := map[string]any{}
 		for _, entry := range list {

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
+
+	"sigs.k8s.io/yaml"
 )
 
 // example is one request that showed a difference.
@@ -92,23 +95,35 @@ type allowance struct {
 }
 
 func readAllowed(file string) ([]*allowance, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	out, err := parseAllowed(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return out, nil
+}
+
+func parseAllowed(text []byte) ([]*allowance, error) {
 	var out []*allowance
-	if err := readYAML(file, &out); err != nil {
+	if err := yaml.UnmarshalStrict(text, &out); err != nil {
 		return nil, err
 	}
 	for _, a := range out {
 		if a.Name == "" || a.Match == "" || a.Reason == "" {
-			return nil, fmt.Errorf("%s: an entry needs name, match and reason: %+v", file, *a)
+			return nil, fmt.Errorf("an entry needs name, match and reason: %+v", *a)
 		}
 		var err error
 		if a.pattern, err = regexp.Compile(a.Match); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", file, a.Name, err)
+			return nil, fmt.Errorf("%s: %w", a.Name, err)
 		}
 	}
 	return out, nil
 }
 
-// allowed finds the entry that covers a kind of difference. Every subject must be covered by it.
+// allowedBy finds the entry that covers a kind of difference. Every subject must be covered by it.
 func (r *Report) allowedBy(g *group) *allowance {
 	for _, a := range r.allowed {
 		covered := true
