@@ -31,6 +31,9 @@ const (
 	podCIDR    = "10.244.0.0/16"
 )
 
+// evictionHard lets the node work on a disk that is nearly full.
+const evictionHard = "{imagefs.available: 1%, nodefs.available: 1%, memory.available: 100Mi}"
+
 // startLimit bounds the start of a cluster.
 const startLimit = 3 * time.Minute
 
@@ -49,7 +52,7 @@ type cell struct {
 // newCell empties the pairing's folder and makes keys and kubeconfigs.
 func newCell(o options, p pairing) (*cell, error) {
 	// Short: sockets lie below.
-	c := &cell{o: o, p: p, data: "/run/kogge-cross", dir: "/run/kogge-cross-peers", logs: o.scratch(p.name())}
+	c := &cell{o: o, p: p, data: filepath.Join(os.TempDir(), "kogge-cross"), dir: filepath.Join(os.TempDir(), "kogge-cross-peers"), logs: o.scratch(p.name())}
 	if err := os.RemoveAll(c.logs); err != nil {
 		return nil, err
 	}
@@ -106,8 +109,8 @@ func (c *cell) start(ctx context.Context) error {
 
 // startOnKogge starts kogge without the odd component, and upstream's in its place.
 func (c *cell) startOnKogge(ctx context.Context) error {
-	settings := fmt.Sprintf("apiVersion: kogge.dev/v1\nkind: Config\ndataDir: %s\nnode: {name: %s, ip: %s}\nwithout: [%s]\n",
-		c.data, nodeName, address, c.p.odd)
+	settings := fmt.Sprintf("apiVersion: kogge.dev/v1\nkind: Config\ndataDir: %s\nnode: {name: %s, ip: %s}\nwithout: [%s]\nkubelet: {evictionHard: %s}\n",
+		c.data, nodeName, address, c.p.odd, evictionHard)
 	path := filepath.Join(c.dir, "cross.yaml")
 	if err := os.WriteFile(path, []byte(settings), 0o644); err != nil {
 		return err
@@ -148,8 +151,8 @@ kind: Config
 dataDir: %[1]s
 node: {name: %[2]s, ip: %[3]s}
 controllers: {signingCertFile: %[4]s/ca.crt, signingKeyFile: %[4]s/ca.key}
-kubelet: {authentication: {x509: {clientCAFile: %[4]s/ca.crt}}}
-`, c.data, nodeName, address, keys)
+kubelet: {evictionHard: %[5]s, authentication: {x509: {clientCAFile: %[4]s/ca.crt}}}
+`, c.data, nodeName, address, keys, evictionHard)
 	if c.p.foreign(kubelet) {
 		settings += "without: [kubelet]\n"
 	}

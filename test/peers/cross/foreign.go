@@ -77,8 +77,8 @@ failCgroupV1: false
 cgroupDriver: cgroupfs
 cgroupRoot: %[3]s
 serverTLSBootstrap: %[4]t
-evictionHard: {imagefs.available: 1%%, nodefs.available: 1%%, memory.available: 100Mi}
-`, keys, socket, root, c.p.ours)
+evictionHard: %[5]s
+`, keys, socket, root, c.p.ours, evictionHard)
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		return err
 	}
