@@ -26,6 +26,8 @@ type subject struct {
 	server   string
 	admin    *load.Client // a member of system:masters, for setting up
 	programs []*cell.Process
+	// needs are sockets that must be there before a program is executed, because it would give up without them.
+	needs map[*cell.Process]string
 	// started is when the first program was executed; ready is how long it then took until /readyz answered ok.
 	started time.Time
 	ready   time.Duration
@@ -67,6 +69,11 @@ func (r *round) start(ctx context.Context, p parts) (*subject, error) {
 // run lets the prepared programs start, and returns when the API server is ready and the administrator known.
 func (s *subject) run(ctx context.Context, kubeconfig string) error {
 	for i, program := range s.programs {
+		if socket := s.needs[program]; socket != "" {
+			if err := s.until(ctx, func() error { _, err := os.Stat(socket); return err }); err != nil {
+				return err
+			}
+		}
 		at, err := program.Go()
 		if err != nil {
 			return err

@@ -73,13 +73,14 @@ func (r *round) prepareUpstream(p parts) (*subject, string, error) {
 	if err := upstreamNode(cluster, r.peers, prepare); err != nil {
 		return nil, "", err
 	}
+	s.needs = map[*cell.Process]string{s.programs[len(s.programs)-1]: containerdSocket} // the kubelet, the last
 	s.importImages = func(ctx context.Context, path string) error {
 		return outside(ctx, "/usr/bin/ctr", "--address", containerdSocket, "--namespace", "k8s.io", "images", "import", path)
 	}
 	return s, cluster.Kubeconfig(upstream.Admin), nil
 }
 
-// upstreamNode readies a node: Debian's containerd, runc and CNI plugins, upstream's kubelet and kube-proxy.
+// upstreamNode readies a node: Debian's containerd, runc and CNI plugins, upstream's kube-proxy and, the last, kubelet.
 func upstreamNode(cluster *upstream.Cluster, peers string, prepare func(name string, args ...string) error) error {
 	if err := cluster.WriteKubeconfig("kubelet", pki.Leaf{User: "system:node:" + cell.Node, Groups: []string{"system:nodes"}}); err != nil {
 		return err
@@ -99,11 +100,11 @@ func upstreamNode(cluster *upstream.Cluster, peers string, prepare func(name str
 		return err
 	}
 	binaries := upstream.Binaries(peers)
-	if err := prepare(binaries.Path(upstream.Kubelet), "--config="+upstreamDir+"/kubelet.yaml", "--kubeconfig="+cluster.Kubeconfig("kubelet"),
-		"--hostname-override="+cell.Node, "--node-ip="+cell.Address, "--root-dir="+upstreamDir+"/kubelet"); err != nil {
+	if err := prepare(binaries.Path(upstream.KubeProxy), "--config="+upstreamDir+"/proxy.yaml"); err != nil {
 		return err
 	}
-	return prepare(binaries.Path(upstream.KubeProxy), "--config="+upstreamDir+"/proxy.yaml")
+	return prepare(binaries.Path(upstream.Kubelet), "--config="+upstreamDir+"/kubelet.yaml", "--kubeconfig="+cluster.Kubeconfig("kubelet"),
+		"--hostname-override="+cell.Node, "--node-ip="+cell.Address, "--root-dir="+upstreamDir+"/kubelet")
 }
 
 func writeFile(path, text string) error {

@@ -178,7 +178,8 @@ func Failures(benchmark string, rounds []Round) []string {
 	count := map[string]int{}
 	for _, r := range rounds {
 		if r.Failed != "" {
-			count[r.System+": "+r.Failed]++
+			first, _, _ := strings.Cut(r.Failed, "\n")
+			count[r.System+": "+first]++
 		}
 	}
 	var out []string
