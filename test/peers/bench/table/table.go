@@ -116,8 +116,11 @@ func quotients(a, b []float64) (median, low, high float64) {
 	var all []float64
 	for _, x := range a {
 		for _, y := range b {
-			if y != 0 {
+			switch {
+			case y != 0:
 				all = append(all, x/y)
+			case x == 0:
+				all = append(all, 1)
 			}
 		}
 	}

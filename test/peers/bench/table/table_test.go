@@ -30,6 +30,7 @@ func TestRowComparesByTheWholeSpread(t *testing.T) {
 		{[]float64{9, 12, 11}, []float64{10, 10}, false, 1.1, "even"},
 		{[]float64{5}, nil, false, math.NaN(), "one side only"},
 		{[]float64{5}, []float64{0}, false, math.NaN(), "one side only"},
+		{[]float64{0}, []float64{0}, false, 1, "even"},
 	} {
 		got := Rows("b", append(rounds(Kogge, "ms", test.more, test.ours...), rounds(Upstream, "ms", test.more, test.theirs...)...))
 		if len(got) != 1 {
