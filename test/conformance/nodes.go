@@ -131,7 +131,7 @@ func (m *machine) start(ctx context.Context) error {
 	}
 	fmt.Fprintf(os.Stdout, "two nodes are ready after %v\n", time.Since(began).Round(100*time.Millisecond))
 	for node := range addresses {
-		if err := m.load(ctx, node, images); err != nil {
+		if err := errors.Join(m.mirror(node), m.load(ctx, node, images)); err != nil {
 			return err
 		}
 	}
@@ -156,6 +156,11 @@ func (m *machine) prepare(ctx context.Context, node int) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// mirror tells a node where the images of registry.k8s.io are served. It is read at each pull.
+func (m *machine) mirror(node int) error {
 	hosts := filepath.Join(m.data(node), "containerd", "certs.d", strings.TrimSuffix(registry, "/"))
 	text := fmt.Sprintf("[host.\"http://%s:%s\"]\n  capabilities = [\"pull\", \"resolve\"]\n", addresses[0], registryPort)
 	return errors.Join(os.MkdirAll(hosts, 0o755), os.WriteFile(filepath.Join(hosts, "hosts.toml"), []byte(text), 0o644))
