@@ -102,8 +102,8 @@ func (e *evidence) keep(o outcome, wrote string) error {
 		}
 	}
 	for node := range addresses {
-		for _, log := range e.m.logs(node) {
-			target := filepath.Join(components, fmt.Sprintf("node-%d-%s", node, filepath.Base(log)))
+		for i, log := range e.m.logs(node) {
+			target := filepath.Join(components, fmt.Sprintf("node-%d-%s.log", node, []string{"kogge", "containerd"}[i]))
 			errs = append(errs, span(log, target, o.start, o.start.Add(o.duration)))
 		}
 	}

@@ -52,9 +52,13 @@ func (m *machine) namespace(node int) string { return "/run/netns/" + m.netns(no
 func (m *machine) data(node int) string      { return m.o.scratch("nodes", fmt.Sprint(node)) }
 func (m *machine) kubeconfig() string        { return filepath.Join(m.data(0), "admin.kubeconfig") }
 
-// logs are the components' logs of a node.
+// logs are the components' logs of a node, kogge's own first. Node one writes where it is told to.
 func (m *machine) logs(node int) []string {
-	return []string{filepath.Join(m.data(node), "kogge.log"), filepath.Join(m.data(node), "containerd", "containerd.log")}
+	logs := []string{filepath.Join(m.data(node), "kogge.log"), filepath.Join(m.data(node), "containerd", "containerd.log")}
+	if node != 0 {
+		logs[0] = m.data(node) + ".log"
+	}
+	return logs
 }
 
 func (o options) kogge() string   { return filepath.Join(o.root, "bin", "kogge") }
@@ -151,8 +155,8 @@ func (m *machine) prepare(ctx context.Context, node int) error {
 			return err
 		}
 	}
-	for _, folder := range []string{"etcd", "log", "kogge.log", "containerd/containerd.log"} {
-		if err := os.RemoveAll(filepath.Join(m.data(node), folder)); err != nil {
+	for _, path := range append(m.logs(node), filepath.Join(m.data(node), "etcd"), filepath.Join(m.data(node), "log")) {
+		if err := os.RemoveAll(path); err != nil {
 			return err
 		}
 	}
