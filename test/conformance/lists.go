@@ -83,7 +83,7 @@ func draw(names []string, seed string, count int) []string {
 const drawnTests = 15
 
 // guardTests are the tests of guard.txt, and some others that have passed, which differ from commit to commit. Tests that
-// their authors call slow are not drawn: the guard has minutes.
+// their authors call slow or disruptive are not drawn: the guard has minutes.
 func guardTests(o options, commit string) ([]string, error) {
 	guard, err := readList(o.list(guardList))
 	if err != nil {
@@ -101,7 +101,7 @@ func guardTests(o options, commit string) ([]string, error) {
 		return nil, err
 	}
 	rest := slices.DeleteFunc(passing, func(name string) bool {
-		return slices.Contains(guard, name) || strings.Contains(name, "[Slow]") ||
+		return slices.Contains(guard, name) || strings.Contains(name, "[Slow]") || strings.Contains(name, "[Disruptive]") ||
 			slices.ContainsFunc(known, func(line string) bool { return flaky(line) == name })
 	})
 	return append(guard, draw(rest, commit, drawnTests)...), nil
