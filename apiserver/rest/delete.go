@@ -44,8 +44,13 @@ func (e *Engine) delete(ctx context.Context, c *Call) (*Result, error) {
 		return nil, err
 	}
 	if d.immediate && !c.dryRun() {
-		if w, err = e.transact(ctx, c, key, removeStored(c, w.obj)); err != nil {
+		switch removed, err := e.transact(ctx, c, key, removeStored(c, w.obj)); {
+		case apierrors.IsNotFound(err):
+			w.removed = true // by somebody who saw the mark: a kubelet removes its pods so
+		case err != nil:
 			return nil, err
+		default:
+			w = removed
 		}
 	}
 	return d.answer(w)
