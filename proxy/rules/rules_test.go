@@ -367,7 +367,6 @@ func TestSkippedServices(t *testing.T) {
 	w.core.SetService(svc("alias", "", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }))
 	w.core.SetService(svc("foreign", "10.96.1.9", func(s *corev1.Service) { s.Labels = map[string]string{labelProxyName: "other"} }))
 	w.core.SetService(svc("nominal", "10.96.1.8", func(s *corev1.Service) { s.Labels = map[string]string{labelHeadless: ""} }))
-	w.core.SetService(svc("dns", "10.96.0.10"))
 	w.sync()
 	if n := len(w.last.Tx.Steps); n != 0 {
 		t.Errorf("%d steps for services without rules", n)
