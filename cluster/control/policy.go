@@ -88,22 +88,33 @@ func nodeNetworkPolicy() bootstrap.Policy {
 	}
 }
 
-// otherProxy is the label by which every Service proxy leaves a Service alone.
-const otherProxy = "service.kubernetes.io/service-proxy-name"
+// otherProxy is the label by which every Service proxy leaves a Service alone; its value names who serves it.
+const (
+	otherProxy = "service.kubernetes.io/service-proxy-name"
+	dnsProxy   = "kogge-dns"
+)
 
 // dnsService reserves the cluster's DNS address. It has no endpoints: every node answers the address itself, so Service proxies,
 // ours and others', are told that somebody else serves it. Whoever wants to run another DNS server replaces the Service.
 func dnsService(ctx context.Context, c *client.Client, address netip.Addr) error {
 	services := client.Of[*corev1.Service](c)
-	if _, err := services.Get(ctx, metav1.NamespaceSystem, "kube-dns"); !apierrors.IsNotFound(err) {
+	found, err := services.Get(ctx, metav1.NamespaceSystem, "kube-dns")
+	switch {
+	case err == nil && len(found.Spec.Selector) == 0 && found.Labels[otherProxy] == "":
+		// A data folder from before the label. One with a selector is served by pods, and not ours.
+		next := found.DeepCopy()
+		metav1.SetMetaDataLabel(&next.ObjectMeta, otherProxy, dnsProxy)
+		_, err := services.Update(ctx, next)
+		return err
+	case !apierrors.IsNotFound(err):
 		return err
 	}
 	single := corev1.IPFamilyPolicySingleStack
-	_, err := services.Create(ctx, &corev1.Service{
+	_, err = services.Create(ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: metav1.NamespaceSystem, Name: "kube-dns",
 			Labels: map[string]string{
-				"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS", otherProxy: "kogge-dns",
+				"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS", otherProxy: dnsProxy,
 			},
 		},
 		Spec: corev1.ServiceSpec{
