@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,9 +41,9 @@ func (e *events) last(t *testing.T, name string, stage auditv1.Stage) *auditv1.E
 	t.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for i := len(e.all) - 1; i >= 0; i-- {
-		if ref := e.all[i].ObjectRef; ref != nil && ref.Name == name && e.all[i].Stage == stage {
-			return e.all[i]
+	for _, event := range slices.Backward(e.all) {
+		if ref := event.ObjectRef; ref != nil && ref.Name == name && event.Stage == stage {
+			return event
 		}
 	}
 	t.Fatalf("no event of %s in stage %s", name, stage)

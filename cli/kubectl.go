@@ -75,7 +75,7 @@ func (s *shell) kubectlCommand() *cobra.Command {
 func (s *shell) kubeconfigCommand() *cobra.Command {
 	var user string
 	var groups []string
-	cmd := &cobra.Command{
+	command := &cobra.Command{
 		Use: "kubeconfig", Short: "Print the administrator's kubeconfig, or one for another user", Args: cobra.NoArgs,
 		Long: "Prints the administrator's kubeconfig. With --user it makes a certificate for that user, good for a year, and prints a\n" +
 			"kubeconfig with it: of a person, or of a component that runs alone, such as system:kube-scheduler.",
@@ -104,7 +104,7 @@ func (s *shell) kubeconfigCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&user, "user", "", "name of the user to make a certificate for")
-	cmd.Flags().StringSliceVar(&groups, "group", nil, "groups of that user")
-	return cmd
+	command.Flags().StringVar(&user, "user", "", "name of the user to make a certificate for")
+	command.Flags().StringSliceVar(&groups, "group", nil, "groups of that user")
+	return command
 }

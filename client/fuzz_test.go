@@ -33,13 +33,12 @@ func FuzzAnswer(f *testing.F) {
 		if !known {
 			req.Into = func() runtime.Object { return &unstructured.Unstructured{} }
 		}
-		answer := func() *http.Response {
-			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {contentType}}, Body: io.NopCloser(bytes.NewReader(body))}
-		}
-		if obj, err := h.decode(answer(), body, req); err == nil && obj == nil {
+		answer := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {contentType}}, Body: io.NopCloser(bytes.NewReader(body))}
+		defer answer.Body.Close()
+		if obj, err := h.decode(answer, body, req); err == nil && obj == nil {
 			t.Error("decode yields neither an object nor an error")
 		}
-		next, err := h.decoder(answer(), req)
+		next, err := h.decoder(answer, req)
 		if err != nil {
 			return
 		}

@@ -86,6 +86,7 @@ func (m *machine) alone(ctx context.Context) error {
 	switch m.role {
 	case RoleScheduler, RoleControllers, RoleCloud:
 		return m.runController(ctx, server, own)
+	default:
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	if m.role == RoleKubelet {

@@ -104,7 +104,7 @@ func Reset(ctx context.Context, settings Settings, out io.Writer) ([]string, err
 	if err := asRoot("reset"); err != nil {
 		return nil, err
 	}
-	if _, err := owned(settings.DataDir); err != nil {
+	if err := owned(settings.DataDir); err != nil {
 		return nil, err
 	}
 	paths := node.PathsOf(settings.DataDir, DefaultDataDir)

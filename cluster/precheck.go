@@ -21,7 +21,7 @@ func precheck(ctx context.Context, settings Settings, role Role) error {
 	if err := precheckNode(settings, role); err != nil {
 		return err
 	}
-	if _, err := owned(settings.DataDir); err != nil {
+	if err := owned(settings.DataDir); err != nil {
 		return err
 	}
 	if role != RoleAll && role != RoleServer {
@@ -41,6 +41,7 @@ func precheckNode(settings Settings, role Role) error {
 		return nil
 	case RoleProxy, RoleDNS:
 		return asRoot("run " + string(role))
+	default:
 	}
 	verb := string(role)
 	if role == RoleKubelet {
@@ -75,30 +76,29 @@ func asRoot(verb string) error {
 // administrator may lay ready.
 var prepared = []string{"cni", "kogge.log", "manifests", "pki", "settings.json"}
 
-// owned reports whether a folder is a data folder of kogge: it is not there yet, it is empty but for what may be laid ready, or
-// a cluster ran in it. Any other folder is refused, because a reset removes the whole of it. The result is false for a folder
-// that is not there.
-func owned(dir string) (bool, error) {
+// owned returns nil for a data folder of kogge: it is not there yet, it is empty but for what may be laid ready, or a cluster ran
+// in it. Any other folder is refused, because a reset removes the whole of it.
+func owned(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
+		return nil
 	case err != nil:
-		return false, fmt.Errorf("data folder: %w", err)
+		return fmt.Errorf("data folder: %w", err)
 	case !info.IsDir():
-		return false, fmt.Errorf("data folder %s is not a folder; --data-dir names another one", dir)
+		return fmt.Errorf("data folder %s is not a folder; --data-dir names another one", dir)
 	}
 	if slices.ContainsFunc(homesOf(dir), func(home string) bool { return exists(lockPath(home)) }) {
-		return true, nil
+		return nil
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return false, fmt.Errorf("data folder: %w", err)
+		return fmt.Errorf("data folder: %w", err)
 	}
 	for _, entry := range entries {
 		if !slices.Contains(prepared, entry.Name()) {
-			return false, fmt.Errorf("%s holds %s and was not made by kogge; --data-dir wants a folder of its own", dir, entry.Name())
+			return fmt.Errorf("%s holds %s and was not made by kogge; --data-dir wants a folder of its own", dir, entry.Name())
 		}
 	}
-	return true, nil
+	return nil
 }

@@ -34,8 +34,9 @@ func homeOf(dataDir string, role Role) string {
 	switch role {
 	case RoleAll, RoleServer, RoleAgent:
 		return dataDir
+	default:
+		return filepath.Join(dataDir, "alone", string(role))
 	}
-	return filepath.Join(dataDir, "alone", string(role))
 }
 
 // homesOf lists the folders of all processes that a data folder may have, those of components that run alone first.
@@ -145,7 +146,7 @@ func runningAll(dataDir string) ([]record, error) {
 // Detach starts a role in the background, shows its progress, and returns when it is ready. A cluster that runs already is
 // fine.
 func Detach(ctx context.Context, settings Settings, role Role, out io.Writer) error {
-	if _, err := owned(settings.DataDir); err != nil {
+	if err := owned(settings.DataDir); err != nil {
 		return err
 	}
 	if r, alive, err := running(settings.DataDir); err != nil || alive {

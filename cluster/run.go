@@ -80,6 +80,7 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) (er
 		if err := rejoin(node.Containerd(m.paths, settings.Node.Name, nil), console.Log); err != nil {
 			return err
 		}
+	default:
 	}
 	home := homeOf(settings.DataDir, role)
 	unlock, err := lock(home, role, settings.Node.Name)
@@ -100,6 +101,7 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) (er
 	switch role {
 	case RoleScheduler, RoleControllers, RoleCloud, RoleDNS:
 		return m.alone(ctx) // these have no address and leave nothing in the run folder
+	default:
 	}
 	if err := os.MkdirAll(m.paths.Run, 0o755); err != nil {
 		return fmt.Errorf("make run folder: %w", err)
@@ -114,8 +116,9 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) (er
 		return m.server(ctx)
 	case RoleKubelet, RoleProxy:
 		return m.alone(ctx)
+	default:
+		return fmt.Errorf("role %q is unknown", role)
 	}
-	return fmt.Errorf("role %q is unknown", role)
 }
 
 func prefixes(texts []string) ([]netip.Prefix, error) {
@@ -237,7 +240,7 @@ func (m *machine) nodeConfig() (node.Config, error) {
 	if err != nil {
 		return node.Config{}, err
 	}
-	nodePorts, err := prefixes(m.Settings.Proxy.NodePortAddresses)
+	nodePorts, err := prefixes(m.Proxy.NodePortAddresses)
 	if err != nil {
 		return node.Config{}, err
 	}
@@ -271,6 +274,7 @@ func (m *machine) nodeParts() node.Parts {
 		return node.Parts{Proxy: true}
 	case RoleDNS:
 		return node.Parts{DNS: true}
+	default:
 	}
 	p.Network = m.Network.Plugin != PluginNone
 	p.Kubelet = !m.without(RoleKubelet)

@@ -57,9 +57,9 @@ type Settings struct {
 	Kubelet *kubeletconfig.KubeletConfiguration `json:"kubelet,omitempty"`
 	// Scheduler is upstream's KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1).
 	Scheduler   json.RawMessage     `json:"scheduler,omitempty"`
-	Controllers ControllersSettings `json:"controllers,omitempty"`
-	Proxy       ProxySettings       `json:"proxy,omitempty"`
-	DNS         DNSSettings         `json:"dns,omitempty"`
+	Controllers ControllersSettings `json:"controllers"`
+	Proxy       ProxySettings       `json:"proxy"`
+	DNS         DNSSettings         `json:"dns"`
 	// LogLevel is debug, info, warn or error; default info.
 	LogLevel string `json:"logLevel,omitempty"`
 }
@@ -75,7 +75,7 @@ type APISettings struct {
 	// SANs are more names and addresses for the serving certificate.
 	SANs []string `json:"sans,omitempty"`
 	// Audit records requests; default none.
-	Audit AuditSettings `json:"audit,omitempty"`
+	Audit AuditSettings `json:"audit"`
 }
 
 // NodeSettings configure this machine's node.
@@ -179,8 +179,7 @@ func explainDecode(err error) error {
 // fieldNames lists the fields of a structure and of those below it.
 func fieldNames(t reflect.Type) []string {
 	var names []string
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
 			names = append(names, name)
 		}

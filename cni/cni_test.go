@@ -53,7 +53,7 @@ func newMachine(t *testing.T, podCIDRs ...string) *machine {
 	t.Helper()
 	need.Root(t, "network namespaces are made")
 	need.No(t, "helper programs", embedded.Check())
-	dir, err := os.MkdirTemp("/tmp", "kogge-rt-cni-")
+	dir, err := os.MkdirTemp("/tmp", "kogge-rt-cni-") //nolint:usetesting // Unix sockets lie in it: its path must be short.
 	if err != nil {
 		t.Fatal(err)
 	}

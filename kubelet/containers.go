@@ -238,7 +238,7 @@ func (k *Kubelet) environmentFile(ctx context.Context, p *corev1.Pod, ref *corev
 		}
 		return "", false, fmt.Errorf("couldn't read environment file %s: %w", ref.Path, err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	for scan := bufio.NewScanner(f); scan.Scan(); {
 		name, value, ok := strings.Cut(strings.TrimSpace(scan.Text()), "=")
 		if ok && name == ref.Key && !strings.HasPrefix(name, "#") {

@@ -87,7 +87,7 @@ func runDriver(t *testing.T, root string) *fake.Driver {
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- driver.Run(ctx, registry) }()
-	t.Cleanup(func() { stop(); <-done })
+	t.Cleanup(func() { stop(); _ = <-done })
 	select {
 	case err := <-driver.Registered():
 		if err != nil {

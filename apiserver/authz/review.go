@@ -242,48 +242,64 @@ func validateSelector(path *field.Path, raw string, requirements int) field.Erro
 
 // selectors parses what parses; requirements that don't are left out, which never widens what is asked. broken says where that happened.
 func selectors(res *authorizationv1.ResourceAttributes) (fs fields.Requirements, ls labels.Requirements, broken []string) {
-	if f := res.FieldSelector; f != nil {
-		failed := false
-		if f.RawSelector != "" {
-			s, err := fields.ParseSelector(f.RawSelector)
-			if failed = err != nil; !failed {
-				fs = s.Requirements()
-			}
-		}
-		for _, r := range f.Requirements {
-			req, err := fieldRequirement(r)
-			if err != nil {
-				failed = true
-				continue
-			}
-			fs = append(fs, req)
-		}
-		if failed {
-			broken = append(broken, ignored("fieldSelector", len(fs)))
-		}
+	fs, whole := fieldRequirements(res.FieldSelector)
+	if !whole {
+		broken = append(broken, ignored("fieldSelector", len(fs)))
 	}
-	if l := res.LabelSelector; l != nil {
-		failed := false
-		if l.RawSelector != "" {
-			s, err := labels.Parse(l.RawSelector)
-			if failed = err != nil; !failed {
-				ls, _ = s.Requirements()
-			}
-		}
-		for _, r := range l.Requirements {
-			s, err := metav1.LabelSelectorAsSelector(&metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{r}})
-			if err != nil {
-				failed = true
-				continue
-			}
-			reqs, _ := s.Requirements()
-			ls = append(ls, reqs...)
-		}
-		if failed {
-			broken = append(broken, ignored("labelSelector", len(ls)))
-		}
+	ls, whole = labelRequirements(res.LabelSelector)
+	if !whole {
+		broken = append(broken, ignored("labelSelector", len(ls)))
 	}
 	return fs, ls, broken
+}
+
+// fieldRequirements are those of a selector that parse; whole: all do.
+func fieldRequirements(f *authorizationv1.FieldSelectorAttributes) (parsed fields.Requirements, whole bool) {
+	if f == nil {
+		return nil, true
+	}
+	whole = true
+	if f.RawSelector != "" {
+		if s, err := fields.ParseSelector(f.RawSelector); err == nil {
+			parsed = s.Requirements()
+		} else {
+			whole = false
+		}
+	}
+	for _, r := range f.Requirements {
+		req, err := fieldRequirement(r)
+		if err != nil {
+			whole = false
+			continue
+		}
+		parsed = append(parsed, req)
+	}
+	return parsed, whole
+}
+
+// labelRequirements are those of a selector that parse; whole: all do.
+func labelRequirements(l *authorizationv1.LabelSelectorAttributes) (parsed labels.Requirements, whole bool) {
+	if l == nil {
+		return nil, true
+	}
+	whole = true
+	if l.RawSelector != "" {
+		if s, err := labels.Parse(l.RawSelector); err == nil {
+			parsed, _ = s.Requirements()
+		} else {
+			whole = false
+		}
+	}
+	for _, r := range l.Requirements {
+		s, err := metav1.LabelSelectorAsSelector(&metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{r}})
+		if err != nil {
+			whole = false
+			continue
+		}
+		reqs, _ := s.Requirements()
+		parsed = append(parsed, reqs...)
+	}
+	return parsed, whole
 }
 
 func ignored(selector string, kept int) string {

@@ -47,7 +47,7 @@ func TestPolicyIsUpstreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	want := 0
 	for lines := bufio.NewScanner(f); lines.Scan(); want++ {
 		sum, name, _ := strings.Cut(lines.Text(), "  ")

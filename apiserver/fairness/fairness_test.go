@@ -46,7 +46,7 @@ func ask(h http.Handler, u user, info request.Info, timeout time.Duration) *http
 
 var list = request.Info{IsResource: true, Verb: "list", Namespace: "default"}
 
-// level returns a priority level with all seats but the catch-all's, and a schema that sends authenticated users to it.
+// levelAndSchema returns a priority level with all seats but the catch-all's, and a schema that sends authenticated users to it.
 func levelAndSchema(limit flowcontrolv1.LimitResponse) ([]*flowcontrolv1.PriorityLevelConfiguration, []*flowcontrolv1.FlowSchema) {
 	everyone := mandatorySchemaRules()
 	return []*flowcontrolv1.PriorityLevelConfiguration{{

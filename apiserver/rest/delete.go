@@ -31,7 +31,7 @@ func (e *Engine) delete(ctx context.Context, c *Call) (*Result, error) {
 		return nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
 	}
 	opts.SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("DeleteOptions"))
-	if c.Target.Kind.OrphanByDefault && c.Target.GVR.Group == "batch" && opts.PropagationPolicy == nil && opts.OrphanDependents == nil { //nolint:staticcheck // Deprecated, and still part of the API.
+	if c.Target.Kind.OrphanByDefault && c.Target.GVR.Group == "batch" && opts.PropagationPolicy == nil && opts.OrphanDependents == nil {
 		warn(ctx, orphansWarning)
 	}
 	copied := *c

@@ -264,8 +264,8 @@ func (e *Engine) Lookup(gvr schema.GroupVersionResource) *Target { return (*e.ta
 
 // Count is the number of stored objects of a resource; 0 for one that is not stored here.
 func (e *Engine) Count(gvr schema.GroupVersionResource) int {
-	if t := e.Lookup(gvr); t != nil && t.bound != nil && t.bound.cache != nil {
-		return t.bound.cache.Len()
+	if t := e.Lookup(gvr); t != nil && t.bound != nil && t.cache != nil {
+		return t.cache.Len()
 	}
 	return 0
 }

@@ -72,6 +72,7 @@ func (c *Call) checkPatch() error {
 		if c.Target.Custom == nil {
 			return nil
 		}
+	default:
 	}
 	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "",
 		fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %v", c.patchTypes()), 0, false)

@@ -48,14 +48,14 @@ func Runtime(paths Paths, name string, l *ledger.Ledger, log *slog.Logger) (*con
 
 // addVolumes adds the keeper of local volumes' folders.
 func (n *Node) addVolumes() error {
-	volumes, err := nodeside.New(nodeside.Config{
+	keeper, err := nodeside.New(nodeside.Config{
 		NodeName: n.config.Name, Root: filepath.Join(n.config.Paths.Data, "volumes"), Informers: n.informers, Client: n.config.Kubelet,
 		Log: n.config.Log.With("component", "volumes"),
 	})
 	if err != nil {
 		return err
 	}
-	n.add("volumes", volumes.Run)
+	n.add("volumes", keeper.Run)
 	return nil
 }
 
@@ -77,11 +77,11 @@ func (n *Node) runKubelet(ctx context.Context) error {
 		}
 	}
 	n.config.Stage("container runtime")
-	runtime, err := cri.Connect(ctx, socket)
+	containers, err := cri.Connect(ctx, socket)
 	if err != nil {
 		return err
 	}
-	defer runtime.Close()
+	defer containers.Close()
 	if err := os.MkdirAll(n.config.Paths.Kubelet, 0o750); err != nil {
 		return fmt.Errorf("make the kubelet's folder: %w", err)
 	}
@@ -91,7 +91,7 @@ func (n *Node) runKubelet(ctx context.Context) error {
 	log := n.config.Log.With("component", "kubelet")
 	events := reconcile.NewRecorder(n.config.Kubelet, "kubelet", n.config.Name, log)
 	k, err := kubelet.New(kubelet.Config{
-		NodeName: n.config.Name, NodeIPs: n.config.IPs, Labels: n.config.Labels, Client: n.config.Kubelet, Runtime: runtime,
+		NodeName: n.config.Name, NodeIPs: n.config.IPs, Labels: n.config.Labels, Client: n.config.Kubelet, Runtime: containers,
 		Recorder: recorder{events}, Logger: log, Settings: n.settings(),
 		Root: n.config.Paths.Kubelet, PodLogs: n.config.Paths.PodLogs, ContainerLogs: n.config.Paths.ContainerLogs,
 		CgroupRoot: n.config.Paths.Cgroup + n.config.Name,

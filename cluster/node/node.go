@@ -229,7 +229,7 @@ func awaitReady(ctx context.Context, c *client.Client, name string) error {
 		stop()
 		return <-done
 	case <-ctx.Done():
-		<-done
+		_ = <-done // it ends because ctx has
 		return ctx.Err()
 	}
 }

@@ -60,7 +60,7 @@ func TestConfiguresOnceItHasRangesAndTriesAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	router, err := routes.New(routes.Config{Ledger: l})
 	if errors.Is(err, os.ErrPermission) {
 		need.No(t, "netlink for this user", err)

@@ -80,7 +80,7 @@ type site struct {
 // the others' arrives with its source, before and after a resync, and the routes go with their node.
 func TestPacketsArrive(t *testing.T) {
 	need.Root(t, "network namespaces are made")
-	dir, err := os.MkdirTemp("/tmp", "kogge-rt-routes-")
+	dir, err := os.MkdirTemp("/tmp", "kogge-rt-routes-") //nolint:usetesting // Unix sockets lie in it: its path must be short.
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,9 +123,6 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 		return errors.Join(r.scale(ctx), r.syncStatus(ctx))
 	}
 	if r.isScaling() {
-		if err != nil {
-			return err
-		}
 		if err := r.annotateNewest(ctx); err != nil {
 			return err
 		}

@@ -38,7 +38,7 @@ func node(t *testing.T) (Config, *supervised) {
 	t.Helper()
 	need.Root(t, "containerd mounts and makes cgroups")
 	need.No(t, "helper programs", embedded.Check())
-	base, err := os.MkdirTemp("/tmp", "kogge-rt-")
+	base, err := os.MkdirTemp("/tmp", "kogge-rt-") //nolint:usetesting // Unix sockets lie in it: its path must be short.
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func zstandard(t *testing.T, data []byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	return w.EncodeAll(data, nil)
 }
 

@@ -107,16 +107,16 @@ func (m *mutator) add(path []any, what string, value any, remove bool) {
 
 // PathText writes a path as names of mutations have it: "spec.ports[0].name".
 func PathText(path []any) string {
-	name := ""
+	var name strings.Builder
 	for _, step := range path {
 		switch s := step.(type) {
 		case string:
-			name += "." + s
+			name.WriteString("." + s)
 		case int:
-			name += fmt.Sprintf("[%d]", s)
+			fmt.Fprintf(&name, "[%d]", s)
 		}
 	}
-	return strings.TrimPrefix(name, ".")
+	return strings.TrimPrefix(name.String(), ".")
 }
 
 // Put returns a copy of object with a value at a path, all but the last step of which is there.

@@ -83,7 +83,7 @@ func table(dir, file string) map[string]uint64 {
 	if err != nil {
 		return out
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	for scan := bufio.NewScanner(f); scan.Scan(); {
 		if name, value, ok := strings.Cut(scan.Text(), " "); ok {
 			if n, err := strconv.ParseUint(value, 10, 64); err == nil {

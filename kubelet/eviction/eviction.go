@@ -41,8 +41,9 @@ func (s Signal) condition() corev1.NodeConditionType {
 		return corev1.NodeMemoryPressure
 	case PIDAvailable:
 		return corev1.NodePIDPressure
+	default:
+		return corev1.NodeDiskPressure
 	}
-	return corev1.NodeDiskPressure
 }
 
 // resource names what is short, for messages.
@@ -278,14 +279,14 @@ func Choose(candidates []Candidate, met *Met) *Victim {
 	})
 	first := list[0]
 	var message strings.Builder
-	message.WriteString(fmt.Sprintf("The node was low on resource: %s. Threshold quantity: %s, available: %s. ", met.Resource,
-		quantity(met, met.Threshold.Value(met.Observation.Capacity)), quantity(met, met.Observation.Available)))
+	fmt.Fprintf(&message, "The node was low on resource: %s. Threshold quantity: %s, available: %s. ", met.Resource,
+		quantity(met, met.Threshold.Value(met.Observation.Capacity)), quantity(met, met.Observation.Available))
 	if first.used > first.request && met.Signal != PIDAvailable {
 		for i := range first.Pod.Spec.Containers {
 			c := &first.Pod.Spec.Containers[i]
 			name := corev1.ResourceName(met.Resource)
 			request := c.Resources.Requests[name]
-			message.WriteString(fmt.Sprintf("Container %s was using %s, request is %s, has larger consumption of %s. ", c.Name, quantity(met, first.used), request.String(), name))
+			fmt.Fprintf(&message, "Container %s was using %s, request is %s, has larger consumption of %s. ", c.Name, quantity(met, first.used), request.String(), name)
 			break
 		}
 	}
@@ -314,6 +315,7 @@ func (c *Candidate) usage(s Signal) (used, request uint64) {
 		return c.Memory, sum(corev1.ResourceMemory)
 	case PIDAvailable:
 		return c.Pids, 0
+	default:
+		return c.Disk, sum(corev1.ResourceEphemeralStorage)
 	}
-	return c.Disk, sum(corev1.ResourceEphemeralStorage)
 }

@@ -246,8 +246,9 @@ func appliesGroup(object *storagev1.CSIDriver, w *csi.Volume) bool {
 	case spec.VolumeCapability_AccessMode_SINGLE_NODE_WRITER, spec.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER,
 		spec.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER:
 		return w.FSType != ""
+	default:
+		return false
 	}
-	return false
 }
 
 // addPodInfo tells the driver about the pod, and gives it tokens, where its CSIDriver object asks for that.

@@ -57,7 +57,7 @@ func mountPoints(below string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	var out []string
 	scan := bufio.NewScanner(f)
 	scan.Buffer(make([]byte, 0, 64<<10), 1<<20)
@@ -155,7 +155,7 @@ func (v *Volumes) Subpath(uid, volume, root, sub, container string, index int) (
 	if err != nil {
 		return "", fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", volume, container, err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing was written
+	defer unix.Close(fd)
 	target := filepath.Join(v.config.Root, "pods", uid, subpathFolder, volume, container, fmt.Sprint(index))
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -190,7 +190,7 @@ func openBeneath(root, sub string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(base) //nolint:errcheck // nothing was written
+	defer unix.Close(base)
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
 	fd, err := unix.Openat2(base, sub, how)
 	if !errors.Is(err, unix.ENOENT) {
@@ -204,7 +204,7 @@ func openBeneath(root, sub string) (int, error) {
 	for i := range strings.Split(sub, "/") {
 		part := strings.Join(strings.Split(sub, "/")[:i+1], "/")
 		if fd, err := unix.Openat2(base, part, how); err == nil {
-			unix.Close(fd) //nolint:errcheck // only probed
+			unix.Close(fd)
 			continue
 		}
 		parent := base
@@ -218,7 +218,7 @@ func openBeneath(root, sub string) (int, error) {
 			err = unix.Fchmodat(parent, filepath.Base(part), mode, 0) // the umask took bits away
 		}
 		if parent != base {
-			unix.Close(parent) //nolint:errcheck // nothing was written through it
+			unix.Close(parent)
 		}
 		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return -1, err

@@ -152,7 +152,7 @@ func TestAgainstNaiveOracle(t *testing.T) {
 					queue.Retry(p.UID, now)
 					continue
 				}
-				bound := p.Pod.DeepCopy()
+				bound := p.DeepCopy()
 				bound.Spec.NodeName = d.Node
 				m.placed[p.Name] = bound
 				delete(waiting, p.Name)

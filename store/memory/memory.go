@@ -94,7 +94,7 @@ func (s *Store) currentLocked(key string) (version, bool) {
 // at returns the version that a read at a revision sees, unless there was none or it was deleted.
 func (it *item) at(revision int64) (version, bool) {
 	for _, v := range slices.Backward(it.versions) {
-		if v := v; v.mod <= revision {
+		if v.mod <= revision {
 			return v, !v.deleted
 		}
 	}

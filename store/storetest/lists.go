@@ -18,10 +18,10 @@ var listChecks = []check{
 		a := create(t, s, "/registry/pods/ns/a", "1")
 		create(t, s, "/registry/pods/nsx/a", "other namespace")
 		rev := create(t, s, "/registry/podsets/ns/a", "other kind")
-		checkList(t, s, store.ListOptions{Prefix: "/registry/pods/ns/"}, rev, 0,
+		checkList(t, s, store.ListOptions{Prefix: "/registry/pods/ns/"}, rev,
 			fmt.Sprintf("/registry/pods/ns/a=1 created %d modified %d", a, a),
 			fmt.Sprintf("/registry/pods/ns/b=2 created %d modified %d", b, b))
-		checkList(t, s, store.ListOptions{Prefix: "/registry/jobs/"}, rev, 0)
+		checkList(t, s, store.ListOptions{Prefix: "/registry/jobs/"}, rev)
 	}},
 	{name: "pages at one revision show one state", run: checkPages},
 	{name: "a list at an old revision shows that state", run: func(t *testing.T, s store.Store) {
@@ -31,7 +31,7 @@ var listChecks = []check{
 		remove(t, s, "/registry/pods/a", two)
 		state := func(rev int64, want ...string) {
 			t.Helper()
-			checkList(t, s, store.ListOptions{Prefix: "/registry/pods/", Revision: rev}, rev, 0, want...)
+			checkList(t, s, store.ListOptions{Prefix: "/registry/pods/", Revision: rev}, rev, want...)
 		}
 		first := fmt.Sprintf("/registry/pods/a=1 created %d modified %d", one, one)
 		second := fmt.Sprintf("/registry/pods/a=2 created %d modified %d", one, two)
@@ -53,7 +53,7 @@ var listChecks = []check{
 		compact(t, s, two)
 		_, err := s.List(t.Context(), store.ListOptions{Prefix: "/registry/pods/", Revision: one})
 		wantErr(t, "List(compacted)", err, store.ErrCompacted)
-		checkList(t, s, store.ListOptions{Prefix: "/registry/pods/", Revision: two}, two, 0,
+		checkList(t, s, store.ListOptions{Prefix: "/registry/pods/", Revision: two}, two,
 			fmt.Sprintf("/registry/pods/a=2 created %d modified %d", one, two))
 		wantErr(t, "Compact(compacted)", s.Compact(t.Context(), one), store.ErrCompacted)
 		wantErr(t, "Compact(future)", s.Compact(t.Context(), three+1), store.ErrFuture)
@@ -63,20 +63,20 @@ var listChecks = []check{
 		b := create(t, s, "/registry/pods/b", "1")
 		rev := remove(t, s, "/registry/pods/a", a)
 		compact(t, s, rev)
-		checkList(t, s, store.ListOptions{Prefix: "/registry/pods/"}, rev, 0,
+		checkList(t, s, store.ListOptions{Prefix: "/registry/pods/"}, rev,
 			fmt.Sprintf("/registry/pods/b=1 created %d modified %d", b, b))
 		create(t, s, "/registry/pods/a", "2")
 	}},
 }
 
-func checkList(t *testing.T, s store.Store, opts store.ListOptions, revision, remaining int64, want ...string) {
+func checkList(t *testing.T, s store.Store, opts store.ListOptions, revision int64, want ...string) {
 	t.Helper()
 	page, err := s.List(t.Context(), opts)
 	if err != nil {
 		t.Fatalf("List(%+v): %v", opts, err)
 	}
-	if page.Revision != revision || page.Remaining != remaining {
-		t.Errorf("List(%+v) = revision %d, remaining %d, want %d, %d", opts, page.Revision, page.Remaining, revision, remaining)
+	if page.Revision != revision || page.Remaining != 0 {
+		t.Errorf("List(%+v) = revision %d, remaining %d, want %d, 0", opts, page.Revision, page.Remaining, revision)
 	}
 	if diff := cmp.Diff(append([]string{}, want...), texts(page.Records)); diff != "" {
 		t.Errorf("List(%+v) (-want +got):\n%s", opts, diff)
@@ -97,7 +97,7 @@ func checkPages(t *testing.T, s store.Store) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if page.Revision != at || page.Remaining != remaining {
+		if page.Revision != at || page.Remaining != 0 {
 			t.Errorf("List(%+v) = revision %d, remaining %d, want %d, %d", opts, page.Revision, page.Remaining, at, remaining)
 		}
 		for _, r := range page.Records {

@@ -97,6 +97,6 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 func (m *machine) endComponents() {
 	for _, c := range m.components {
 		_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		<-c.ended
+		_ = <-c.ended                             // as it was told to
 	}
 }

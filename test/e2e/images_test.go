@@ -12,7 +12,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -75,19 +74,6 @@ func (b *box) layer(greeting string) ([]byte, error) {
 	file("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"))
 	file("www/index.html", 0o644, []byte(greeting+"\n"))
 	err = w.Close()
-	return layer.Bytes(), err
-}
-
-// programLayer is a file system that holds one static program.
-func programLayer(name string, content []byte) ([]byte, error) {
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
-	err := errors.Join(
-		w.WriteHeader(&tar.Header{Name: "tmp/", Mode: 0o1777, Typeflag: tar.TypeDir}),
-		w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(content)), Typeflag: tar.TypeReg}),
-	)
-	_, writeErr := w.Write(content)
-	err = errors.Join(err, writeErr, w.Close())
 	return layer.Bytes(), err
 }
 

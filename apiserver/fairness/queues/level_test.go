@@ -178,6 +178,7 @@ func TestSeatsAreKept(t *testing.T) {
 					executing = append(executing, ticket)
 				case Wait:
 					waiting = append(waiting, ticket)
+				case NoSeat, QueueFull:
 				}
 			case n < 9 && len(executing) > 0:
 				i := r.IntN(len(executing))

@@ -68,7 +68,7 @@ func (p *Fit) Filter(_ *core.Snapshot, pod *core.Pod) (core.Filter, *core.Status
 	f := &room{requests: pod.Requests, nothing: pod.Requests.IsZero()}
 	for name, v := range pod.Requests.Extended {
 		group, _, _ := strings.Cut(string(name), "/")
-		if v != 0 && !(isExtended(name) && (p.ignored.Has(string(name)) || p.groups.Has(group))) {
+		if ignored := p.ignored.Has(string(name)) || p.groups.Has(group); v != 0 && (!ignored || !isExtended(name)) {
 			f.extended = append(f.extended, name)
 		}
 	}

@@ -87,7 +87,7 @@ func answer(decide func(*request) *response) http.HandlerFunc {
 		}
 		out := review{APIVersion: in.APIVersion, Kind: in.Kind, Response: decide(in.Request)}
 		out.Response.UID = in.Request.UID
-		fmt.Println(r.URL.Path, in.Request.Operation, in.Request.Object.Metadata.Name, out.Response.Allowed)
+		fmt.Fprintln(os.Stdout, r.URL.Path, in.Request.Operation, in.Request.Object.Metadata.Name, out.Response.Allowed)
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(out) // the caller may have gone
 	}

@@ -57,7 +57,7 @@ func ask(url, tokenFile, caFile string) error {
 		return err
 	}
 	defer resp.Body.Close()
-	fmt.Println(resp.Status)
+	fmt.Fprintln(os.Stdout, resp.Status)
 	_, err = io.Copy(os.Stdout, resp.Body)
 	return err
 }

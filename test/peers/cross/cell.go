@@ -86,8 +86,11 @@ func (c *cell) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	for _, command := range [][]string{
-		{"ip", "link", "set", "lo", "up"}, {"ip", "link", "add", "cross0", "type", "veth", "peer", "name", "cross1"},
-		{"ip", "address", "add", address + "/24", "dev", "cross0"}, {"ip", "link", "set", "cross0", "up"}, {"ip", "link", "set", "cross1", "up"},
+		{"ip", "link", "set", "lo", "up"},
+		{"ip", "link", "add", "cross0", "type", "veth", "peer", "name", "cross1"},
+		{"ip", "address", "add", address + "/24", "dev", "cross0"},
+		{"ip", "link", "set", "cross0", "up"},
+		{"ip", "link", "set", "cross1", "up"},
 	} {
 		if _, err := c.run(ctx, command...); err != nil {
 			return err

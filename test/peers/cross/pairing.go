@@ -25,8 +25,14 @@ type pairing struct {
 
 // pairings are all of them.
 var pairings = []pairing{
-	{controllers, true}, {scheduler, true}, {kubelet, true}, {proxy, true},
-	{controllers, false}, {scheduler, false}, {kubelet, false}, {proxy, false},
+	{controllers, true},
+	{scheduler, true},
+	{kubelet, true},
+	{proxy, true},
+	{controllers, false},
+	{scheduler, false},
+	{kubelet, false},
+	{proxy, false},
 }
 
 // foreign reports whether a component is upstream's.

@@ -63,7 +63,10 @@ func (c *cell) story(ctx context.Context) error {
 		title string
 		tell  func(context.Context) error
 	}{
-		{"a Service by name", c.tellService}, {"a rollout", c.tellRollout}, {"a crash", c.tellCrash}, {"a drain", c.tellDrain},
+		{"a Service by name", c.tellService},
+		{"a rollout", c.tellRollout},
+		{"a crash", c.tellCrash},
+		{"a drain", c.tellDrain},
 		{"an end", c.tellEnd},
 	} {
 		if err := chapter.tell(ctx); err != nil {

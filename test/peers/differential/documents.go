@@ -16,7 +16,13 @@ func (r *run) documents(ctx context.Context) error {
 		return nil
 	}
 	paths := []call{
-		{path: "/"}, {path: "/api"}, {path: "/apis"}, {path: "/version"}, {path: "/healthz?verbose"}, {path: "/livez?verbose"}, {path: "/readyz?verbose"},
+		{path: "/"},
+		{path: "/api"},
+		{path: "/apis"},
+		{path: "/version"},
+		{path: "/healthz?verbose"},
+		{path: "/livez?verbose"},
+		{path: "/readyz?verbose"},
 		{path: "/.well-known/openid-configuration"},
 		{path: "/api", accept: "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"},
 		{path: "/apis", accept: "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"},
