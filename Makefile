@@ -45,9 +45,7 @@ lint: bin/golangci-lint ## what .golangci.yaml holds (linters and formatters), o
 	@for module in $$(git ls-files '*go.mod' | xargs -n1 dirname); do \
 	  echo "lint: $$module"; (cd $$module && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yaml ./...); done
 
-check: helpers ## format, vet, guard tests and unit tests
-	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "check: these files want 'make fmt':"; gofmt -l $$(git ls-files '*.go'); exit 1; }
-	go vet -tags $(TAGS) $(PACKAGES)
+check: lint helpers ## linters and formatters, guard tests and unit tests
 	go test -tags $(TAGS) $(PACKAGES)
 
 race: helpers ## the tests once more under the race detector and with the invariants compiled in

@@ -27,7 +27,7 @@ type eager struct {
 func (e eager) Update(ctx context.Context, key string, value []byte, expected int64, opts store.WriteOptions) (int64, error) {
 	revision, err := e.Store.Update(ctx, key, value, expected, opts)
 	if err == nil && key == e.key {
-		_, err = e.Store.Delete(ctx, key, revision)
+		_, err = e.Delete(ctx, key, revision)
 	}
 	return revision, err
 }

@@ -87,7 +87,12 @@ func runDriver(t *testing.T, root string) *fake.Driver {
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- driver.Run(ctx, registry) }()
-	t.Cleanup(func() { stop(); _ = <-done })
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("driver: %v", err)
+		}
+	})
 	select {
 	case err := <-driver.Registered():
 		if err != nil {

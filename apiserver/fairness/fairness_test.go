@@ -48,23 +48,26 @@ var list = request.Info{IsResource: true, Verb: "list", Namespace: "default"}
 
 // levelAndSchema returns a priority level with all seats but the catch-all's, and a schema that sends authenticated users to it.
 func levelAndSchema(limit flowcontrolv1.LimitResponse) ([]*flowcontrolv1.PriorityLevelConfiguration, []*flowcontrolv1.FlowSchema) {
-	everyone := mandatorySchemaRules()
-	return []*flowcontrolv1.PriorityLevelConfiguration{{
-			ObjectMeta: metav1.ObjectMeta{Name: "tight", UID: "level-uid"},
-			Spec: flowcontrolv1.PriorityLevelConfigurationSpec{
-				Type:    flowcontrolv1.PriorityLevelEnablementLimited,
-				Limited: &flowcontrolv1.LimitedPriorityLevelConfiguration{NominalConcurrencyShares: ptr.To[int32](5), LimitResponse: limit},
-			},
-		}}, []*flowcontrolv1.FlowSchema{{
-			ObjectMeta: metav1.ObjectMeta{Name: "tight", UID: "schema-uid"},
-			Spec: flowcontrolv1.FlowSchemaSpec{
-				PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: "tight"}, MatchingPrecedence: 500,
-				DistinguisherMethod: &flowcontrolv1.FlowDistinguisherMethod{Type: flowcontrolv1.FlowDistinguisherMethodByUserType}, Rules: everyone,
-			},
-		}}
+	level := &flowcontrolv1.PriorityLevelConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "tight", UID: "level-uid"},
+		Spec: flowcontrolv1.PriorityLevelConfigurationSpec{
+			Type:    flowcontrolv1.PriorityLevelEnablementLimited,
+			Limited: &flowcontrolv1.LimitedPriorityLevelConfiguration{NominalConcurrencyShares: ptr.To[int32](5), LimitResponse: limit},
+		},
+	}
+	flows := &flowcontrolv1.FlowSchema{
+		ObjectMeta: metav1.ObjectMeta{Name: "tight", UID: "schema-uid"},
+		Spec: flowcontrolv1.FlowSchemaSpec{
+			PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: "tight"}, MatchingPrecedence: 500,
+			DistinguisherMethod: &flowcontrolv1.FlowDistinguisherMethod{Type: flowcontrolv1.FlowDistinguisherMethodByUserType},
+			Rules:               everyone(),
+		},
+	}
+	return []*flowcontrolv1.PriorityLevelConfiguration{level}, []*flowcontrolv1.FlowSchema{flows}
 }
 
-func mandatorySchemaRules() []flowcontrolv1.PolicyRulesWithSubjects {
+// everyone are rules that match what authenticated users do to resources.
+func everyone() []flowcontrolv1.PolicyRulesWithSubjects {
 	all := []string{"*"}
 	return []flowcontrolv1.PolicyRulesWithSubjects{{
 		Subjects:         []flowcontrolv1.Subject{{Kind: "Group", Group: &flowcontrolv1.GroupSubject{Name: request.GroupAuthenticated}}},

@@ -229,7 +229,6 @@ func awaitReady(ctx context.Context, c *client.Client, name string) error {
 		stop()
 		return <-done
 	case <-ctx.Done():
-		_ = <-done // it ends because ctx has
-		return ctx.Err()
+		return errors.Join(ctx.Err(), <-done)
 	}
 }

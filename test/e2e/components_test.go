@@ -23,7 +23,7 @@ type lone struct {
 	ended chan error
 }
 
-// readyLimit bounds the start of a component.
+// readyLimit bounds the start of a component, and its end.
 const readyLimit = time.Minute
 
 // component NAME [ARGS...]: runs a component alone on node 0, in the script's folder, and returns when it says that it is ready.
@@ -97,6 +97,11 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 func (m *machine) endComponents() {
 	for _, c := range m.components {
 		_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		_ = <-c.ended                             // as it was told to
+		select {
+		case err := <-c.ended:
+			c.ended <- err // for who asks again
+		case <-time.After(readyLimit):
+			_ = c.cmd.Process.Kill() // it was asked
+		}
 	}
 }
