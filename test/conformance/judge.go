@@ -114,6 +114,15 @@ func (r *conformanceRun) all(ctx context.Context) ([]result, error) {
 	if err := r.suite.evidence.clear(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.retry(ctx, results, again, known); err != nil {
+		return nil, err
+	}
+	return results, learn(r.o, known, results)
+}
+
+// retry runs failed tests again, alone, until they have run often enough, and notes those that then pass. again maps their names to
+// their places in results.
+func (r *conformanceRun) retry(ctx context.Context, results []result, again map[string]int, known map[string]time.Duration) error {
 	r.suite.o.procs = 1
 	for attempt := 2; attempt <= attempts && len(again) > 0; attempt++ {
 		var tests []test
@@ -126,7 +135,7 @@ func (r *conformanceRun) all(ctx context.Context) ([]result, error) {
 		label := fmt.Sprintf("attempt-%d", attempt)
 		outcomes, err := r.suite.run(ctx, label, exactly(names), newProgress(label, tests, 1, known))
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, o := range outcomes {
 			if i, ok := again[o.name]; ok && o.passed {
@@ -135,10 +144,10 @@ func (r *conformanceRun) all(ctx context.Context) ([]result, error) {
 			}
 		}
 		if err := r.suite.evidence.clear(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return results, learn(r.o, known, results)
+	return nil
 }
 
 // judge prints the table, keeps the lists, and returns an error that names the tests which failed though they have passed
