@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,7 @@ import (
 type oneLease struct {
 	client.Backend // no other call is made
 
+	mu      sync.Mutex
 	lease   *coordinationv1.Lease
 	version int
 	calls   []string // verb and second since the start of those that changed or asked for something
@@ -31,6 +33,8 @@ type oneLease struct {
 }
 
 func (b *oneLease) Do(_ context.Context, req *client.Request) (*client.Result, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.calls = append(b.calls, string(req.Verb)+" "+strconv.Itoa(int(time.Since(b.began).Seconds())))
 	gr := req.Resource.GroupResource()
 	switch {
@@ -45,12 +49,26 @@ func (b *oneLease) Do(_ context.Context, req *client.Request) (*client.Result, e
 	if req.Verb == client.Update && sent.ResourceVersion != b.lease.ResourceVersion {
 		return nil, apierrors.NewConflict(gr, "l", errors.New("changed"))
 	}
-	b.write(sent)
+	b.writeLocked(sent)
 	return &client.Result{Object: b.lease}, nil
 }
 
-// write stores a lease as a new revision.
-func (b *oneLease) write(lease *coordinationv1.Lease) {
+// touch writes the lease as it is, in the name of somebody else.
+func (b *oneLease) touch() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.writeLocked(b.lease)
+}
+
+// fall ends all answers.
+func (b *oneLease) fall() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.down = true
+}
+
+// writeLocked stores a lease as a new revision.
+func (b *oneLease) writeLocked(lease *coordinationv1.Lease) {
 	b.version++
 	b.lease = lease.DeepCopy()
 	b.lease.ResourceVersion = strconv.Itoa(b.version)
@@ -91,7 +109,7 @@ func TestLeaderReadsAgainAfterAConflict(t *testing.T) {
 		b := &oneLease{}
 		err := stand(t, b, 9*time.Second, func() {
 			time.Sleep(time.Second)
-			b.write(b.lease)
+			b.touch()
 		})
 		want := []string{"get 0", "create 0", "update 5", "get 7", "update 7", "get 9", "update 9"}
 		if err != nil || !slices.Equal(b.calls, want) {
@@ -105,7 +123,7 @@ func TestLeaderStepsDownBeforeItsLeaseMayBeTaken(t *testing.T) {
 		b := &oneLease{}
 		err := stand(t, b, time.Minute, func() {
 			time.Sleep(time.Second)
-			b.down = true
+			b.fall()
 		})
 		if after := time.Since(b.began); !errors.Is(err, ErrLostLease) || after < renewDeadline || after >= leaseDuration {
 			t.Errorf("Elect = %v after %v, want ErrLostLease between %v and %v", err, after, renewDeadline, leaseDuration)

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,14 +36,33 @@ import (
 // metered answers for the metrics APIs, which have no servers here, and passes all else on.
 type metered struct {
 	client.Backend
+
+	mu    sync.Mutex
 	paths []string // read so far
 	// usage is what every pod uses, by path prefix; an unknown path is an error.
 	answer func(path string) (any, error)
 }
 
+// set changes what is answered from now on.
+func (m *metered) set(answer func(path string) (any, error)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.answer = answer
+}
+
+// read returns the paths that were read.
+func (m *metered) read() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.paths)
+}
+
 func (m *metered) Read(_ context.Context, path string, query url.Values) ([]byte, error) {
+	m.mu.Lock()
 	m.paths = append(m.paths, path+"?"+query.Encode())
-	out, err := m.answer(path)
+	answer := m.answer
+	m.mu.Unlock()
+	out, err := answer(path)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +144,7 @@ func (w *world) pass(d time.Duration) {
 
 // cpu makes every pod use so much.
 func (w *world) cpu(text string) {
-	w.metrics.answer = func(path string) (any, error) {
+	w.metrics.set(func(path string) (any, error) {
 		if path != "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods" {
 			return nil, errors.New("no metrics at " + path)
 		}
@@ -135,7 +156,7 @@ func (w *world) cpu(text string) {
 			list.Items = append(list.Items, m)
 		}
 		return list, nil
-	}
+	})
 }
 
 // expect compares the target's size and the autoscaler's conditions, written as "Type=Status Reason".
@@ -195,7 +216,7 @@ func TestCPU(t *testing.T) {
 		if m := a.Status.CurrentMetrics; len(m) != 1 || *m[0].Resource.Current.AverageUtilization != 10 || m[0].Resource.Current.AverageValue.String() != "10m" {
 			t.Errorf("metrics in the status: %+v", m)
 		}
-		w.metrics.answer = func(string) (any, error) { return nil, errors.New("meter is broken") }
+		w.metrics.set(func(string) (any, error) { return nil, errors.New("meter is broken") })
 		w.pass(15 * time.Second)
 		w.expect(1, "ScalingActive=False FailedGetResourceMetric")
 		events, err := client.Of[*corev1.Event](w.c).List(t.Context(), "default", metav1.ListOptions{})
@@ -242,7 +263,7 @@ func TestOtherMetrics(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := begin(t)
-				w.metrics.answer = func(path string) (any, error) {
+				w.metrics.set(func(path string) (any, error) {
 					var items []map[string]any
 					for _, name := range []string{"web-1", "web-2"} {
 						items = append(items, map[string]any{
@@ -253,12 +274,12 @@ func TestOtherMetrics(t *testing.T) {
 						return map[string]any{"items": items}, nil
 					}
 					return map[string]any{"items": items[:1]}, nil
-				}
+				})
 				add(w, &autoscalingv2.HorizontalPodAutoscaler{}, autoscaler+"  metrics: ["+test.metric+"]\n")
 				w.pass(time.Second)
 				w.expect(test.want, "ScalingActive=True ValidMetricFound")
-				if len(w.metrics.paths) == 0 || w.metrics.paths[0] != test.path {
-					t.Errorf("paths read: %q, want %q first", w.metrics.paths, test.path)
+				if paths := w.metrics.read(); len(paths) == 0 || paths[0] != test.path {
+					t.Errorf("paths read: %q, want %q first", paths, test.path)
 				}
 			})
 		})

@@ -97,7 +97,7 @@ func checkPages(t *testing.T, s store.Store) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if page.Revision != at || page.Remaining != 0 {
+		if page.Revision != at || page.Remaining != remaining {
 			t.Errorf("List(%+v) = revision %d, remaining %d, want %d, %d", opts, page.Revision, page.Remaining, at, remaining)
 		}
 		for _, r := range page.Records {

@@ -148,17 +148,17 @@ func inside(ctx context.Context, o options) (err error) {
 	return r.judge(results)
 }
 
-// least is the share of a file system, in percent, below which a kubelet refuses pods.
-const least = 15
+// least is the share of a file system, in percent, that the run itself may need.
+const least = 3
 
-// room returns an error if the nodes would refuse pods for lack of disk, which the suite would wait half an hour for to end.
+// room returns an error if the nodes would soon refuse pods for lack of disk, which the suite would wait half an hour for to end.
 func room(folder string) error {
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(folder, &disk); err != nil {
 		return fmt.Errorf("look at the disk of %s: %w", folder, err)
 	}
 	if free := disk.Bavail * 100 / disk.Blocks; free <= least {
-		return fmt.Errorf("the disk of %s has %d %% free; nodes refuse pods below %d %%", folder, free, least)
+		return fmt.Errorf("the disk of %s has %d %% free; a run wants more than %d %%", folder, free, least)
 	}
 	return nil
 }

@@ -61,6 +61,11 @@ func (m *machine) logs(node int) []string {
 	return logs
 }
 
+// settings of both nodes: they work on a disk that is nearly full, as upstream's own test clusters do.
+const settings = "apiVersion: kogge.dev/v1\nkind: Config\nkubelet: {evictionHard: {imagefs.available: 1%, nodefs.available: 1%, memory.available: 100Mi}}\n"
+
+func (o options) settings() string { return o.scratch("nodes.yaml") }
+
 func (o options) kogge() string   { return filepath.Join(o.root, "bin", "kogge") }
 func (o options) kubectl() string { return filepath.Join(o.root, "bin", "kubectl") }
 
@@ -119,6 +124,9 @@ func (m *machine) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := os.WriteFile(m.o.settings(), []byte(settings), 0o644); err != nil {
+		return err
+	}
 	for node := range addresses {
 		if err := m.prepare(ctx, node); err != nil {
 			return err
@@ -127,7 +135,7 @@ func (m *machine) start(ctx context.Context) error {
 	if err := m.serveImages(ctx, images); err != nil {
 		return err
 	}
-	if _, err := m.run(ctx, 0, m.o.kogge(), "up", "--detach", "--data-dir", m.data(0), "--node-name", "zero", "--node-ip", addresses[0]); err != nil {
+	if _, err := m.run(ctx, 0, m.o.kogge(), "up", "--detach", "--config", m.o.settings(), "--data-dir", m.data(0), "--node-name", "zero", "--node-ip", addresses[0]); err != nil {
 		return err
 	}
 	if err := m.join(ctx); err != nil {
@@ -193,7 +201,7 @@ func (m *machine) join(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	m.agent = exec.Command("nsenter", "--net="+m.namespace(1), m.o.kogge(), "agent", "--data-dir", m.data(1), "--node-name", "one", //nolint:noctx // it is stopped in order
+	m.agent = exec.Command("nsenter", "--net="+m.namespace(1), m.o.kogge(), "agent", "--config", m.o.settings(), "--data-dir", m.data(1), "--node-name", "one", //nolint:noctx // it is stopped in order
 		"--node-ip", addresses[1], "--server", "https://"+addresses[0]+":6443", "--token", token)
 	m.agent.Stdout, m.agent.Stderr = log, log
 	m.agent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt stops it in order, through stop
