@@ -100,8 +100,11 @@ bench-setup: setup
 
 test: check race e2e ## everything that must pass before a change lands
 
-clean: ## remove what the build made, and the scratch folder
+# The suite's nodes keep their images from run to run, and with them a mount.
+reset-nodes: ## remove the nodes that the official suite ran on
 	@for node in .scratch/conformance/nodes/*; do [ ! -x bin/kogge ] || [ ! -d $$node ] || unshare --net bin/kogge reset --data-dir $$node; done
+
+clean: reset-nodes ## remove what the build made, and the scratch folder
 	rm -rf bin .scratch helpers/bin
 
-.PHONY: help up down setup build helpers arm64 kubectl fmt lint check race e2e e2e-others bench bench-setup differential fuzz conformance guard conformance-setup test clean
+.PHONY: help up down setup build helpers arm64 kubectl fmt lint check race e2e e2e-others bench bench-setup differential fuzz conformance guard conformance-setup test reset-nodes clean
