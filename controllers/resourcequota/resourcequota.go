@@ -75,8 +75,21 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 
 // changed enqueues the quotas of a namespace that count a resource.
 func (c *controller) changed(gr schema.GroupResource, namespace string) {
+	c.enqueue(gr, namespace, func(*corev1.ResourceQuota) bool { return true })
+}
+
+// added enqueues the quotas that admission did not charge an object to: those that came with it (a quota counts itself) or later. A
+// count that was made when this informer had not seen the object yet is too low.
+func (c *controller) added(gr schema.GroupResource, obj kinds.Object) {
+	c.enqueue(gr, obj.GetNamespace(), func(q *corev1.ResourceQuota) bool {
+		return !obj.GetCreationTimestamp().After(q.CreationTimestamp.Add(time.Second)) // times are whole seconds
+	})
+}
+
+// enqueue enqueues the quotas of a namespace that count a resource, and that are concerned.
+func (c *controller) enqueue(gr schema.GroupResource, namespace string, concerned func(*corev1.ResourceQuota) bool) {
 	for _, q := range c.quotas.List(namespace) {
-		if len(quota.For(gr).Names(quota.Names(q.Spec.Hard))) > 0 {
+		if concerned(q) && len(quota.For(gr).Names(quota.Names(q.Spec.Hard))) > 0 {
 			c.loop.EnqueueAfter(reconcile.KeyOf(q), settle)
 		}
 	}
@@ -94,7 +107,8 @@ func (c *controller) follow(gr schema.GroupResource) *client.Informer[kinds.Obje
 		return nil
 	}
 	f := client.InformerOf(c.Informers, api)
-	f.Handle(client.Handler[kinds.Object]{ // additions are admission's to count
+	f.Handle(client.Handler[kinds.Object]{
+		Add:    func(obj kinds.Object) { c.added(gr, obj) }, // later ones are admission's to count
 		Update: func(old, obj kinds.Object) { c.updated(gr, old, obj) },
 		Delete: func(last kinds.Object) { c.changed(gr, last.GetNamespace()) },
 	})
