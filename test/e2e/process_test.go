@@ -50,9 +50,11 @@ func kill(ts *testscript.TestScript, record, signal string) {
 		ts.Fatalf("no signal is named %s", signal)
 	}
 	ts.Check(syscall.Kill(r.PID, number))
-	// The locks of a process are free once it is a zombie, not when its program is gone.
+	// The locks of a process are free once it is a zombie, not when its program is gone, and its first thread may be one before the others.
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.PID)); err != nil || bytes.Contains(state, []byte(") Z ")) {
+		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.PID))
+		threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", r.PID)) // none when it is gone
+		if err != nil || bytes.Contains(state, []byte(") Z ")) && len(threads) <= 1 {
 			return
 		}
 		if time.Now().After(deadline) {
