@@ -119,6 +119,7 @@ func (s *suite) run(ctx context.Context, label string, selections []string, p *p
 	defer log.Close()
 	ginkgo := exec.CommandContext(ctx, filepath.Join(s.o.bin, "ginkgo"), args...)
 	ginkgo.Dir = s.dir
+	ginkgo.Env = append(os.Environ(), "HOME="+s.dir)         // kubectl keeps there what a server offers: nothing of an earlier run
 	ginkgo.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt of the terminal reaches it once, through Cancel
 	ginkgo.Cancel = func() error { return ginkgo.Process.Signal(syscall.SIGTERM) }
 	ginkgo.WaitDelay = time.Minute // it gives tests half of that

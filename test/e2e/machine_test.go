@@ -50,6 +50,9 @@ func newMachine(root, images string, b *box) (*machine, error) {
 		return nil, err
 	}
 	m := &machine{root: root, dir: dir, images: images, box: b, kogge: filepath.Join(root, "bin", "kogge")}
+	if err := os.Mkdir(m.home(), 0o700); err != nil {
+		return nil, err
+	}
 	for i := range 2 {
 		path := filepath.Join(dir, "net"+strconv.Itoa(i))
 		if err := hostnet.CreateNamespace(path); err != nil {
@@ -86,12 +89,14 @@ func (m *machine) cable() error {
 
 func (m *machine) data(node int) string    { return filepath.Join(m.dir, "n"+strconv.Itoa(node)) }
 func (m *machine) kubeconfig() string      { return filepath.Join(m.data(0), "admin.kubeconfig") }
+func (m *machine) home() string            { return filepath.Join(m.dir, "home") }
 func (m *machine) program(n string) string { return filepath.Join(m.root, "bin", n) }
 
-// command prepares a program to run in a node's network namespace.
+// command prepares a program to run in a node's network namespace. It has a home of its own: kubectl keeps there what a server
+// offers, by the server's address, and every story's server has the same one.
 func (m *machine) command(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+m.kubeconfig())
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+m.kubeconfig(), "HOME="+m.home())
 	cmd.Dir = dir
 	return cmd
 }

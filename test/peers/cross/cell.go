@@ -298,6 +298,7 @@ func (c *cell) await(ctx context.Context, what string, ask func(context.Context)
 // run runs a program to its end and returns what it printed.
 func (c *cell) run(ctx context.Context, command ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), "HOME="+c.logs)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Run(); err != nil {

@@ -52,6 +52,7 @@ func (c *cell) official(ctx context.Context) error {
 	defer log.Close()
 	ginkgo := exec.CommandContext(ctx, filepath.Join(c.o.suite, "ginkgo"), args...)
 	ginkgo.Dir, ginkgo.Stdout, ginkgo.Stderr = c.logs, log, log
+	ginkgo.Env = append(os.Environ(), "HOME="+c.logs) // kubectl keeps there what a server offers: nothing of an earlier run
 	ginkgo.Cancel = func() error { return ginkgo.Process.Signal(os.Interrupt) }
 	ginkgo.WaitDelay = time.Minute
 	runErr := ginkgo.Run()
