@@ -41,8 +41,8 @@ bin/golangci-lint: tools/go.mod tools/go.sum
 fmt: bin/golangci-lint ## format the code, imports included
 	@bin/golangci-lint fmt
 
-# test/peers has findings left (docs/status.md); the modules of test/thirdparty are pins of the programs of others.
-LINTED := . helpers tools test/conformance test/kubectl
+# The other modules of test/thirdparty are pins of the programs of others.
+LINTED := . helpers tools test/conformance test/kubectl test/peers test/thirdparty/csi-mock test/thirdparty/csi-sanity
 lint: bin/golangci-lint ## what .golangci.yaml holds (linters and formatters), module by module
 	@for module in $(LINTED); do \
 	  echo "lint: $$module"; (cd $$module && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yaml ./...); done

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"time"
 
@@ -134,9 +135,7 @@ func (l *lister) pages(ctx context.Context, query url.Values, accept string) ([]
 	var out [][]byte
 	for next := ""; ; {
 		q := url.Values{}
-		for name, values := range query {
-			q[name] = values
-		}
+		maps.Copy(q, query)
 		if next != "" {
 			q.Set("continue", next)
 		}

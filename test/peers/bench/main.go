@@ -22,7 +22,7 @@ func main() {
 	if len(os.Args) > 2 {
 		switch os.Args[1] {
 		case cell.InitArg:
-			os.Exit(cell.Init(os.Args[2:]))
+			os.Exit(cell.Init(context.Background(), os.Args[2:]))
 		case cell.ExecArg:
 			fmt.Fprintln(os.Stderr, "bench:", cell.Exec(os.Args[2:]))
 			os.Exit(1)

@@ -71,12 +71,12 @@ func benchNames(ctx context.Context, r *round) error {
 		return err
 	}
 	first := []question{ask(serviceName(nameServices-1)+"."+namespace+".svc.cluster.local.", dns.TypeA, dns.RcodeSuccess, clusterIP(nameServices-1))}
-	if err := server.until(ctx, func() error { _, err := questions(time.Millisecond, 1, first); return err }); err != nil {
+	if err := server.until(ctx, func() error { _, err := questions(ctx, time.Millisecond, 1, first); return err }); err != nil {
 		return err
 	}
 	r.less("1,000 Services", "exec to the first answer, ms", milliseconds(time.Since(started)))
 	for _, kind := range namesAsked() {
-		if err := r.askFor(kind.name, kind.questions); err != nil {
+		if err := r.askFor(ctx, kind.name, kind.questions); err != nil {
 			return fmt.Errorf("%s: %w", kind.name, err)
 		}
 	}
@@ -115,13 +115,13 @@ func ask(name string, kind uint16, rcode int, address string) question {
 	return q
 }
 
-func (r *round) askFor(c string, list []question) error {
+func (r *round) askFor(ctx context.Context, c string, list []question) error {
 	used, err := cell.CPU()
 	if err != nil {
 		return err
 	}
 	begin := time.Now()
-	times, err := questions(nameTime, nameWorkers, list)
+	times, err := questions(ctx, nameTime, nameWorkers, list)
 	if err != nil {
 		return err
 	}
@@ -138,12 +138,12 @@ func (r *round) askFor(c string, list []question) error {
 }
 
 // questions asks from so many workers for a while, at least once each, and returns the sorted times.
-func questions(d time.Duration, workers int, list []question) ([]time.Duration, error) {
+func questions(ctx context.Context, d time.Duration, workers int, list []question) ([]time.Duration, error) {
 	times, errs := make([][]time.Duration, workers), make([]error, workers)
 	var group sync.WaitGroup
 	end := time.Now().Add(d)
 	for w := range workers {
-		group.Go(func() { times[w], errs[w] = askUntil(end, w, workers, list) })
+		group.Go(func() { times[w], errs[w] = askUntil(ctx, end, w, workers, list) })
 	}
 	group.Wait()
 	all := slices.Concat(times...)
@@ -151,8 +151,8 @@ func questions(d time.Duration, workers int, list []question) ([]time.Duration, 
 	return all, errors.Join(errs...)
 }
 
-func askUntil(end time.Time, worker, step int, list []question) ([]time.Duration, error) {
-	conn, err := net.Dial("udp", net.JoinHostPort(nameServer, "53"))
+func askUntil(ctx context.Context, end time.Time, worker, step int, list []question) ([]time.Duration, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "udp", net.JoinHostPort(nameServer, "53"))
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +188,7 @@ func askUntil(end time.Time, worker, step int, list []question) ([]time.Duration
 // check looks at an answer's header, and when asked, at the rest.
 func (q *question) check(answer []byte, id uint16, whole bool) error {
 	if len(answer) < 12 || binary.BigEndian.Uint16(answer) != id || int(answer[3]&0xf) != q.rcode {
-		return fmt.Errorf("answer %x... is not for question %x...", answer[:min(12, len(answer))], q.packed[:12])
+		return fmt.Errorf("an answer that begins with %x is not for the question that begins with %x", answer[:min(12, len(answer))], q.packed[:12])
 	}
 	if !whole {
 		return nil

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -39,7 +38,7 @@ func benchServices(ctx context.Context, r *round) error {
 	}
 	defer s.stop()
 	user := s.admin
-	answers, err := listen()
+	answers, err := listen(ctx)
 	if err != nil {
 		return err
 	}
@@ -66,13 +65,13 @@ func benchServices(ctx context.Context, r *round) error {
 // listening accepts connections at every backend and answers each with the backend's address.
 type listening []net.Listener
 
-func listen() (listening, error) {
+func listen(ctx context.Context) (listening, error) {
 	var all listening
 	for _, address := range backends {
-		if out, err := exec.Command("ip", "addr", "add", address+"/32", "dev", cell.Link).CombinedOutput(); err != nil {
-			return all, fmt.Errorf("add address: %w: %s", err, out)
+		if err := outside(ctx, "ip", "addr", "add", address+"/32", "dev", cell.Link); err != nil {
+			return all, err
 		}
-		l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(backendPort)))
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(backendPort)))
 		if err != nil {
 			return all, err
 		}

@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"kogge.dev/kogge/test/peers/bench/cell"
@@ -108,15 +110,11 @@ func (r *round) footprint(ctx context.Context, c string) error {
 	r.less(c, "resident MiB", mebibytes(m.RSS))
 	r.less(c, "resident MiB, shared pages once", mebibytes(m.PSS))
 	r.less(c, "processes", float64(m.Processes))
-	var names []string
-	for name := range m.ByName {
-		names = append(names, name)
+	note := strings.Builder{}
+	note.WriteString(c + ", resident MiB:")
+	for _, name := range slices.Sorted(maps.Keys(m.ByName)) {
+		fmt.Fprintf(&note, " %s %.0f", name, mebibytes(m.ByName[name]))
 	}
-	slices.Sort(names)
-	text := ""
-	for _, name := range names {
-		text += fmt.Sprintf(" %s %.0f", name, mebibytes(m.ByName[name]))
-	}
-	r.result.Notes = append(r.result.Notes, c+", resident MiB:"+text)
+	r.result.Notes = append(r.result.Notes, note.String())
 	return nil
 }

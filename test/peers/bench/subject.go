@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -58,7 +59,7 @@ func (r *round) start(ctx context.Context, p parts) (*subject, error) {
 	if r.system == table.Kogge {
 		s, kubeconfig, err = r.prepareKogge(p)
 	} else {
-		s, kubeconfig, err = r.prepareUpstream(p)
+		s, kubeconfig, err = r.prepareUpstream(ctx, p)
 	}
 	if err != nil {
 		return nil, err
@@ -118,8 +119,8 @@ func (s *subject) until(ctx context.Context, f func() error) error {
 
 // stop ends the system, the last started first. What remains ends with the cell.
 func (s *subject) stop() {
-	for i := len(s.programs) - 1; i >= 0; i-- {
-		s.programs[i].Stop(20 * time.Second)
+	for _, program := range slices.Backward(s.programs) {
+		program.Stop(20 * time.Second)
 	}
 }
 

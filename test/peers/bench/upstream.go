@@ -36,15 +36,15 @@ func tuned() map[string][]string {
 }
 
 // upstreamCluster makes the keys.
-func (r *round) upstreamCluster() (*upstream.Cluster, error) {
-	return upstream.New(upstream.Config{
+func (r *round) upstreamCluster(ctx context.Context) (*upstream.Cluster, error) {
+	return upstream.New(ctx, upstream.Config{
 		Binaries: upstream.Binaries(r.peers), Dir: upstreamDir, Address: netip.MustParseAddr(cell.Address), Port: 6443,
 	})
 }
 
 // prepareUpstream makes keys and readies the programs, so that all start at once.
-func (r *round) prepareUpstream(p parts) (*subject, string, error) {
-	cluster, err := r.upstreamCluster()
+func (r *round) prepareUpstream(ctx context.Context, p parts) (*subject, string, error) {
+	cluster, err := r.upstreamCluster(ctx)
 	if err != nil {
 		return nil, "", err
 	}
@@ -59,7 +59,7 @@ func (r *round) prepareUpstream(p parts) (*subject, string, error) {
 	}
 	flags := tuned()
 	for _, name := range []string{upstream.Etcd, upstream.KubeAPIServer, upstream.KubeControllerManager, upstream.KubeScheduler} {
-		args, err := cluster.Flags(name)
+		args, err := cluster.Flags(ctx, name)
 		if err != nil {
 			return nil, "", err
 		}
@@ -173,13 +173,13 @@ func outside(ctx context.Context, args ...string) error {
 // scenery starts upstream's etcd and API server, unmeasured: what is measured in turn is a client of them. Returned is the administrator's
 // kubeconfig, too.
 func (r *round) scenery(ctx context.Context) (*subject, string, error) {
-	cluster, err := r.upstreamCluster()
+	cluster, err := r.upstreamCluster(ctx)
 	if err != nil {
 		return nil, "", err
 	}
 	s := &subject{server: cluster.Server()}
 	for _, name := range []string{upstream.Etcd, upstream.KubeAPIServer} {
-		args, err := cluster.Flags(name)
+		args, err := cluster.Flags(ctx, name)
 		if err != nil {
 			return nil, "", err
 		}

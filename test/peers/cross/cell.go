@@ -50,7 +50,7 @@ type cell struct {
 }
 
 // newCell empties the pairing's folder and makes keys and kubeconfigs.
-func newCell(o options, p pairing) (*cell, error) {
+func newCell(ctx context.Context, o options, p pairing) (*cell, error) {
 	// Short: sockets lie below.
 	c := &cell{o: o, p: p, data: filepath.Join(os.TempDir(), "kogge-cross"), dir: filepath.Join(os.TempDir(), "kogge-cross-peers"), logs: o.scratch(p.name())}
 	if err := os.RemoveAll(c.logs); err != nil {
@@ -70,7 +70,7 @@ func newCell(o options, p pairing) (*cell, error) {
 		}
 	}
 	var err error
-	c.peers, err = upstream.New(upstream.Config{
+	c.peers, err = upstream.New(ctx, upstream.Config{
 		Binaries: o.peers, Dir: c.dir, Address: netip.MustParseAddr(address), Port: 6443, Flags: map[string][]string{
 			upstream.KubeControllerManager: {"--allocate-node-cidrs", "--cluster-cidr=" + podCIDR, "--service-cluster-ip-range=10.96.0.0/16"},
 		},

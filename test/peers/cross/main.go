@@ -129,7 +129,7 @@ func all(ctx context.Context, o options) error {
 		if err != nil {
 			verdict, failed = "FAILED", append(failed, p.name())
 		}
-		fmt.Printf("%-30s %s after %v\n", p.name(), verdict, time.Since(began).Round(time.Second))
+		fmt.Fprintf(os.Stdout, "%-30s %s after %v\n", p.name(), verdict, time.Since(began).Round(time.Second))
 	}
 	switch {
 	case ran == 0:
@@ -154,7 +154,7 @@ func inside(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	c, err := newCell(o, p)
+	c, err := newCell(ctx, o, p)
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func inside(ctx context.Context, o options) (err error) {
 	if err := c.story(ctx); err != nil {
 		return fmt.Errorf("%s: story: %w", p.name(), err)
 	}
-	fmt.Printf("%-30s the story is told\n", p.name())
+	fmt.Fprintf(os.Stdout, "%-30s the story is told\n", p.name())
 	if o.story {
 		return nil
 	}

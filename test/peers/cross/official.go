@@ -60,7 +60,7 @@ func (c *cell) official(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(runErr, err)
 	}
-	fmt.Printf("%-30s %d of %d official tests passed\n", c.p.name(), passed, len(names))
+	fmt.Fprintf(os.Stdout, "%-30s %d of %d official tests passed\n", c.p.name(), passed, len(names))
 	switch {
 	case len(failed) > 0:
 		return fmt.Errorf("failed:\n  %s", strings.Join(failed, "\n  "))

@@ -6,6 +6,7 @@ package differential
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -177,7 +178,7 @@ func (r *run) settle(ctx context.Context, s *seed) error {
 	}
 	const patience, pause = 5 * time.Second, 200 * time.Millisecond
 	c := &call{method: "GET", path: s.item()}
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(pause) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		ours, err := r.ours.ask(ctx, c)
 		if err != nil {
 			return err
@@ -185,6 +186,11 @@ func (r *run) settle(ctx context.Context, s *seed) error {
 		upstream, err := r.upstream.ask(ctx, c)
 		if err != nil || reported(ours) && reported(upstream) && len(compare(c, ours, upstream)) == 0 {
 			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
 		}
 	}
 	return nil // what still differs is reported by the reads that follow
@@ -292,6 +298,8 @@ func patchBody(s *seed, kind types.PatchType, stored map[string]any, m kindstest
 			}
 		}
 		body = encode(operations)
+	default:
+		return nil, "", errors.New("no such patch is made")
 	}
 	return body, dry, err
 }

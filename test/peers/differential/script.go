@@ -144,28 +144,31 @@ func (r *run) watch(ctx context.Context, path string) (*watch, error) {
 
 // watch opens a watch and sends its events until ctx ends. The channel holds more than any script makes.
 func (s *server) watch(ctx context.Context, c *call) (<-chan any, error) {
-	res, err := s.open(ctx, c)
+	res, err := s.open(ctx, c) //nolint:bodyclose // follow closes it.
 	if err != nil {
 		return nil, err
 	}
 	out := make(chan any, 1000)
-	go func() {
-		defer close(out)
-		defer res.Body.Close()
-		decoder := json.NewDecoder(res.Body)
-		decoder.UseNumber()
-		for {
-			var event any
-			if err := decoder.Decode(&event); err != nil {
-				if ctx.Err() == nil && !errors.Is(err, io.EOF) {
-					out <- "undecodable: " + err.Error()
-				}
-				return
-			}
-			out <- event
-		}
-	}()
+	go follow(ctx, res.Body, out)
 	return out, nil
+}
+
+// follow decodes the events of a watch into a channel, and closes both at the end.
+func follow(ctx context.Context, events io.ReadCloser, out chan<- any) {
+	defer close(out)
+	defer events.Close()
+	decoder := json.NewDecoder(events)
+	decoder.UseNumber()
+	for {
+		var event any
+		if err := decoder.Decode(&event); err != nil {
+			if ctx.Err() == nil && !errors.Is(err, io.EOF) {
+				out <- "undecodable: " + err.Error()
+			}
+			return
+		}
+		out <- event
+	}
 }
 
 // events compares what the watches have brought since the last time.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -59,7 +60,7 @@ var users = map[string]pki.Leaf{
 }
 
 // New makes the PKI of a cluster. Nothing runs yet.
-func New(config Config) (*Cluster, error) {
+func New(ctx context.Context, config Config) (*Cluster, error) {
 	if config.Binaries == "" || config.Dir == "" {
 		return nil, errors.New("upstream cluster: binaries and folder are required")
 	}
@@ -74,7 +75,7 @@ func New(config Config) (*Cluster, error) {
 		return nil, err
 	}
 	if config.Port == 0 {
-		if config.Port, err = process.FreePort(); err != nil {
+		if config.Port, err = process.FreePort(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -162,7 +163,7 @@ func (c *Cluster) StartControlPlane(ctx context.Context, others ...string) error
 // Start starts a component with the flags that a cluster needs and those of the configuration. It waits for the API server to
 // be ready, not for others.
 func (c *Cluster) Start(ctx context.Context, name string) error {
-	flags, err := c.Flags(name)
+	flags, err := c.Flags(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -170,10 +171,10 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 }
 
 // Flags are those that a component needs in this cluster: for callers that start programs themselves.
-func (c *Cluster) Flags(name string) ([]string, error) {
+func (c *Cluster) Flags(ctx context.Context, name string) ([]string, error) {
 	switch name {
 	case Etcd:
-		return c.etcdFlags()
+		return c.etcdFlags(ctx)
 	case KubeAPIServer:
 		return c.apiserverFlags(), nil
 	case KubeControllerManager:
@@ -212,8 +213,8 @@ func (c *Cluster) Process(name string) *process.Process { return c.byName[name] 
 // Stop ends everything, the youngest first.
 func (c *Cluster) Stop() error {
 	var errs []error
-	for i := len(c.running) - 1; i >= 0; i-- {
-		errs = append(errs, c.running[i].Stop())
+	for _, p := range slices.Backward(c.running) {
+		errs = append(errs, p.Stop())
 	}
 	c.running, c.byName = nil, map[string]*process.Process{}
 	return errors.Join(errs...)

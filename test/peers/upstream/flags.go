@@ -4,6 +4,7 @@
 package upstream
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"path/filepath"
@@ -13,15 +14,15 @@ import (
 )
 
 // etcdFlags fix the client's URL on first use: the API server needs it.
-func (c *Cluster) etcdFlags() ([]string, error) {
+func (c *Cluster) etcdFlags(ctx context.Context) ([]string, error) {
 	if c.etcd == "" {
-		port, err := process.FreePort()
+		port, err := process.FreePort(ctx)
 		if err != nil {
 			return nil, err
 		}
 		c.etcd = fmt.Sprintf("http://127.0.0.1:%d", port)
 	}
-	peer, err := process.FreePort()
+	peer, err := process.FreePort(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -33,13 +33,13 @@ func main() {
 	registrar := flag.String("registration", "", "socket to register with a kubelet on; empty for a controller alone")
 	data := flag.String("data", "/data", "folder that holds the volumes")
 	flag.Parse()
-	if err := run(*name, *endpoint, *host, *registrar, *data); err != nil {
+	if err := run(context.Background(), *name, *endpoint, *host, *registrar, *data); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(name, endpoint, host, registrar, data string) error {
+func run(ctx context.Context, name, endpoint, host, registrar, data string) error {
 	driver := service.New(service.Config{
 		DriverName: name, NodeExpansionRequired: true, PermissiveTargetPath: true, IO: &mounts{data: data, loops: map[string]*os.File{}},
 	})
@@ -53,7 +53,7 @@ func run(name, endpoint, host, registrar, data string) error {
 		if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		l, err := net.Listen("unix", socket)
+		l, err := new(net.ListenConfig).Listen(ctx, "unix", socket)
 		if err != nil {
 			return err
 		}
@@ -76,7 +76,7 @@ func run(name, endpoint, host, registrar, data string) error {
 // report prints each call and how it ended.
 func report(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	answer, err := handler(ctx, request)
-	fmt.Println(info.FullMethod, err)
+	fmt.Fprintln(os.Stdout, info.FullMethod, err)
 	return answer, err
 }
 
@@ -91,7 +91,7 @@ func (o *offer) GetInfo(context.Context, *registration.InfoRequest) (*registrati
 }
 
 func (o *offer) NotifyRegistrationStatus(_ context.Context, s *registration.RegistrationStatus) (*registration.RegistrationStatusResponse, error) {
-	fmt.Println("registered", s.GetPluginRegistered(), s.GetError())
+	fmt.Fprintln(os.Stdout, "registered", s.GetPluginRegistered(), s.GetError())
 	return &registration.RegistrationStatusResponse{}, nil
 }
 

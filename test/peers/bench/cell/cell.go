@@ -24,6 +24,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const (
@@ -53,6 +54,9 @@ type Config struct {
 	Output io.Writer
 }
 
+// removeLimit bounds how long killed processes may hold the cgroups of a cell.
+const removeLimit = 10 * time.Second
+
 // Run runs this program with arguments in a new cell and returns when the cell is gone.
 func Run(ctx context.Context, cfg Config) (err error) {
 	all, err := hierarchies()
@@ -61,8 +65,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	name := "kogge-bench-" + strconv.Itoa(os.Getpid())
 	defer func() {
+		removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
+		defer cancel()
 		for _, h := range all {
-			err = errors.Join(err, remove(h.root(name)))
+			err = errors.Join(err, remove(removing, h.root(name)))
 		}
 	}()
 	for _, h := range all {
@@ -95,12 +101,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 }
 
 // Init is process 1 of a cell: args are the scratch folder and the arguments of the round. It returns the exit code.
-func Init(args []string) int {
-	if err := furnish(args[0]); err != nil {
+func Init(ctx context.Context, args []string) int {
+	if err := furnish(ctx, args[0]); err != nil {
 		fmt.Fprintln(os.Stderr, "furnish cell:", err)
 		return 1
 	}
-	round := exec.Command("/proc/self/exe", args[1:]...)
+	round := exec.CommandContext(ctx, "/proc/self/exe", args[1:]...)
 	round.Stdout, round.Stderr = os.Stdout, os.Stderr
 	if err := round.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, "start round:", err)
@@ -123,7 +129,7 @@ func Init(args []string) int {
 }
 
 // furnish makes the mounts and the network of a cell.
-func furnish(folder string) error {
+func furnish(ctx context.Context, folder string) error {
 	if err := syscall.Sethostname([]byte(Node)); err != nil {
 		return fmt.Errorf("set host name: %w", err)
 	}
@@ -174,7 +180,7 @@ func furnish(folder string) error {
 	if err := joinScenery(); err != nil {
 		return err
 	}
-	return network()
+	return network(ctx)
 }
 
 // symlinks returns the names by which co-mounted v1 controllers are known, cpu -> cpu,cpuacct.
@@ -226,7 +232,7 @@ func joinScenery() error {
 }
 
 // network gives the cell a link with an address and a default route, as a machine has.
-func network() error {
+func network(ctx context.Context) error {
 	for _, line := range []string{
 		"link set lo up",
 		"link add " + Link + " type veth peer name cell1",
@@ -235,7 +241,7 @@ func network() error {
 		"addr add " + Address + "/24 dev " + Link,
 		"route add default via 192.0.2.1 dev " + Link,
 	} {
-		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(ctx, "ip", strings.Fields(line)...).CombinedOutput(); err != nil {
 			return fmt.Errorf("ip %s: %w: %s", line, err, out)
 		}
 	}

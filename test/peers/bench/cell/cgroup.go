@@ -5,6 +5,7 @@ package cell
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -123,8 +124,9 @@ func join(dir string) error {
 	return nil
 }
 
-// remove removes a cgroup and all below it, the deepest first. Processes that were just killed may hold one for a moment.
-func remove(dir string) error {
+// remove removes a cgroup and all below it, the deepest first. Processes that were just killed may hold one for a moment: it tries
+// until ctx ends.
+func remove(ctx context.Context, dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -132,14 +134,16 @@ func remove(dir string) error {
 	var errs []error
 	for _, e := range entries {
 		if e.IsDir() {
-			errs = append(errs, remove(filepath.Join(dir, e.Name())))
+			errs = append(errs, remove(ctx, filepath.Join(dir, e.Name())))
 		}
 	}
-	for range 100 {
-		if err = syscall.Rmdir(dir); !errors.Is(err, syscall.EBUSY) {
-			break
+	err = syscall.Rmdir(dir)
+	for errors.Is(err, syscall.EBUSY) && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Millisecond):
 		}
-		time.Sleep(10 * time.Millisecond)
+		err = syscall.Rmdir(dir)
 	}
 	if err != nil {
 		err = fmt.Errorf("remove cgroup %s: %w", dir, err)

@@ -41,7 +41,7 @@ func Prepare(cgroup, log string, args ...string) (*Process, error) {
 		return nil, err
 	}
 	defer ready.Close()
-	cmd := exec.Command("/proc/self/exe", append([]string{ExecArg, cgroup}, args...)...)
+	cmd := exec.Command("/proc/self/exe", append([]string{ExecArg, cgroup}, args...)...) //nolint:noctx // Stop ends it with a signal first.
 	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, Dir
 	cmd.ExtraFiles = []*os.File{wait, tell}
 	err = cmd.Start()

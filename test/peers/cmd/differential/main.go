@@ -66,7 +66,7 @@ func run(ctx context.Context, config differential.Config, scratch string) (err e
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	const cidr, advertised = "10.96.0.0/16", "192.0.2.1"
-	theirs, err := upstream.New(upstream.Config{
+	theirs, err := upstream.New(ctx, upstream.Config{
 		Binaries: binaries, Dir: filepath.Join(dir, "upstream"), ServiceCIDR: cidr,
 		Flags: map[string][]string{upstream.KubeAPIServer: {"--advertise-address=" + advertised}},
 	})
