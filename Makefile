@@ -60,7 +60,7 @@ differential: ## compare the API server with upstream's, request by request (bui
 	@mkdir -p .scratch/peers && cd test/peers && go run -tags $(TAGS) ./cmd/differential -root ../.. -scratch ../../.scratch/peers > ../../.scratch/differential.txt \
 		|| { cat ../../.scratch/differential.txt; exit 1; }
 
-e2e-others: build kubectl ## stories with programs of others: CSI drivers and sidecars, an old kubectl; csi-sanity
+e2e-others: build kubectl ## stories with programs of others: CSI drivers and sidecars, an old kubectl, Helm; csi-sanity
 	@tools/others
 	cd test/thirdparty/csi-sanity && go test -count=1 ./...
 	go test -count=1 -timeout 40m -tags e2e,others -run TestOthers ./test/e2e

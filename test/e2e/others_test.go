@@ -7,7 +7,9 @@
 package e2e
 
 import (
+	"archive/tar"
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,18 +44,38 @@ func program(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// manifest NAME MODULE PATH FILE: copies a file of a module that the program NAME is built from.
+// programLayer is a file system with one program and a place for its temporary files.
+func programLayer(name string, content []byte) ([]byte, error) {
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	err := errors.Join(
+		w.WriteHeader(&tar.Header{Name: "tmp/", Mode: 0o1777, Typeflag: tar.TypeDir}),
+		w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(content)), Typeflag: tar.TypeReg}),
+	)
+	_, writeErr := w.Write(content)
+	err = errors.Join(err, writeErr, w.Close())
+	return layer.Bytes(), err
+}
+
+// manifest NAME MODULE PATH TARGET: copies a file or a folder of a module that the program NAME is built from.
 func manifest(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 4 || neg {
-		ts.Fatalf("usage: manifest NAME MODULE PATH FILE")
+		ts.Fatalf("usage: manifest NAME MODULE PATH TARGET")
 	}
 	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", args[1])
 	list.Dir = filepath.Join(of(ts).root, "test", "thirdparty", args[0])
 	dir, err := list.Output()
 	ts.Check(err)
-	content, err := os.ReadFile(filepath.Join(string(bytes.TrimSpace(dir)), args[2]))
+	source, target := filepath.Join(string(bytes.TrimSpace(dir)), args[2]), ts.MkAbs(args[3])
+	info, err := os.Stat(source)
 	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[3]), content, 0o644))
+	if info.IsDir() {
+		ts.Check(os.CopyFS(target, os.DirFS(source)))
+		return
+	}
+	content, err := os.ReadFile(source)
+	ts.Check(err)
+	ts.Check(os.WriteFile(target, content, 0o644))
 }
 
 // other NAME ARGS...: a program of others on node 0.
