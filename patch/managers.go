@@ -5,6 +5,7 @@ package patch
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -37,7 +38,12 @@ type ManagerConfig struct {
 }
 
 // Manager keeps the record of who manages which field for the objects of one kind.
-type Manager struct{ fields *managedfields.FieldManager }
+type Manager struct {
+	fields *managedfields.FieldManager
+	// version of the requests; hub tells whether objects are handed over in it.
+	version string
+	hub     bool
+}
 
 // NewManager makes a Manager.
 func NewManager(cfg ManagerConfig) (*Manager, error) {
@@ -54,16 +60,35 @@ func NewManager(cfg ManagerConfig) (*Manager, error) {
 		construct = managedfields.NewDefaultCRDFieldManager
 	}
 	a := adapter{cfg}
-	m, err := construct(cfg.Types, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
+	m, err := construct(&converter{TypeConverter: cfg.Types}, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{fields: m}, nil
+	return &Manager{fields: m, version: cfg.Kind.GroupVersion().String(), hub: cfg.Kind.GroupVersion() == cfg.Hub}, nil
 }
 
 // Update records what a write changed. It changes obj's managed fields in place; live is only read.
 func (m *Manager) Update(live, obj runtime.Object, manager string) runtime.Object {
-	return m.fields.UpdateNoErrors(live, obj, manager)
+	before, recorded := live.(metav1.Object)
+	after, record := obj.(metav1.Object)
+	if !recorded || !record || !m.hub || !m.atVersion(before.GetManagedFields()) || !m.atVersion(after.GetManagedFields()) {
+		return m.fields.UpdateNoErrors(live, obj, manager)
+	}
+	was, is, ok := prune(live, obj)
+	if !ok {
+		return m.fields.UpdateNoErrors(live, obj, manager)
+	}
+	found, ok := m.fields.UpdateNoErrors(was, is, manager).(metav1.Object)
+	if !ok {
+		return m.fields.UpdateNoErrors(live, obj, manager)
+	}
+	after.SetManagedFields(found.GetManagedFields())
+	return obj
+}
+
+// atVersion reports whether all fields are recorded at the version of the requests, so that nothing is to be converted.
+func (m *Manager) atVersion(entries []metav1.ManagedFieldsEntry) bool {
+	return !slices.ContainsFunc(entries, func(e metav1.ManagedFieldsEntry) bool { return e.APIVersion != m.version })
 }
 
 // Apply merges an applied configuration into live and returns the result; live is only read.
@@ -87,7 +112,11 @@ func (a adapter) ConvertToVersion(in runtime.Object, gv runtime.GroupVersioner) 
 		}
 		target = kind.GroupVersion()
 	}
-	return a.cfg.Convert(in, target)
+	obj, err := made(in)
+	if err != nil {
+		return nil, err
+	}
+	return a.cfg.Convert(obj, target)
 }
 
 func (a adapter) ConvertFieldLabel(_ schema.GroupVersionKind, label, value string) (string, string, error) {

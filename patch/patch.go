@@ -147,22 +147,29 @@ func Invalid(patch string, err error) error {
 	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), patch, err.Error())})
 }
 
-// Applied decodes the body of a server-side apply.
-func Applied(data []byte) (*unstructured.Unstructured, error) {
-	obj := &unstructured.Unstructured{Object: map[string]any{}}
-	if err := yaml.Unmarshal(data, &obj.Object); err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+// Applied decodes the body of a server-side apply: YAML, or JSON as most clients send it. Duplicates is not nil when a key is there twice; the
+// last one counts then.
+func Applied(data []byte) (obj *unstructured.Unstructured, duplicates, err error) {
+	tree := map[string]any{}
+	if found, err := kjson.UnmarshalStrict(data, &tree); err == nil && len(found) == 0 {
+		return &unstructured.Unstructured{Object: orEmpty(tree)}, nil, nil
 	}
-	if obj.Object == nil {
-		obj.Object = map[string]any{}
+	tree = map[string]any{}
+	if duplicates = yaml.UnmarshalStrict(data, &tree); duplicates != nil {
+		tree = map[string]any{}
+		if err := yaml.Unmarshal(data, &tree); err != nil {
+			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+		}
 	}
-	return obj, nil
+	return &unstructured.Unstructured{Object: orEmpty(tree)}, duplicates, nil
 }
 
-// StrictApplied finds duplicate keys in the body of a server-side apply.
-func StrictApplied(data []byte) error {
-	var tree map[string]any
-	return yaml.UnmarshalStrict(data, &tree)
+// orEmpty is the object of a document that is null.
+func orEmpty(tree map[string]any) map[string]any {
+	if tree == nil {
+		return map[string]any{}
+	}
+	return tree
 }
 
 // Describe renders a patched document for an error message.

@@ -227,12 +227,19 @@ func (e *Engine) mutate(ctx context.Context, c *Call, op admission.Operation, ob
 	if !ok {
 		return nil, apierrors.NewInternalError(fmt.Errorf("admission turned the object into a %T", a.Object))
 	}
-	if err := managedfields.ValidateManagedFields(out.GetManagedFields()); err != nil {
-		out.SetManagedFields(managed)
-		warn(ctx, fmt.Sprintf(".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: %v", err))
+	if got := out.GetManagedFields(); !sameList(got, managed) {
+		if err := managedfields.ValidateManagedFields(got); err != nil {
+			out.SetManagedFields(managed)
+			warn(ctx, fmt.Sprintf(".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: %v", err))
+		}
 	}
 	warn(ctx, ownersWarning(dedupOwners(out), true)...)
 	return out, nil
+}
+
+// sameList reports whether two lists are one in memory: plugins of ours leave that of the object in place.
+func sameList(a, b []metav1.ManagedFieldsEntry) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // validate runs the validating plugins.

@@ -30,13 +30,13 @@ func (e *Engine) patch(ctx context.Context, c *Call) (*Result, error) {
 	}
 	r := &rewrite{engine: e, call: c}
 	if c.PatchType == applyPatch {
-		applied, err := e.applied(c)
+		applied, duplicates, err := patch.Applied(c.Patch)
 		if err != nil {
 			return nil, err
 		}
 		r.allowCreate = true
 		r.next = func(ctx context.Context, old kinds.Object) (kinds.Object, error) {
-			return e.apply(ctx, c, applied, old)
+			return e.apply(ctx, c, applied, duplicates, old)
 		}
 		return r.run(ctx)
 	}
@@ -186,17 +186,8 @@ func (c *Call) complete(obj kinds.Object, strict *patch.Strict) (kinds.Object, e
 	return u, nil
 }
 
-// applied decodes and checks the configuration of a server-side apply.
-func (e *Engine) applied(c *Call) (*unstructured.Unstructured, error) {
-	obj, err := patch.Applied(c.Patch)
-	if err != nil {
-		return nil, err
-	}
-	return obj, nil
-}
-
-// apply merges an applied configuration into old; nil old creates.
-func (e *Engine) apply(ctx context.Context, c *Call, applied *unstructured.Unstructured, old kinds.Object) (kinds.Object, error) {
+// apply merges an applied configuration, in which keys may be there twice, into old; nil old creates.
+func (e *Engine) apply(ctx context.Context, c *Call, applied *unstructured.Unstructured, duplicates error, old kinds.Object) (kinds.Object, error) {
 	m, err := e.manager(c.Target, c.Subresource)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
@@ -215,24 +206,20 @@ func (e *Engine) apply(ctx context.Context, c *Call, applied *unstructured.Unstr
 	if !ok {
 		return nil, apierrors.NewInternalError(fmt.Errorf("apply made a %T", merged))
 	}
-	if err := c.reportApplied(ctx, applied); err != nil {
+	if err := c.reportDuplicates(ctx, duplicates); err != nil {
 		return nil, err
 	}
 	return next, c.checkIdentity(next)
 }
 
-// reportApplied warns of, or refuses, what is duplicate in an applied configuration. Unknown fields were refused by the schema.
-func (c *Call) reportApplied(ctx context.Context, _ *unstructured.Unstructured) error {
-	if c.validation() == metav1.FieldValidationIgnore {
-		return nil
-	}
-	err := patch.StrictApplied(c.Patch)
+// reportDuplicates warns of, or refuses, keys that are there twice in an applied configuration. Unknown fields were refused by the schema.
+func (c *Call) reportDuplicates(ctx context.Context, duplicates error) error {
 	switch {
-	case err == nil:
+	case duplicates == nil || c.validation() == metav1.FieldValidationIgnore:
 		return nil
 	case c.validation() == metav1.FieldValidationStrict:
-		return apierrors.NewBadRequest(fmt.Sprintf("error strict decoding YAML: %v", err))
+		return apierrors.NewBadRequest(fmt.Sprintf("error strict decoding YAML: %v", duplicates))
 	}
-	warn(ctx, err.Error())
+	warn(ctx, duplicates.Error())
 	return nil
 }

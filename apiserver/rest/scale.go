@@ -195,7 +195,7 @@ func (c *Call) appliedScale(m *patch.Manager, before *autoscalingv1.Scale) (*aut
 	if err := c.checkPatch(); err != nil {
 		return nil, err
 	}
-	applied, err := patch.Applied(c.Patch)
+	applied, _, err := patch.Applied(c.Patch)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,114 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package patch
+
+import (
+	"fmt"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	smd "sigs.k8s.io/structured-merge-diff/v6/schema"
+	"sigs.k8s.io/structured-merge-diff/v6/typed"
+	"sigs.k8s.io/structured-merge-diff/v6/value"
+)
+
+// converter is a type converter that leaves out work whose result nobody looks at: objects of Go types need no check against the
+// schema that was made of these types, and of an object that the library asks for only to learn its version, it makes nothing
+// but that.
+type converter struct {
+	managedfields.TypeConverter
+	schemas sync.Map // schemaOf by schema.GroupVersionKind
+}
+
+// schemaOf a kind.
+type schemaOf struct {
+	schema  *smd.Schema
+	typeRef smd.TypeRef
+}
+
+// ObjectToTyped implements managedfields.TypeConverter.
+func (c *converter) ObjectToTyped(obj runtime.Object, options ...typed.ValidationOptions) (*typed.TypedValue, error) {
+	if _, tree := obj.(runtime.Unstructured); tree {
+		return c.TypeConverter.ObjectToTyped(obj, options...)
+	}
+	gvk := obj.GetObjectKind().GroupVersionKind()
+	known, ok := c.schemas.Load(gvk)
+	if !ok {
+		empty := &unstructured.Unstructured{}
+		empty.SetGroupVersionKind(gvk)
+		v, err := c.TypeConverter.ObjectToTyped(empty)
+		if err != nil {
+			return nil, err
+		}
+		known, _ = c.schemas.LoadOrStore(gvk, schemaOf{schema: v.Schema(), typeRef: v.TypeRef()})
+	}
+	v, err := value.NewValueReflect(obj)
+	if err != nil {
+		return nil, fmt.Errorf("read a %T as a tree: %w", obj, err)
+	}
+	of := known.(schemaOf)
+	return typed.AsTypedUnvalidated(v, of.schema, of.typeRef), nil
+}
+
+// TypedToObject implements managedfields.TypeConverter.
+func (c *converter) TypedToObject(v *typed.TypedValue) (runtime.Object, error) {
+	return &pending{types: c.TypeConverter, value: v}, nil
+}
+
+// pending is an object that is made when it is needed. Its kind is known before.
+type pending struct {
+	types managedfields.TypeConverter
+	value *typed.TypedValue
+}
+
+// object makes the object.
+func (p *pending) object() (runtime.Object, error) { return p.types.TypedToObject(p.value) }
+
+// GetObjectKind implements runtime.Object.
+func (p *pending) GetObjectKind() schema.ObjectKind { return p }
+
+// SetGroupVersionKind implements schema.ObjectKind. A pending object is what its value says; nothing sets another kind.
+func (p *pending) SetGroupVersionKind(schema.GroupVersionKind) {}
+
+// GroupVersionKind implements schema.ObjectKind.
+func (p *pending) GroupVersionKind() schema.GroupVersionKind {
+	v := p.value.AsValue()
+	if !v.IsMap() {
+		return schema.GroupVersionKind{}
+	}
+	m := v.AsMap()
+	return schema.FromAPIVersionAndKind(text(m, "apiVersion"), text(m, "kind"))
+}
+
+func text(m value.Map, key string) string {
+	if v, ok := m.Get(key); ok && v.IsString() {
+		return v.AsString()
+	}
+	return ""
+}
+
+// DeepCopyObject implements runtime.Object.
+func (p *pending) DeepCopyObject() runtime.Object {
+	obj, err := p.object()
+	if err != nil {
+		return &unstructured.Unstructured{}
+	}
+	return obj
+}
+
+// made returns the object itself, where it is pending.
+func made(obj runtime.Object) (runtime.Object, error) {
+	p, ok := obj.(*pending)
+	if !ok {
+		return obj, nil
+	}
+	out, err := p.object()
+	if err != nil {
+		return nil, fmt.Errorf("make an object of what was merged: %w", err)
+	}
+	return out, nil
+}
