@@ -21,7 +21,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -30,10 +29,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 
-	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/reconcile/changes"
 )
 
 // Config of a Server.
@@ -58,8 +55,8 @@ type Config struct {
 // answerTTL is how long clients may keep answers about the cluster, in seconds.
 const answerTTL = 5
 
-// gather is how long the builder waits for more changes after the first.
-const gather = 5 * time.Millisecond
+// period is the least time between two snapshots.
+const period = 5 * time.Millisecond
 
 // Server answers DNS questions.
 type Server struct {
@@ -67,21 +64,9 @@ type Server struct {
 	zone     zone
 	forward  *forwarder
 	metrics  *metrics
-	snapshot atomic.Pointer[snapshot] // nil until Synced
-	wake     chan struct{}            // capacity 1: a signal that is already there is enough
-
-	mu     sync.Mutex
-	queue  map[queueKey]queued
-	synced bool
-}
-
-type queueKey struct {
-	kind, namespace, name string
-}
-
-type queued struct {
-	object  kinds.Object
-	deleted bool
+	changes  *changes.Queue           // of Services, EndpointSlices and Namespaces
+	snapshot atomic.Pointer[snapshot] // nil until the changes are complete
+	builder  *builder                 // owned by the goroutine that runs changes
 }
 
 // New makes a server.
@@ -98,7 +83,8 @@ func New(config Config) (*Server, error) {
 	if config.ResolvConf == "" {
 		config.ResolvConf = "/etc/resolv.conf"
 	}
-	s := &Server{config: config, metrics: newMetrics(), wake: make(chan struct{}, 1), queue: map[queueKey]queued{}}
+	s := &Server{config: config, metrics: newMetrics(), builder: newBuilder()}
+	s.changes = changes.New(changes.Config{Apply: s.build, Period: period, Log: config.Log})
 	s.zone = zone{name: strings.ToLower(dns.Fqdn(config.ClusterDomain)), ttl: answerTTL}
 	var own []netip.AddrPort
 	for _, text := range config.Addresses {
@@ -125,45 +111,6 @@ func (s *Server) Registry() *prometheus.Registry { return s.metrics.registry }
 // Ready reports whether the server knows the cluster's names.
 func (s *Server) Ready() bool { return s.snapshot.Load() != nil }
 
-// Upsert queues a Service, an EndpointSlice or a Namespace. It never blocks. The object must not change afterwards.
-func (s *Server) Upsert(obj kinds.Object) { s.enqueue(obj, false) }
-
-// Delete queues the removal of an object.
-func (s *Server) Delete(obj kinds.Object) { s.enqueue(obj, true) }
-
-// Synced says that every object that exists was queued. Until then questions about the cluster fail, so that clients ask again.
-func (s *Server) Synced() {
-	s.mu.Lock()
-	s.synced = true
-	s.mu.Unlock()
-	s.signal()
-}
-
-func (s *Server) enqueue(obj kinds.Object, deleted bool) {
-	key := queueKey{namespace: obj.GetNamespace(), name: obj.GetName()}
-	switch obj.(type) {
-	case *corev1.Service:
-		key.kind = "service"
-	case *discoveryv1.EndpointSlice:
-		key.kind = "slice"
-	case *corev1.Namespace:
-		key.kind = "namespace"
-	default:
-		return
-	}
-	s.mu.Lock()
-	s.queue[key] = queued{obj, deleted}
-	s.mu.Unlock()
-	s.signal()
-}
-
-func (s *Server) signal() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
 // Run serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -178,42 +125,24 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 	group.Go(func() error {
-		s.follow(ctx)
+		s.changes.Run(ctx)
 		return nil
 	})
 	group.Go(func() error { return s.forward.watchLoops(ctx) })
 	return group.Wait()
 }
 
-// follow builds a snapshot whenever objects changed.
-func (s *Server) follow(ctx context.Context) {
-	b := newBuilder()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.wake:
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(gather):
-		}
-		s.mu.Lock()
-		changes, synced := s.queue, s.synced
-		s.queue = map[queueKey]queued{}
-		s.mu.Unlock()
-		for _, q := range changes {
-			if q.deleted {
-				b.drop(q.object)
-			} else {
-				b.set(q.object)
-			}
-		}
-		if synced {
-			s.snapshot.Store(b.build())
+// build makes a snapshot with the changes.
+func (s *Server) build(batch changes.Batch) (worked bool, err error) {
+	for _, c := range batch.Changes {
+		if c.Deleted {
+			s.builder.drop(c.Object)
+		} else {
+			s.builder.set(c.Object)
 		}
 	}
+	s.snapshot.Store(s.builder.build())
+	return true, nil
 }
 
 // listen serves one address over both transports. The sockets may be bound before the address is assigned.

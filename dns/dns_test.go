@@ -260,9 +260,9 @@ func run(t *testing.T, config Config, objs ...kinds.Object) (addr string, s *Ser
 		t.Fatal(err)
 	}
 	for _, o := range objs {
-		s.Upsert(o)
+		s.changes.Upsert(o)
 	}
-	s.Synced()
+	s.changes.Complete(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

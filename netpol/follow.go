@@ -11,7 +11,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"kogge.dev/kogge/client"
-	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/reconcile/changes"
 )
 
 // Follow feeds the enforcer from informers, which the caller runs, until ctx ends. The pods and namespaces of the whole cluster are
@@ -20,50 +20,26 @@ func (e *Enforcer) Follow(ctx context.Context, informers *client.Informers) erro
 	policies := client.InformerFor[*networkingv1.NetworkPolicy](informers)
 	first := make(chan struct{})
 	var once sync.Once
-	policies.Handle(client.Handler[*networkingv1.NetworkPolicy]{
-		Add: func(p *networkingv1.NetworkPolicy) {
-			once.Do(func() {
-				e.setSynced(false)
-				close(first)
-			})
-			e.Upsert(p)
-		},
-		Update: func(_, p *networkingv1.NetworkPolicy) { e.Upsert(p) },
-		Delete: func(p *networkingv1.NetworkPolicy) { e.Delete(p) },
-	})
-	select {
-	case <-policies.Synced():
-	case <-ctx.Done():
+	policies.Handle(client.Handler[*networkingv1.NetworkPolicy]{Add: func(*networkingv1.NetworkPolicy) {
+		once.Do(func() {
+			e.changes.Complete(false)
+			close(first)
+		})
+	}})
+	if !changes.Await(ctx, changes.Watch(e.changes, policies)) {
 		return nil
 	}
 	if policies.Len() == 0 {
-		e.Synced()
+		e.changes.Complete(true)
 	}
-	select {
-	case <-first:
-	case <-ctx.Done():
+	if !changes.Await(ctx, first) {
 		return nil
 	}
-	pods := client.InformerFor[*corev1.Pod](informers)
-	namespaces := client.InformerFor[*corev1.Namespace](informers)
-	handle(e, pods)
-	handle(e, namespaces)
-	for _, synced := range []<-chan struct{}{pods.Synced(), namespaces.Synced()} {
-		select {
-		case <-synced:
-		case <-ctx.Done():
-			return nil
-		}
+	pods := changes.Watch(e.changes, client.InformerFor[*corev1.Pod](informers))
+	namespaces := changes.Watch(e.changes, client.InformerFor[*corev1.Namespace](informers))
+	if changes.Await(ctx, pods, namespaces) {
+		e.changes.Complete(true)
 	}
-	e.Synced()
 	<-ctx.Done()
 	return nil
-}
-
-func handle[T kinds.Object](e *Enforcer, f *client.Informer[T]) {
-	f.Handle(client.Handler[T]{
-		Add:    func(obj T) { e.Upsert(obj) },
-		Update: func(_, obj T) { e.Upsert(obj) },
-		Delete: func(obj T) { e.Delete(obj) },
-	})
 }

@@ -8,8 +8,8 @@ package netpol
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,9 +17,9 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/netpol/rules"
 	"kogge.dev/kogge/nft"
+	"kogge.dev/kogge/reconcile/changes"
 )
 
 // ruleWriter applies transactions; *nft/kernel.Writer does.
@@ -55,33 +55,15 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// lookEvery is how often the enforcer looks whether somebody removed its table ("nft flush ruleset").
-const lookEvery = 30 * time.Second
-
 // Enforcer keeps one node's policies in the kernel.
 type Enforcer struct {
 	config  Config
 	metrics *metrics
-	wake    chan struct{} // capacity 1: a signal that is already there is enough
-
-	mu     sync.Mutex
-	queue  map[queueKey]queued
-	synced bool
+	changes *changes.Queue // of policies, pods and namespaces: policies over half of the pods would break connections
 
 	// Owned by Run's goroutine.
 	core    *rules.Core
-	written *nft.Table // what the kernel holds; valid unless broken
-	broken  bool
-	delay   time.Duration
-}
-
-type queueKey struct {
-	kind, namespace, name string
-}
-
-type queued struct {
-	object  kinds.Object
-	deleted bool
+	written *nft.Table // what the kernel holds, unless a batch is whole
 }
 
 // New makes an enforcer.
@@ -89,129 +71,53 @@ func New(config Config) (*Enforcer, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	return &Enforcer{
-		config: config, metrics: newMetrics(), wake: make(chan struct{}, 1), queue: map[queueKey]queued{},
-		core: rules.New(config.Node), broken: true,
-	}, nil
+	e := &Enforcer{config: config, metrics: newMetrics(), core: rules.New(config.Node)}
+	e.changes = changes.New(changes.Config{Apply: e.apply, Period: config.Period, Look: e.look, Log: config.Log})
+	return e, nil
 }
 
 // Registry returns the enforcer's metrics.
 func (e *Enforcer) Registry() *prometheus.Registry { return e.metrics.registry }
 
-// Upsert queues a NetworkPolicy, Pod or Namespace. It never blocks. The object must not change afterwards.
-func (e *Enforcer) Upsert(obj kinds.Object) { e.enqueue(obj, false) }
-
-// Delete queues the removal of an object.
-func (e *Enforcer) Delete(obj kinds.Object) { e.enqueue(obj, true) }
-
-// Synced says that every object that exists was queued: policies over half of the pods would break connections.
-func (e *Enforcer) Synced() { e.setSynced(true) }
-
-func (e *Enforcer) setSynced(synced bool) {
-	e.mu.Lock()
-	e.synced = synced
-	e.mu.Unlock()
-	e.signal()
-}
-
-func (e *Enforcer) enqueue(obj kinds.Object, deleted bool) {
-	key := queueKey{namespace: obj.GetNamespace(), name: obj.GetName()}
-	switch obj.(type) {
-	case *networkingv1.NetworkPolicy:
-		key.kind = "policy"
-	case *corev1.Pod:
-		key.kind = "pod"
-	case *corev1.Namespace:
-		key.kind = "namespace"
-	default:
-		return
-	}
-	e.mu.Lock()
-	e.queue[key] = queued{obj, deleted}
-	e.mu.Unlock()
-	e.signal()
-}
-
-func (e *Enforcer) signal() {
-	select {
-	case e.wake <- struct{}{}:
-	default:
-	}
-}
-
 // Run enforces until ctx ends. What is in the kernel stays in force.
 func (e *Enforcer) Run(ctx context.Context) error {
-	var last time.Time
-	timer := time.NewTimer(lookEvery)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-e.wake:
-		case <-timer.C:
-			e.look()
-		}
-		if pause := e.config.Period - time.Since(last); !last.IsZero() && pause > 0 {
-			timer.Reset(pause)
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-timer.C:
-			}
-		}
-		did, retry := e.sync()
-		if did {
-			last = time.Now()
-		}
-		if retry == 0 {
-			retry = lookEvery
-		}
-		timer.Reset(retry)
-	}
+	e.changes.Run(ctx)
+	return nil
 }
 
-// look makes the next sync replace the table if there should be one and it is gone.
-func (e *Enforcer) look() {
-	if e.broken || e.written == nil {
-		return
+// look reports whether there should be a table and somebody removed it ("nft flush ruleset").
+func (e *Enforcer) look() (gone bool) {
+	if e.written == nil {
+		return false
 	}
-	if there, err := e.config.Kernel.Exists(nft.INet, rules.TableName); err == nil && !there {
+	there, err := e.config.Kernel.Exists(nft.INet, rules.TableName)
+	if gone = err == nil && !there; gone {
 		e.config.Log.Warn("somebody removed the network policies")
-		e.broken = true
 	}
+	return gone
 }
 
-// sync compiles if something changed that matters, and writes the difference. It returns after how long to try again, 0 if all went
-// well.
-func (e *Enforcer) sync() (did bool, retry time.Duration) {
-	e.mu.Lock()
-	changes, synced := e.queue, e.synced
-	e.queue = map[queueKey]queued{}
-	e.mu.Unlock()
-	if matters := e.feed(changes); !synced || !matters && !e.broken {
-		e.broken = e.broken || matters
-		return false, 0
+// apply compiles if something changed that matters, and writes the difference.
+func (e *Enforcer) apply(batch changes.Batch) (worked bool, err error) {
+	if matters := e.feed(batch.Changes); !matters && !batch.Whole {
+		return false, nil
 	}
 	began := time.Now()
 	table := e.core.Table()
-	if err := e.config.Kernel.Apply(e.transaction(table)); err != nil {
-		e.broken = true
+	if err := e.config.Kernel.Apply(e.transaction(table, batch)); err != nil {
 		e.metrics.failures.Inc()
-		e.delay = min(max(2*e.delay, 100*time.Millisecond), 30*time.Second)
-		e.config.Log.Error("network policies not written", "err", err, "retry_in", e.delay)
-		return true, e.delay
+		return true, fmt.Errorf("write network policies: %w", err)
 	}
-	e.written, e.broken, e.delay = table, false, 0
+	e.written = table
 	e.metrics.sync.Observe(time.Since(began).Seconds())
 	e.config.Log.Debug("network policies written", "took", time.Since(began))
-	return true, 0
+	return true, nil
 }
 
 // transaction leads from what the kernel holds to the table. What an earlier process left is replaced or removed, whatever it was.
-func (e *Enforcer) transaction(table *nft.Table) *nft.Transaction {
+func (e *Enforcer) transaction(table *nft.Table, batch changes.Batch) *nft.Transaction {
 	switch {
-	case !e.broken:
+	case !batch.Whole:
 		return nft.Diff(e.written, table)
 	case table == nil:
 		return nft.Remove(nft.INet, rules.TableName)
@@ -220,25 +126,25 @@ func (e *Enforcer) transaction(table *nft.Table) *nft.Transaction {
 }
 
 // feed hands changes to the compiler and reports whether any can matter.
-func (e *Enforcer) feed(changes map[queueKey]queued) (matters bool) {
-	for key, q := range changes {
-		name := types.NamespacedName{Namespace: key.namespace, Name: key.name}
-		switch obj := q.object.(type) {
+func (e *Enforcer) feed(changed []changes.Change) (matters bool) {
+	for _, c := range changed {
+		name := types.NamespacedName{Namespace: c.Object.GetNamespace(), Name: c.Object.GetName()}
+		switch obj := c.Object.(type) {
 		case *networkingv1.NetworkPolicy:
 			matters = true
-			if q.deleted {
+			if c.Deleted {
 				e.core.DeletePolicy(name)
 			} else {
 				e.core.SetPolicy(obj)
 			}
 		case *corev1.Pod:
-			if q.deleted {
+			if c.Deleted {
 				matters = e.core.DeletePod(name) || matters
 			} else {
 				matters = e.core.SetPod(obj) || matters
 			}
 		case *corev1.Namespace:
-			if q.deleted {
+			if c.Deleted {
 				matters = true
 				e.core.DeleteNamespace(obj.Name)
 			} else {

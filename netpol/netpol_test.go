@@ -21,6 +21,7 @@ import (
 	"kogge.dev/kogge/nft"
 	"kogge.dev/kogge/nft/kernel"
 	"kogge.dev/kogge/nft/nfttest"
+	"kogge.dev/kogge/reconcile/changes"
 )
 
 func pod(name, addr string) *corev1.Pod {
@@ -91,45 +92,45 @@ func TestTableComesAndGoesWithPolicies(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- e.Run(ctx) }()
-		e.Upsert(pod("a", "10.244.0.5"))
+		e.changes.Upsert(pod("a", "10.244.0.5"))
 		synctest.Wait()
 		if fake.text() == "" {
 			t.Error("an earlier process's table was touched before all objects were known")
 		}
-		e.Synced()
+		e.changes.Complete(true)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if fake.text() != "" {
 			t.Error("an earlier process's table is still there without policies")
 		}
 		deny := policy("deny", networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}})
-		e.Upsert(deny)
+		e.changes.Upsert(deny)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if fake.text() == "" {
 			t.Error("no table for a policy")
 		}
 		applied := fake.Applied
-		e.Upsert(pod("a", "10.244.0.5"))
+		e.changes.Upsert(pod("a", "10.244.0.5"))
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if fake.Applied != applied {
 			t.Error("an unchanged pod led to a transaction")
 		}
 		fake.Fail = errors.New("no memory")
-		e.Upsert(pod("b", "10.244.0.6"))
+		e.changes.Upsert(pod("b", "10.244.0.6"))
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if n := len(fake.Tables[rules.TableName].Sets["in4"].Elements); n != 2 {
 			t.Errorf("%d pods isolated after a failure, want 2", n)
 		}
 		fake.remove()
-		time.Sleep(lookEvery + time.Second)
+		time.Sleep(changes.LookEvery + time.Second)
 		synctest.Wait()
 		if fake.text() == "" {
 			t.Error("the table did not come back after somebody removed it")
 		}
-		e.Delete(deny)
+		e.changes.Delete(deny)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if fake.text() != "" {
@@ -157,13 +158,13 @@ func TestRealIPv6(t *testing.T) {
 		p := pod(name, "10.244.0."+last)
 		p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: "fd00:10::" + last})
 		p.Spec.Containers = []corev1.Container{{Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: 8080, Protocol: corev1.ProtocolTCP}}}}
-		e.Upsert(p)
+		e.changes.Upsert(p)
 	}
 	spaces["b"].Serve(8080, "b")
 	spaces["b"].Serve(9090, "b")
-	e.Upsert(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
+	e.changes.Upsert(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
 	named := intstr.FromString("web")
-	e.Upsert(policy("only-a", networkingv1.NetworkPolicySpec{
+	e.changes.Upsert(policy("only-a", networkingv1.NetworkPolicySpec{
 		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "b"}},
 		Ingress: []networkingv1.NetworkPolicyIngressRule{{
 			From: []networkingv1.NetworkPolicyPeer{
@@ -172,9 +173,9 @@ func TestRealIPv6(t *testing.T) {
 			Ports: []networkingv1.NetworkPolicyPort{{Port: &named}},
 		}},
 	}))
-	e.Synced()
-	if e.sync(); e.broken {
-		t.Fatal("sync failed")
+	e.changes.Complete(true)
+	if _, err := e.changes.Apply(); err != nil {
+		t.Fatal(err)
 	}
 	for _, c := range []struct {
 		what, got, want string
@@ -204,10 +205,10 @@ func TestRealTraffic(t *testing.T) {
 	})
 	e := newEnforcer(t, w)
 	for name, s := range map[string]*nfttest.Space{"a": a, "b": b, "c": c} {
-		e.Upsert(pod(name, s.Addr.String()))
+		e.changes.Upsert(pod(name, s.Addr.String()))
 	}
-	e.Upsert(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
-	e.Synced()
+	e.changes.Upsert(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
+	e.changes.Complete(true)
 	expect := func(what, got, want string) {
 		t.Helper()
 		if got != want {
@@ -216,8 +217,8 @@ func TestRealTraffic(t *testing.T) {
 	}
 	apply := func() {
 		t.Helper()
-		if e.sync(); e.broken {
-			t.Fatal("sync failed")
+		if _, err := e.changes.Apply(); err != nil {
+			t.Fatal(err)
 		}
 	}
 	apply()
@@ -233,7 +234,7 @@ func TestRealTraffic(t *testing.T) {
 			Ports: []networkingv1.NetworkPolicyPort{{Port: &port}},
 		}},
 	})
-	e.Upsert(only)
+	e.changes.Upsert(only)
 	apply()
 	expect("allowed pod on the same bridge", a.Ask("tcp", "10.244.0.6:8080"), "b 10.244.0.5")
 	expect("other port", a.AskBriefly("tcp", "10.244.0.6:9090"), "timeout")
@@ -241,13 +242,13 @@ func TestRealTraffic(t *testing.T) {
 	expect("allowed block", lab.Client.Ask("tcp", "10.244.0.6:8080"), "b 172.20.0.9")
 	expect("the node itself", lab.Node.Ask("tcp", "10.244.0.6:9090"), "b 10.244.0.1")
 	expect("UDP", a.AskBriefly("udp", "10.244.0.6:8080"), "timeout")
-	e.Upsert(policy("closed", networkingv1.NetworkPolicySpec{
+	e.changes.Upsert(policy("closed", networkingv1.NetworkPolicySpec{
 		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}, PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress},
 	}))
 	apply()
 	expect("egress closed", a.AskBriefly("tcp", "10.244.0.6:8080"), "timeout")
-	e.Delete(policy("closed", networkingv1.NetworkPolicySpec{}))
-	e.Delete(only)
+	e.changes.Delete(policy("closed", networkingv1.NetworkPolicySpec{}))
+	e.changes.Delete(only)
 	apply()
 	expect("policies gone", c.Ask("tcp", "10.244.0.6:8080"), "b 10.244.0.7")
 }

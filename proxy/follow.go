@@ -10,7 +10,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"kogge.dev/kogge/client"
-	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/reconcile/changes"
 )
 
 // own selects what is ours: not other proxies' objects, and no headless ones.
@@ -22,24 +22,8 @@ func (p *Proxy) Follow(ctx context.Context, informers *client.Informers) error {
 	services := client.InformerFor[*corev1.Service](informers, client.Selection{LabelSelector: own})
 	slices := client.InformerFor[*discoveryv1.EndpointSlice](informers, client.Selection{LabelSelector: own})
 	node := client.InformerFor[*corev1.Node](informers, client.Selection{FieldSelector: "metadata.name=" + p.config.Rules.Node})
-	follow(p, services)
-	follow(p, slices)
-	follow(p, node)
-	for _, synced := range []<-chan struct{}{services.Synced(), slices.Synced(), node.Synced()} {
-		select {
-		case <-synced:
-		case <-ctx.Done():
-			return nil
-		}
+	if changes.Await(ctx, changes.Watch(p, services), changes.Watch(p, slices), changes.Watch(p, node)) {
+		p.Synced()
 	}
-	p.Synced()
 	return nil
-}
-
-func follow[T kinds.Object](p *Proxy, f *client.Informer[T]) {
-	f.Handle(client.Handler[T]{
-		Add:    func(obj T) { p.Upsert(obj) },
-		Update: func(_, obj T) { p.Upsert(obj) },
-		Delete: func(obj T) { p.Delete(obj) },
-	})
 }

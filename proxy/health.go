@@ -68,9 +68,7 @@ func (h *health) node(n *corev1.Node, deleted bool) {
 
 // state reports whether rules reach the kernel, when the last ones did, and whether the node is to stay.
 func (h *health) state() (healthy bool, last time.Time, staying bool) {
-	h.proxy.mu.Lock()
-	waiting := h.proxy.waiting
-	h.proxy.mu.Unlock()
+	waiting := h.proxy.changes.Waiting()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	healthy = !h.last.IsZero() && (waiting.IsZero() || time.Since(waiting) < stuckAfter)

@@ -7,6 +7,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"kogge.dev/kogge/kinds"
 )
 
 // metrics of the proxy, under the names that kube-proxy's dashboards know.
@@ -45,6 +49,16 @@ func newMetrics() *metrics {
 	}
 	m.registry.MustRegister(m.sync, m.last, m.programming, m.serviceChanges, m.endpointChanges, m.failures, m.flows)
 	return m
+}
+
+// changed counts the change of an object.
+func (m *metrics) changed(obj kinds.Object) {
+	switch obj.(type) {
+	case *corev1.Service:
+		m.serviceChanges.Inc()
+	case *discoveryv1.EndpointSlice:
+		m.endpointChanges.Inc()
+	}
 }
 
 // synced notes a sync that began at a time and made changes of the given times effective.

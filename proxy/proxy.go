@@ -4,8 +4,7 @@
 // Package proxy makes Services reachable on a node: it follows Services and EndpointSlices, has proxy/rules compile them and writes the
 // result to the kernel.
 //
-// One goroutine owns the compiler. Watch handlers only queue the newest object per key; the owner takes the whole queue at once, so a
-// burst costs one transaction. The first transaction replaces whatever table an earlier process left, which keeps working until then.
+// One goroutine owns the compiler; package changes feeds it, so that a burst costs one transaction. The first transaction replaces whatever table an earlier process left, which keeps working until then.
 package proxy
 
 import (
@@ -14,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +23,7 @@ import (
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/nft"
 	"kogge.dev/kogge/proxy/rules"
+	"kogge.dev/kogge/reconcile/changes"
 )
 
 // ruleWriter applies transactions and reads sets back; *nft/kernel.Writer does.
@@ -74,36 +73,16 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// lookEvery is how often the proxy looks whether somebody removed its table ("nft flush ruleset"). Watching for it instead would make the
-// kernel report each of the proxy's own elements.
-const lookEvery = 30 * time.Second
-
 // Proxy is one node's Service proxy.
 type Proxy struct {
 	config  Config
 	metrics *metrics
 	health  *health
-	wake    chan struct{} // capacity 1: a signal that is already there is enough
-
-	mu      sync.Mutex
-	queue   map[queueKey]queued
-	waiting time.Time // since when a change waits for the kernel; zero when none does
-	synced  bool      // all initial objects are queued
+	changes *changes.Queue // of Services, EndpointSlices and the own Node
 
 	// Owned by Run's goroutine.
 	core     *rules.Core
 	services map[types.NamespacedName]*corev1.Service
-	broken   bool // the table may differ from what core believes
-	delay    time.Duration
-}
-
-type queueKey struct {
-	kind, namespace, name string
-}
-
-type queued struct {
-	object  kinds.Object
-	deleted bool
 }
 
 // New makes a proxy.
@@ -112,9 +91,10 @@ func New(config Config) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{
-		config: config, metrics: newMetrics(), wake: make(chan struct{}, 1), queue: map[queueKey]queued{},
-		core: rules.New(config.Rules), services: map[types.NamespacedName]*corev1.Service{}, broken: true,
+		config: config, metrics: newMetrics(),
+		core: rules.New(config.Rules), services: map[types.NamespacedName]*corev1.Service{},
 	}
+	p.changes = changes.New(changes.Config{Apply: p.sync, Period: config.Period, Look: p.look, Log: config.Log})
 	p.health = newHealth(p)
 	return p, nil
 }
@@ -123,48 +103,19 @@ func New(config Config) (*Proxy, error) {
 func (p *Proxy) Registry() *prometheus.Registry { return p.metrics.registry }
 
 // Upsert queues a Service, an EndpointSlice or the proxy's own Node. It never blocks. The object must not change afterwards.
-func (p *Proxy) Upsert(obj kinds.Object) { p.enqueue(obj, false) }
+func (p *Proxy) Upsert(obj kinds.Object) {
+	p.metrics.changed(obj)
+	p.changes.Upsert(obj)
+}
 
 // Delete queues the removal of an object.
-func (p *Proxy) Delete(obj kinds.Object) { p.enqueue(obj, true) }
+func (p *Proxy) Delete(obj kinds.Object) {
+	p.metrics.changed(obj)
+	p.changes.Delete(obj)
+}
 
 // Synced says that every object that exists was queued: only then is the table touched, so that a restart breaks no connection.
-func (p *Proxy) Synced() {
-	p.mu.Lock()
-	p.synced = true
-	p.mu.Unlock()
-	p.signal()
-}
-
-func (p *Proxy) enqueue(obj kinds.Object, deleted bool) {
-	key := queueKey{namespace: obj.GetNamespace(), name: obj.GetName()}
-	switch obj.(type) {
-	case *corev1.Service:
-		key.kind = "service"
-		p.metrics.serviceChanges.Inc()
-	case *discoveryv1.EndpointSlice:
-		key.kind = "slice"
-		p.metrics.endpointChanges.Inc()
-	case *corev1.Node:
-		key.kind = "node"
-	default:
-		return
-	}
-	p.mu.Lock()
-	if p.waiting.IsZero() {
-		p.waiting = time.Now()
-	}
-	p.queue[key] = queued{obj, deleted}
-	p.mu.Unlock()
-	p.signal()
-}
-
-func (p *Proxy) signal() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
+func (p *Proxy) Synced() { p.changes.Complete(true) }
 
 // Run serves until ctx ends. The table stays: connections and new ones keep working without the proxy.
 func (p *Proxy) Run(ctx context.Context) error {
@@ -174,112 +125,52 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.loop(ctx)
+	p.changes.Run(ctx)
 	cancel()
 	p.health.closeAll()
 	return servers.Wait()
 }
 
-// loop syncs whenever something is queued, at most once per period, and retries what failed.
-func (p *Proxy) loop(ctx context.Context) {
-	var last time.Time
-	timer := time.NewTimer(lookEvery)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.wake:
-		case <-timer.C:
-			p.look()
-		}
-		if pause := p.config.Period - time.Since(last); !last.IsZero() && pause > 0 {
-			timer.Reset(pause)
-			select {
-			case <-ctx.Done():
-				return
-			case <-timer.C:
-			}
-		}
-		did, retry := p.sync()
-		if did {
-			last = time.Now()
-		}
-		if retry == 0 {
-			retry = lookEvery
-		}
-		timer.Reset(retry)
-	}
-}
-
-// look makes the next sync replace the table if it is gone.
-func (p *Proxy) look() {
-	if p.broken {
-		return
-	}
-	if there, err := p.config.Kernel.Exists(nft.INet, rules.TableName); err == nil && !there {
+// look reports whether somebody removed the table ("nft flush ruleset"). Watching for it instead would make the kernel report each of
+// the proxy's own elements.
+func (p *Proxy) look() (gone bool) {
+	there, err := p.config.Kernel.Exists(nft.INet, rules.TableName)
+	if gone = err == nil && !there; gone {
 		p.config.Log.Warn("somebody removed the service rules")
-		p.broken = true
 	}
+	return gone
 }
 
-// sync applies everything that is queued, if anything. It returns after how long to try again, 0 if all went well.
-func (p *Proxy) sync() (did bool, retry time.Duration) {
-	changes, since, ok := p.take()
-	if !ok {
-		return false, 0
-	}
+// sync writes a batch to the kernel.
+func (p *Proxy) sync(batch changes.Batch) (worked bool, err error) {
 	began := time.Now()
-	triggers := p.feed(changes)
+	triggers := p.feed(batch.Changes)
 	change := p.core.Flush()
-	err := p.apply(change.Tx)
+	if batch.Whole {
+		err = p.replace()
+	} else {
+		err = p.config.Kernel.Apply(change.Tx)
+	}
 	p.health.update(change.Health)
 	if err != nil {
-		p.broken = true
 		p.metrics.failures.Inc()
-		p.delay = min(max(2*p.delay, 100*time.Millisecond), 30*time.Second)
-		p.config.Log.Error("service rules not written", "err", err, "retry_in", p.delay)
-		p.requeue(since)
-		return true, p.delay
+		return true, fmt.Errorf("write service rules: %w", err)
 	}
-	p.broken, p.delay = false, 0
 	p.health.done(time.Now())
 	p.metrics.synced(began, triggers)
 	p.config.Log.Debug("service rules written", "changed", change.Services, "took", time.Since(began))
 	p.dropFlows(change.UDP)
-	return true, 0
-}
-
-// take empties the queue. It refuses until the initial objects are complete.
-func (p *Proxy) take() (changes map[queueKey]queued, since time.Time, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.synced || len(p.queue) == 0 && !p.broken {
-		return nil, time.Time{}, false
-	}
-	changes, since = p.queue, p.waiting
-	p.queue, p.waiting = map[queueKey]queued{}, time.Time{}
-	return changes, since, true
-}
-
-// requeue remembers how long changes have been waiting that could not be written.
-func (p *Proxy) requeue(since time.Time) {
-	if since.IsZero() {
-		since = time.Now()
-	}
-	p.mu.Lock()
-	p.waiting = since
-	p.mu.Unlock()
+	return true, nil
 }
 
 // feed hands changes to the compiler and returns when the endpoints that they carry changed.
-func (p *Proxy) feed(changes map[queueKey]queued) []time.Time {
+func (p *Proxy) feed(changed []changes.Change) []time.Time {
 	var triggers []time.Time
-	for key, q := range changes {
-		switch obj := q.object.(type) {
+	for _, c := range changed {
+		switch obj := c.Object.(type) {
 		case *corev1.Service:
-			name := types.NamespacedName{Namespace: key.namespace, Name: key.name}
-			if q.deleted {
+			name := types.NamespacedName{Namespace: obj.Namespace, Name: obj.Name}
+			if c.Deleted {
 				delete(p.services, name)
 				p.core.DeleteService(name)
 				continue
@@ -287,7 +178,7 @@ func (p *Proxy) feed(changes map[queueKey]queued) []time.Time {
 			p.services[name] = obj
 			p.core.SetService(obj)
 		case *discoveryv1.EndpointSlice:
-			if q.deleted {
+			if c.Deleted {
 				p.core.DeleteSlice(obj)
 				continue
 			}
@@ -296,8 +187,8 @@ func (p *Proxy) feed(changes map[queueKey]queued) []time.Time {
 				triggers = append(triggers, at)
 			}
 		case *corev1.Node:
-			p.health.node(obj, q.deleted)
-			if !q.deleted {
+			p.health.node(obj, c.Deleted)
+			if !c.Deleted {
 				p.core.SetZone(obj.Labels[corev1.LabelTopologyZone])
 			}
 		}
@@ -305,12 +196,8 @@ func (p *Proxy) feed(changes map[queueKey]queued) []time.Time {
 	return triggers
 }
 
-// apply writes a transaction, or the whole table where it can't build on what is there. Clients that the kernel remembers for session
-// affinity are carried over.
-func (p *Proxy) apply(tx *nft.Transaction) error {
-	if !p.broken {
-		return p.config.Kernel.Apply(tx)
-	}
+// replace writes the whole table. Clients that the kernel remembers for session affinity are carried over.
+func (p *Proxy) replace() error {
 	table := p.core.Table()
 	for _, shape := range rules.AffinitySets() {
 		list, err := p.config.Kernel.Elements(nft.INet, rules.TableName, shape)

@@ -23,6 +23,7 @@ import (
 
 	"kogge.dev/kogge/nft"
 	"kogge.dev/kogge/proxy/rules"
+	"kogge.dev/kogge/reconcile/changes"
 )
 
 // fakeKernel is an nft.Fake as the driver sees it.
@@ -182,7 +183,7 @@ func TestFailedSyncIsRepairedByReplacingTheTable(t *testing.T) {
 			t.Error("the failed transaction was not repaired")
 		}
 		fake.remove()
-		time.Sleep(lookEvery)
+		time.Sleep(changes.LookEvery)
 		synctest.Wait()
 		if fake.text() == "" {
 			t.Fatal("the flushed table did not come back by itself")
@@ -199,6 +200,14 @@ func TestFailedSyncIsRepairedByReplacingTheTable(t *testing.T) {
 	})
 }
 
+// write writes what is queued.
+func write(t *testing.T, p *Proxy) {
+	t.Helper()
+	if _, err := p.changes.Apply(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func get(t *testing.T, f http.HandlerFunc) int {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -213,7 +222,7 @@ func TestHealthOfALeavingNode(t *testing.T) {
 	}
 	p.Upsert(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: taintDeleted}}}})
 	p.Synced()
-	p.sync()
+	write(t, p)
 	if code := get(t, p.health.livez); code != http.StatusOK {
 		t.Errorf("livez = %d", code)
 	}
@@ -242,7 +251,7 @@ func TestHealthCheckNodePort(t *testing.T) {
 	step := func(f func()) {
 		f()
 		p.Synced()
-		p.sync()
+		write(t, p)
 	}
 	step(func() { p.Upsert(svc) })
 	if code, _ := ask(); code != http.StatusServiceUnavailable {

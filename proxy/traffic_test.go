@@ -56,8 +56,8 @@ func (n *node) restart() {
 
 func (n *node) sync() {
 	n.t.Helper()
-	if n.proxy.sync(); n.proxy.broken {
-		n.t.Fatal("sync failed")
+	if _, err := n.proxy.changes.Apply(); err != nil {
+		n.t.Fatal(err)
 	}
 }
 
@@ -262,10 +262,9 @@ func BenchmarkSync(b *testing.B) {
 			for b.Loop() {
 				i++
 				p.Upsert(endpoints("s7", corev1.ProtocolTCP, "10.244.0.5", fmt.Sprintf("10.244.1.%d", i%200+6)))
-				p.sync()
-			}
-			if p.broken {
-				b.Fatal("sync failed")
+				if _, err := p.changes.Apply(); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}
@@ -283,9 +282,8 @@ func benchNode(b *testing.B, count int) *Proxy {
 	}
 	p.Synced()
 	b.StartTimer()
-	p.sync()
-	if p.broken {
-		b.Fatal("sync failed")
+	if _, err := p.changes.Apply(); err != nil {
+		b.Fatal(err)
 	}
 	return p
 }
