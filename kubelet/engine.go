@@ -29,6 +29,7 @@ import (
 	"kogge.dev/kogge/kubelet/render"
 	"kogge.dev/kogge/kubelet/userns"
 	"kogge.dev/kogge/kubelet/volumes"
+	"kogge.dev/kogge/rules/podrefs"
 )
 
 // Kubelet runs the pods of one node.
@@ -409,9 +410,8 @@ func (k *Kubelet) holdObjects(p *corev1.Pod) {
 	if k.client == nil || isFinished(p) {
 		return
 	}
-	maps, secrets := volumes.References(p)
-	k.configMaps.Hold(p.UID, p.Namespace, maps)
-	k.secrets.Hold(p.UID, p.Namespace, secrets)
+	k.configMaps.Hold(p.UID, p.Namespace, podrefs.Of(p, podrefs.ConfigMaps))
+	k.secrets.Hold(p.UID, p.Namespace, podrefs.Of(p, podrefs.Secrets))
 }
 
 func (k *Kubelet) releaseObjects(uid types.UID) {

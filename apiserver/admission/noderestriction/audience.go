@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver/admission"
+	"kogge.dev/kogge/rules/volumes"
 )
 
 // uses reports whether a volume of the pod needs tokens for the audience: a projected token, or a CSI driver that asks for it.
@@ -48,15 +49,11 @@ func (p *Plugin) uses(ctx context.Context, pod *corev1.Pod, audience string) (bo
 
 // driverOf returns the CSI driver behind a volume, or nothing.
 func (p *Plugin) driverOf(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (string, error) {
-	claimName := ""
-	switch {
-	case v.CSI != nil:
+	if v.CSI != nil {
 		return v.CSI.Driver, nil
-	case v.PersistentVolumeClaim != nil:
-		claimName = v.PersistentVolumeClaim.ClaimName
-	case v.Ephemeral != nil:
-		claimName = pod.Name + "-" + v.Name
-	default:
+	}
+	claimName := volumes.ClaimName(pod, v)
+	if claimName == "" {
 		return "", nil
 	}
 	claims := schema.GroupResource{Resource: "persistentvolumeclaims"}

@@ -28,6 +28,7 @@ import (
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/authz"
 	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/rules/podrefs"
 )
 
 // Plugin is the admission plugin.
@@ -185,71 +186,25 @@ func (p *Plugin) mirrorOwner(ctx context.Context, node string, pod *corev1.Pod) 
 // reference names the first sort of API object that the pod refers to, or nothing.
 func reference(pod *corev1.Pod) string {
 	if pod.Spec.ServiceAccountName != "" {
-		return "serviceaccounts"
+		return podrefs.ServiceAccounts
 	}
-	if len(pod.Spec.ImagePullSecrets) > 0 {
-		return "secrets"
-	}
-	for i := range pod.Spec.Volumes {
-		if r := volumeReference(&pod.Spec.Volumes[i]); r != "" {
-			return r
+	for _, resource := range []string{podrefs.Secrets, podrefs.ConfigMaps, podrefs.ResourceClaims} {
+		if podrefs.Has(pod, resource) {
+			return resource
 		}
 	}
-	if len(pod.Spec.ResourceClaims) > 0 {
-		return "resourceclaims"
-	}
-	containers := append(slices.Clone(pod.Spec.InitContainers), pod.Spec.Containers...)
-	for i := range containers {
-		if r := environmentReference(&containers[i]); r != "" {
-			return r
-		}
-	}
-	return ""
-}
-
-func volumeReference(v *corev1.Volume) string {
-	switch {
-	case v.Secret != nil, v.CSI != nil && v.CSI.NodePublishSecretRef != nil:
-		return "secrets"
-	case v.ConfigMap != nil:
-		return "configmaps"
-	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
-		return "persistentvolumeclaims"
-	case v.Projected == nil:
-		return ""
-	}
-	for _, s := range v.Projected.Sources {
+	for r := range podrefs.All(pod) { // volumes name all that is left
 		switch {
-		case s.Secret != nil:
-			return "secrets"
-		case s.ConfigMap != nil:
-			return "configmaps"
-		case s.ServiceAccountToken != nil:
-			return "serviceaccounts"
-		case s.ClusterTrustBundle != nil:
-			return "clustertrustbundles"
+		case r.Volume.CSI != nil:
+			return r.Resource + " (via CSI volumes)"
+		case r.Volume.Glusterfs != nil:
+			return r.Resource + " (via glusterFS volumes)"
+		case r.Volume.Ephemeral != nil:
+			return r.Resource + " (via ephemeral volumes)"
+		case r.Resource == podrefs.ServiceAccounts:
+			return r.Resource + " (via projected volumes)"
 		}
-	}
-	return ""
-}
-
-func environmentReference(c *corev1.Container) string {
-	for _, f := range c.EnvFrom {
-		switch {
-		case f.SecretRef != nil:
-			return "secrets"
-		case f.ConfigMapRef != nil:
-			return "configmaps"
-		}
-	}
-	for _, e := range c.Env {
-		switch {
-		case e.ValueFrom == nil:
-		case e.ValueFrom.SecretKeyRef != nil:
-			return "secrets"
-		case e.ValueFrom.ConfigMapKeyRef != nil:
-			return "configmaps"
-		}
+		return r.Resource
 	}
 	return ""
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"kogge.dev/kogge/apiserver/admission"
+	"kogge.dev/kogge/rules/podrefs"
 )
 
 const (
@@ -203,23 +204,11 @@ func checkMirror(pod *corev1.Pod) error {
 	if pod.Spec.ServiceAccountName != "" {
 		return fmt.Errorf("a mirror pod may not reference service accounts")
 	}
-	secret := len(pod.Spec.ImagePullSecrets) > 0
-	eachEnv(pod, func(c containerEnv) { secret = secret || len(c.secrets()) > 0 })
-	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		secret = secret || v.Secret != nil
-		if v.Projected == nil {
-			continue
-		}
-		for j := range v.Projected.Sources {
-			secret = secret || v.Projected.Sources[j].Secret != nil
-			if v.Projected.Sources[j].ServiceAccountToken != nil {
-				return fmt.Errorf("a mirror pod may not use ServiceAccountToken volume projections")
-			}
-		}
-	}
-	if secret {
+	if podrefs.Has(pod, podrefs.Secrets) {
 		return fmt.Errorf("a mirror pod may not reference secrets")
+	}
+	if podrefs.Has(pod, podrefs.ServiceAccounts) {
+		return fmt.Errorf("a mirror pod may not use ServiceAccountToken volume projections")
 	}
 	return nil
 }
@@ -239,16 +228,16 @@ func checkSecrets(sa *corev1.ServiceAccount, pod *corev1.Pod) error {
 			return fmt.Errorf("volume with secret.secretName=%q is not allowed because service account %s does not reference that secret", s.SecretName, sa.Name)
 		}
 	}
-	var err error
-	eachEnv(pod, func(c containerEnv) {
-		for _, s := range c.secrets() {
-			if err == nil && !mountable[s.secret] {
-				err = fmt.Errorf("%s %s %s because service account %s does not reference that secret", c.sort, c.name, s.how, sa.Name)
-			}
+	for r := range podrefs.All(pod) {
+		if r.Resource != podrefs.Secrets || r.Container == "" || mountable[r.Name] {
+			continue
 		}
-	})
-	if err != nil {
-		return err
+		how := "envFrom"
+		if r.Variable != "" {
+			how = "envVar " + r.Variable
+		}
+		return fmt.Errorf("%s %s with %s referencing secret.secretName=%q is not allowed because service account %s does not reference that secret",
+			r.ContainerSort, r.Container, how, r.Name, sa.Name)
 	}
 	pullable := map[string]bool{}
 	for _, s := range sa.ImagePullSecrets {
@@ -266,44 +255,4 @@ func checkEphemeralSecrets(sa *corev1.ServiceAccount, pod *corev1.Pod) error {
 	only := pod.DeepCopy()
 	only.Spec.Containers, only.Spec.InitContainers, only.Spec.Volumes, only.Spec.ImagePullSecrets = nil, nil, nil, nil
 	return checkSecrets(sa, only)
-}
-
-// containerEnv is the environment of one container of any sort.
-type containerEnv struct {
-	sort, name string
-	env        []corev1.EnvVar
-	from       []corev1.EnvFromSource
-}
-
-type secretUse struct{ secret, how string }
-
-func (c containerEnv) secrets() []secretUse {
-	var out []secretUse
-	for _, e := range c.env {
-		if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
-			name := e.ValueFrom.SecretKeyRef.Name
-			out = append(out, secretUse{name, fmt.Sprintf("with envVar %s referencing secret.secretName=%q is not allowed", e.Name, name)})
-		}
-	}
-	for _, f := range c.from {
-		if f.SecretRef != nil {
-			out = append(out, secretUse{f.SecretRef.Name, fmt.Sprintf("with envFrom referencing secret.secretName=%q is not allowed", f.SecretRef.Name)})
-		}
-	}
-	return out
-}
-
-func eachEnv(pod *corev1.Pod, fn func(containerEnv)) {
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		fn(containerEnv{"init container", c.Name, c.Env, c.EnvFrom})
-	}
-	for i := range pod.Spec.Containers {
-		c := &pod.Spec.Containers[i]
-		fn(containerEnv{"container", c.Name, c.Env, c.EnvFrom})
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		c := &pod.Spec.EphemeralContainers[i]
-		fn(containerEnv{"ephemeral container", c.Name, c.Env, c.EnvFrom})
-	}
 }

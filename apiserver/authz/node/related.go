@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver/admission"
+	"kogge.dev/kogge/rules/podrefs"
 )
 
 // related answers which objects belong to a node's pods. It asks the cache and, because a kubelet may learn of a binding before
@@ -50,7 +51,7 @@ func (r related) anyPod(ctx context.Context, node, namespace string, want func(*
 }
 
 func (r related) configMap(ctx context.Context, node, namespace, name string) (bool, error) {
-	return r.anyPod(ctx, node, namespace, func(pod *corev1.Pod) bool { return refersToConfigMap(pod, name) })
+	return r.anyPod(ctx, node, namespace, func(pod *corev1.Pod) bool { return podrefs.Names(pod, podrefs.ConfigMaps, name) })
 }
 
 func (r related) serviceAccount(ctx context.Context, node, namespace, name string) (bool, error) {
@@ -58,23 +59,11 @@ func (r related) serviceAccount(ctx context.Context, node, namespace, name strin
 }
 
 func (r related) claim(ctx context.Context, node, namespace, name string) (bool, error) {
-	return r.anyPod(ctx, node, namespace, func(pod *corev1.Pod) bool { return usesClaim(pod, name) })
+	return r.anyPod(ctx, node, namespace, func(pod *corev1.Pod) bool { return podrefs.Names(pod, podrefs.PersistentVolumeClaims, name) })
 }
 
 func (r related) resourceClaim(ctx context.Context, node, namespace, name string) (bool, error) {
-	return r.anyPod(ctx, node, namespace, func(pod *corev1.Pod) bool {
-		for i := range pod.Spec.ResourceClaims {
-			if n := pod.Spec.ResourceClaims[i].ResourceClaimName; n != nil && *n == name {
-				return true
-			}
-		}
-		for i := range pod.Status.ResourceClaimStatuses {
-			if n := pod.Status.ResourceClaimStatuses[i].ResourceClaimName; n != nil && *n == name {
-				return true
-			}
-		}
-		return pod.Status.ExtendedResourceClaimStatus != nil && pod.Status.ExtendedResourceClaimStatus.ResourceClaimName == name
-	})
+	return r.anyPod(ctx, node, namespace, func(pod *corev1.Pod) bool { return podrefs.Names(pod, podrefs.ResourceClaims, name) })
 }
 
 // volume: the claim that the volume is bound to is used by a pod of the node.
@@ -88,7 +77,7 @@ func (r related) volume(ctx context.Context, node, _, name string) (bool, error)
 
 // secret: a pod of the node refers to it, or mounts a volume that does.
 func (r related) secret(ctx context.Context, node, namespace, name string) (bool, error) {
-	ok, err := r.anyPod(ctx, node, namespace, func(pod *corev1.Pod) bool { return refersToSecret(pod, name) })
+	ok, err := r.anyPod(ctx, node, namespace, func(pod *corev1.Pod) bool { return podrefs.Names(pod, podrefs.Secrets, name) })
 	if ok || err != nil {
 		return ok, err
 	}
@@ -116,125 +105,6 @@ func (r related) attachment(ctx context.Context, node, _, name string) (bool, er
 func (r related) resourceSlice(ctx context.Context, node, _, name string) (bool, error) {
 	s, found, err := admission.GetAny[*resourcev1.ResourceSlice](ctx, r.reader, schema.GroupResource{Group: resourcev1.GroupName, Resource: "resourceslices"}, "", name)
 	return err == nil && found && s.Spec.NodeName != nil && *s.Spec.NodeName == node, err
-}
-
-func usesClaim(pod *corev1.Pod, name string) bool {
-	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		if v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == name {
-			return true
-		}
-		if v.Ephemeral != nil && pod.Name+"-"+v.Name == name {
-			return true
-		}
-	}
-	return false
-}
-
-// eachContainerEnv calls fn with the env and envFrom of every container of any sort until fn returns true.
-func eachContainerEnv(pod *corev1.Pod, fn func([]corev1.EnvVar, []corev1.EnvFromSource) bool) bool {
-	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			if fn(list[i].Env, list[i].EnvFrom) {
-				return true
-			}
-		}
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		if fn(pod.Spec.EphemeralContainers[i].Env, pod.Spec.EphemeralContainers[i].EnvFrom) {
-			return true
-		}
-	}
-	return false
-}
-
-func refersToConfigMap(pod *corev1.Pod, name string) bool {
-	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		if v.ConfigMap != nil && v.ConfigMap.Name == name {
-			return true
-		}
-		if v.Projected == nil {
-			continue
-		}
-		for j := range v.Projected.Sources {
-			if s := v.Projected.Sources[j].ConfigMap; s != nil && s.Name == name {
-				return true
-			}
-		}
-	}
-	return eachContainerEnv(pod, func(env []corev1.EnvVar, from []corev1.EnvFromSource) bool {
-		for i := range env {
-			if f := env[i].ValueFrom; f != nil && f.ConfigMapKeyRef != nil && f.ConfigMapKeyRef.Name == name {
-				return true
-			}
-		}
-		for i := range from {
-			if from[i].ConfigMapRef != nil && from[i].ConfigMapRef.Name == name {
-				return true
-			}
-		}
-		return false
-	})
-}
-
-func refersToSecret(pod *corev1.Pod, name string) bool {
-	for i := range pod.Spec.ImagePullSecrets {
-		if pod.Spec.ImagePullSecrets[i].Name == name {
-			return true
-		}
-	}
-	for i := range pod.Spec.Volumes {
-		if volumeRefersToSecret(&pod.Spec.Volumes[i], name) {
-			return true
-		}
-	}
-	return eachContainerEnv(pod, func(env []corev1.EnvVar, from []corev1.EnvFromSource) bool {
-		for i := range env {
-			if f := env[i].ValueFrom; f != nil && f.SecretKeyRef != nil && f.SecretKeyRef.Name == name {
-				return true
-			}
-		}
-		for i := range from {
-			if from[i].SecretRef != nil && from[i].SecretRef.Name == name {
-				return true
-			}
-		}
-		return false
-	})
-}
-
-func volumeRefersToSecret(v *corev1.Volume, name string) bool {
-	local := func(ref *corev1.LocalObjectReference) bool { return ref != nil && ref.Name == name }
-	switch {
-	case v.Secret != nil:
-		return v.Secret.SecretName == name
-	case v.Projected != nil:
-		for j := range v.Projected.Sources {
-			if s := v.Projected.Sources[j].Secret; s != nil && s.Name == name {
-				return true
-			}
-		}
-	case v.CSI != nil:
-		return local(v.CSI.NodePublishSecretRef)
-	case v.ISCSI != nil:
-		return local(v.ISCSI.SecretRef)
-	case v.RBD != nil:
-		return local(v.RBD.SecretRef)
-	case v.CephFS != nil:
-		return local(v.CephFS.SecretRef)
-	case v.FlexVolume != nil:
-		return local(v.FlexVolume.SecretRef)
-	case v.ScaleIO != nil:
-		return local(v.ScaleIO.SecretRef)
-	case v.StorageOS != nil:
-		return local(v.StorageOS.SecretRef)
-	case v.Cinder != nil:
-		return local(v.Cinder.SecretRef)
-	case v.AzureFile != nil:
-		return v.AzureFile.SecretName == name
-	}
-	return false
 }
 
 // volumeNeedsSecret tells whether mounting the volume needs a secret. References without a namespace mean the claim's.
