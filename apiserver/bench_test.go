@@ -22,52 +22,88 @@ const benchPod = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"%s","label
 	`"readinessProbe":{"httpGet":{"path":"/ready","port":"http"}},"volumeMounts":[{"name":"scratch","mountPath":"/scratch"}]}],` +
 	`"volumes":[{"name":"scratch","emptyDir":{}}],"tolerations":[{"key":"dedicated","operator":"Equal","value":"bench","effect":"NoSchedule"}]}}`
 
-// BenchmarkRequest keeps the cost of each kind of request: what the server itself takes, from the decoded HTTP request to its answer, on a
-// store that keeps everything on disk.
+// requests are the kinds of requests whose cost is kept: i makes each one different, within one run of all of them.
+var requests = []struct {
+	name string
+	// budget is how many allocations the server may take for one, on a store in memory: about a fifth more than it takes.
+	budget float64
+	do     func(c *caller, i int)
+}{
+	{"create", 1400, func(c *caller, i int) { c.create(fmt.Sprintf("p-%06d", i)) }},
+	{"get", 110, func(c *caller, _ int) { c.do(http.MethodGet, benchPods+"/one", "", nil) }},
+	{"patch", 4200, func(c *caller, i int) {
+		c.do(http.MethodPatch, benchPods+"/one", "application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"annotations":{"round":"%d"}}}`, i))
+	}},
+	{"apply", 11500, func(c *caller, i int) {
+		body := bytes.Replace(fmt.Appendf(nil, benchPod, "one"), []byte(`"round":"0"`), fmt.Appendf(nil, `"round":"%d"`, i), 1)
+		c.do(http.MethodPatch, benchPods+"/one?fieldManager=applier&force=true", "application/apply-patch+yaml", body)
+	}},
+}
+
+const benchPods = "/api/v1/namespaces/default/pods"
+
+// caller sends requests past the network.
+type caller struct {
+	testing.TB
+	handler http.Handler
+}
+
+func (c *caller) do(method, path, contentType string, body []byte) {
+	req := httptest.NewRequestWithContext(c.Context(), method, path, bytes.NewReader(body))
+	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "tester/1.0")
+	rec := httptest.NewRecorder()
+	c.handler.ServeHTTP(rec, req)
+	if rec.Code >= 300 {
+		c.Fatalf("%s %s: %d %s", method, path, rec.Code, rec.Body)
+	}
+}
+
+func (c *caller) create(name string) {
+	c.do(http.MethodPost, benchPods, "application/json", fmt.Appendf(nil, benchPod, name))
+}
+
+// BenchmarkRequest measures what the server itself takes for a request, from the decoded HTTP request to its answer, on a store
+// that keeps everything on disk.
 func BenchmarkRequest(b *testing.B) {
 	s, err := etcd.Open(b.Context(), etcd.Config{DataDir: b.TempDir()})
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer s.Close()
-	handler := start(b, func(c *apiserver.Config) { c.Store = s }).Handler()
-	const pods = "/api/v1/namespaces/default/pods"
-	name := func(prefix string, i int) string { return fmt.Sprintf("%s-%06d", prefix, i) }
-	do := func(b *testing.B, method, path, contentType string, body []byte) []byte {
-		req := httptest.NewRequestWithContext(b.Context(), method, path, bytes.NewReader(body))
-		req.Header.Set("Content-Type", contentType)
-		req.Header.Set("Accept", "application/json")
-		req.Header.Set("User-Agent", "tester/1.0")
-		rec := httptest.NewRecorder()
-		handler.ServeHTTP(rec, req)
-		if rec.Code >= 300 {
-			b.Fatalf("%s %s: %d %s", method, path, rec.Code, rec.Body)
+	defer func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
 		}
-		return rec.Body.Bytes()
-	}
-	create := func(b *testing.B, name string) []byte {
-		return do(b, http.MethodPost, pods, "application/json", fmt.Appendf(nil, benchPod, name))
-	}
-	create(b, "one")
-	for _, request := range []struct {
-		name string
-		do   func(b *testing.B, i int)
-	}{
-		{"create", func(b *testing.B, i int) { create(b, name("p", i)) }},
-		{"get", func(b *testing.B, _ int) { do(b, http.MethodGet, pods+"/one", "", nil) }},
-		{"patch", func(b *testing.B, i int) {
-			do(b, http.MethodPatch, pods+"/one", "application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"annotations":{"round":"%d"}}}`, i))
-		}},
-		{"apply", func(b *testing.B, i int) {
-			body := bytes.Replace(fmt.Appendf(nil, benchPod, "one"), []byte(`"round":"0"`), fmt.Appendf(nil, `"round":"%d"`, i), 1)
-			do(b, http.MethodPatch, pods+"/one?fieldManager=applier&force=true", "application/apply-patch+yaml", body)
-		}},
-	} {
+	}()
+	handler := start(b, func(c *apiserver.Config) { c.Store = s }).Handler()
+	(&caller{b, handler}).create("one")
+	n := 0
+	for _, request := range requests {
 		b.Run(request.name, func(b *testing.B) {
+			c := &caller{b, handler}
 			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				request.do(b, i+b.N*1000)
+			for b.Loop() {
+				n++
+				request.do(c, n)
 			}
 		})
+	}
+}
+
+func TestRequestsKeepToTheirBudgets(t *testing.T) {
+	c := &caller{t, start(t).Handler()}
+	c.create("one")
+	n := 0
+	for _, request := range requests {
+		got := testing.AllocsPerRun(50, func() {
+			n++
+			request.do(c, n)
+		})
+		t.Logf("%s: %.0f allocations", request.name, got)
+		if got > request.budget {
+			t.Errorf("%s takes %.0f allocations, its budget is %.0f: find what became dearer (go test -run xxx -bench Request/%[1]s -memprofile)",
+				request.name, got, request.budget)
+		}
 	}
 }

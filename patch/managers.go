@@ -43,6 +43,8 @@ type Manager struct {
 	// version of the requests; hub tells whether objects are handed over in it.
 	version string
 	hub     bool
+	// noStatus says that requests don't reach status.
+	noStatus bool
 }
 
 // NewManager makes a Manager.
@@ -60,11 +62,12 @@ func NewManager(cfg ManagerConfig) (*Manager, error) {
 		construct = managedfields.NewDefaultCRDFieldManager
 	}
 	a := adapter{cfg}
-	m, err := construct(&converter{TypeConverter: cfg.Types}, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
+	noStatus := slices.ContainsFunc(cfg.Reset, fieldpath.MakePathOrDie("status").Equals)
+	m, err := construct(&converter{TypeConverter: cfg.Types, noStatus: noStatus}, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{fields: m, version: cfg.Kind.GroupVersion().String(), hub: cfg.Kind.GroupVersion() == cfg.Hub}, nil
+	return &Manager{fields: m, noStatus: noStatus, version: cfg.Kind.GroupVersion().String(), hub: cfg.Kind.GroupVersion() == cfg.Hub}, nil
 }
 
 // Update records what a write changed. It changes obj's managed fields in place; live is only read.
@@ -93,7 +96,11 @@ func (m *Manager) atVersion(entries []metav1.ManagedFieldsEntry) bool {
 
 // Apply merges an applied configuration into live and returns the result; live is only read.
 func (m *Manager) Apply(live, applied runtime.Object, manager string, force bool) (runtime.Object, error) {
-	return m.fields.Apply(live, applied, manager, force)
+	out, err := m.fields.Apply(live, applied, manager, force)
+	if err == nil && m.noStatus {
+		keepStatus(out, live)
+	}
+	return out, err
 }
 
 // adapter gives the library the three interfaces that it asks for.

@@ -5,26 +5,72 @@ package patch
 
 import (
 	"reflect"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
-)
-
-// same compares as texts compare: what it holds equal, reads the same on the wire.
-var same = conversion.EqualitiesOrDie(
-	func(a, b resource.Quantity) bool { return a.String() == b.String() },
-	func(a, b metav1.Time) bool { return a.Equal(&b) },
-	func(a, b metav1.MicroTime) bool { return a.Equal(&b) },
 )
 
 // leaves are the structures that are no maps on the wire.
 var leaves = map[reflect.Type]bool{
 	reflect.TypeFor[resource.Quantity](): true, reflect.TypeFor[metav1.Time](): true, reflect.TypeFor[metav1.MicroTime](): true,
 	reflect.TypeFor[intstr.IntOrString](): true, reflect.TypeFor[runtime.RawExtension](): true, reflect.TypeFor[metav1.FieldsV1](): true,
+}
+
+// same reports whether two values of one type read the same on the wire; it may miss that for values whose fields it can't see. It
+// is what equality.Semantic is for, without a copy of all that it looks at, and with the difference between nil and empty.
+func same(a, b reflect.Value) bool {
+	switch a.Kind() {
+	case reflect.Struct:
+		return sameStruct(a, b)
+	case reflect.Pointer, reflect.Interface:
+		if a.IsNil() || b.IsNil() {
+			return a.IsNil() == b.IsNil()
+		}
+		return a.Elem().Type() == b.Elem().Type() && same(a.Elem(), b.Elem())
+	case reflect.Slice:
+		if a.Len() != b.Len() || a.IsNil() != b.IsNil() {
+			return false
+		}
+		for i := range a.Len() {
+			if !same(a.Index(i), b.Index(i)) {
+				return false
+			}
+		}
+		return true
+	case reflect.Map:
+		if a.Len() != b.Len() || a.IsNil() != b.IsNil() {
+			return false
+		}
+		for entries := a.MapRange(); entries.Next(); {
+			other := b.MapIndex(entries.Key())
+			if !other.IsValid() || !same(entries.Value(), other) {
+				return false
+			}
+		}
+		return true
+	default:
+		return a.Comparable() && a.Equal(b)
+	}
+}
+
+func sameStruct(a, b reflect.Value) bool {
+	switch a.Type() {
+	case reflect.TypeFor[resource.Quantity]():
+		left, right := a.Interface().(resource.Quantity), b.Interface().(resource.Quantity)
+		return left.Format == right.Format && left.Cmp(right) == 0 && left.String() == right.String()
+	case reflect.TypeFor[time.Time]():
+		return a.Interface().(time.Time).Equal(b.Interface().(time.Time))
+	}
+	for i := range a.NumField() {
+		if !same(a.Field(i), b.Field(i)) {
+			return false
+		}
+	}
+	return true
 }
 
 // prune returns copies of two objects of one type without the fields, outside of metadata, that are equal in both: a
@@ -50,7 +96,7 @@ func prune(a, b runtime.Object) (prunedA, prunedB runtime.Object, ok bool) {
 	return left.Interface().(runtime.Object), right.Interface().(runtime.Object), true
 }
 
-// pruneStruct clears the fields of two structures that are equal, and those of the structures within them.
+// pruneStruct clears the fields of two structures that are the same, and those of the structures within them.
 func pruneStruct(a, b reflect.Value) {
 	for i := range a.NumField() {
 		fa, fb := a.Field(i), b.Field(i)
@@ -58,7 +104,7 @@ func pruneStruct(a, b reflect.Value) {
 		case !fa.CanSet() || fa.Type() == reflect.TypeFor[metav1.TypeMeta]() || fa.Type() == reflect.TypeFor[metav1.ObjectMeta]():
 		case fa.Kind() == reflect.Struct && !leaves[fa.Type()]:
 			pruneStruct(fa, fb)
-		case same.DeepEqualWithNilDifferentFromEmpty(fa.Interface(), fb.Interface()):
+		case same(fa, fb):
 			fa.SetZero()
 			fb.SetZero()
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -80,13 +81,13 @@ func TestUpdateRecordsWhatWholeObjectsGive(t *testing.T) {
 			if g, w := entries(t, got.ManagedFields), entries(t, whole.ManagedFields); g != w {
 				t.Errorf("managed fields\n%s\nwant\n%s", g, w)
 			}
-			if got.ManagedFields = live.ManagedFields; !same.DeepEqualWithNilDifferentFromEmpty(live, before) {
+			if got.ManagedFields = live.ManagedFields; !equality.Semantic.DeepEqual(live, before) {
 				t.Error("the live object was changed")
 			}
 			want := fullPod()
 			change(want)
 			want.ManagedFields = live.ManagedFields
-			if !same.DeepEqualWithNilDifferentFromEmpty(got, want) {
+			if !equality.Semantic.DeepEqual(got, want) {
 				t.Errorf("the object was changed: %v, want %v", got, want)
 			}
 		})

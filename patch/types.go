@@ -5,8 +5,11 @@ package patch
 
 import (
 	"fmt"
+	"maps"
+	"reflect"
 	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -16,12 +19,14 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/value"
 )
 
-// converter is a type converter that leaves out work whose result nobody looks at: objects of Go types need no check against the
-// schema that was made of these types, and of an object that the library asks for only to learn its version, it makes nothing
-// but that.
+// converter is a type converter that leaves out work whose result nobody looks at. Objects of Go types need no check against the
+// schema that was made of these types. Of stored objects it leaves out the record of managed fields, which nobody manages, and status
+// where requests don't reach it. And of an object that the library asks for only to learn its version, it makes nothing but that.
 type converter struct {
 	managedfields.TypeConverter
-	schemas sync.Map // schemaOf by schema.GroupVersionKind
+	// noStatus says that requests don't reach status.
+	noStatus bool
+	schemas  sync.Map // schemaOf by schema.GroupVersionKind
 }
 
 // schemaOf a kind.
@@ -32,7 +37,10 @@ type schemaOf struct {
 
 // ObjectToTyped implements managedfields.TypeConverter.
 func (c *converter) ObjectToTyped(obj runtime.Object, options ...typed.ValidationOptions) (*typed.TypedValue, error) {
-	if _, tree := obj.(runtime.Unstructured); tree {
+	if tree, ok := obj.(*unstructured.Unstructured); ok {
+		if len(options) > 0 { // it is no applied configuration, all of which is checked
+			obj = c.bareTree(tree)
+		}
 		return c.TypeConverter.ObjectToTyped(obj, options...)
 	}
 	gvk := obj.GetObjectKind().GroupVersionKind()
@@ -46,12 +54,68 @@ func (c *converter) ObjectToTyped(obj runtime.Object, options ...typed.Validatio
 		}
 		known, _ = c.schemas.LoadOrStore(gvk, schemaOf{schema: v.Schema(), typeRef: v.TypeRef()})
 	}
-	v, err := value.NewValueReflect(obj)
+	v, err := value.NewValueReflect(c.bare(obj))
 	if err != nil {
 		return nil, fmt.Errorf("read a %T as a tree: %w", obj, err)
 	}
 	of := known.(schemaOf)
-	return typed.AsTypedUnvalidated(v, of.schema, of.typeRef), nil
+	return typed.AsTypedUnvalidated(v, of.schema, of.typeRef), nil //nolint:staticcheck // checking a Go type against its own schema is still a tenth of a write
+}
+
+// bare returns a shallow copy of an object of a Go type, without what does not matter.
+func (c *converter) bare(obj runtime.Object) runtime.Object {
+	v := reflect.ValueOf(obj)
+	if v.Kind() != reflect.Pointer || v.IsNil() {
+		return obj
+	}
+	out := reflect.New(v.Type().Elem())
+	out.Elem().Set(v.Elem())
+	if object, ok := reflect.TypeAssert[metav1.Object](out); ok {
+		object.SetManagedFields(nil)
+	}
+	if c.noStatus {
+		if status := out.Elem().FieldByName(statusField); status.IsValid() {
+			status.SetZero()
+		}
+	}
+	return out.Interface().(runtime.Object)
+}
+
+// bareTree is bare for trees.
+func (c *converter) bareTree(obj *unstructured.Unstructured) *unstructured.Unstructured {
+	out := maps.Clone(obj.Object)
+	if metadata, ok := out["metadata"].(map[string]any); ok && metadata["managedFields"] != nil {
+		metadata = maps.Clone(metadata)
+		delete(metadata, "managedFields")
+		out["metadata"] = metadata
+	}
+	if c.noStatus {
+		delete(out, "status")
+	}
+	return &unstructured.Unstructured{Object: out}
+}
+
+// statusField is how Go types name status.
+const statusField = "Status"
+
+// keepStatus gives obj the status of live, which was left out of it.
+func keepStatus(obj, live runtime.Object) {
+	tree, ok := obj.(*unstructured.Unstructured)
+	from, both := live.(*unstructured.Unstructured)
+	if ok && both {
+		delete(tree.Object, "status")
+		if status, has := from.Object["status"]; has {
+			tree.Object["status"] = runtime.DeepCopyJSONValue(status)
+		}
+		return
+	}
+	into, of := reflect.Indirect(reflect.ValueOf(obj)), reflect.Indirect(reflect.ValueOf(live.DeepCopyObject()))
+	if into.Type() != of.Type() || into.Kind() != reflect.Struct {
+		return
+	}
+	if status := into.FieldByName(statusField); status.IsValid() {
+		status.Set(of.FieldByName(statusField))
+	}
 }
 
 // TypedToObject implements managedfields.TypeConverter.

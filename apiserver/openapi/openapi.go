@@ -3,7 +3,7 @@
 
 // Package openapi publishes the schemas of everything that is served, in OpenAPI v2 and v3, and gives server-side apply its types.
 //
-// The schemas of built-in types are data (definitions.json.gz, and types.json.gz without the texts; made by tools/openapi), read on first use. Paths and operations are
+// The schemas of built-in types are data (definitions.json.gz, and types.json.gz for server-side apply; made by tools/openapi), read on first use. Paths and operations are
 // made from the descriptors of the kinds. Dynamic sources (custom resources, aggregated servers) add whole documents per group-version.
 package openapi
 
@@ -22,16 +22,12 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
-	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"kogge.dev/kogge/kinds"
 )
 
 //go:embed definitions.json.gz
 var packed []byte
-
-//go:embed types.json.gz
-var packedTypes []byte
 
 // definitions is the content of the data file.
 type definitions struct {
@@ -75,7 +71,7 @@ func New(all []*kinds.Kind) *Service {
 // load and converter are what the embedded data says, read once per process: it is the same for every server.
 var (
 	load      = sync.OnceValues(readDefinitions)
-	converter = sync.OnceValues(newConverter)
+	converter = sync.OnceValues(readTypes)
 )
 
 func readDefinitions() (*definitions, error) {
@@ -97,16 +93,6 @@ func unpack(packed []byte, into any) error {
 
 // TypeConverter returns the converter of all built-in types for server-side apply.
 func (s *Service) TypeConverter() (managedfields.TypeConverter, error) { return converter() }
-
-func newConverter() (managedfields.TypeConverter, error) {
-	var types struct {
-		Schemas map[string]*spec.Schema `json:"schemas"`
-	}
-	if err := unpack(packedTypes, &types); err != nil {
-		return nil, err
-	}
-	return managedfields.NewTypeConverter(types.Schemas, false)
-}
 
 // Schema returns the v3 schema of a built-in kind, for explaining and validating; ok is false when there is none.
 func (s *Service) Schema(gvk schema.GroupVersionKind) (name string, raw json.RawMessage, ok bool) {

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The kogge authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command openapi makes apiserver/openapi/definitions.json.gz: the schemas of all published API types, with their group, version
-// and kind. Run it in this folder with "go run .". It finds the packages that ask for schemas, lets kube-openapi's generator write Go
+// Command openapi makes apiserver/openapi/definitions.json.gz, the schemas of all published API types with their group, version and kind,
+// and apiserver/openapi/types.json.gz, what server-side apply needs to know of them. Run it in this folder with "go run .". It finds the packages that ask for schemas, lets kube-openapi's generator write Go
 // code into a folder that is removed afterwards, and runs that code once to print the schemas as data.
 package main
 
@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,7 +27,7 @@ var modules = []struct{ path, tree string }{
 	{"k8s.io/metrics", "pkg/apis"},
 }
 
-// The files that are made: all schemas, and the same without descriptions, which is all that server-side apply needs to know.
+// The files that are made.
 const (
 	generated = "generated"
 	output    = "../../apiserver/openapi/definitions.json.gz"
@@ -67,34 +66,10 @@ func run(ctx context.Context) error {
 	if err := write(output, data); err != nil {
 		return err
 	}
-	var doc struct {
-		Schemas map[string]any `json:"schemas"`
-	}
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return err
-	}
-	strip(doc.Schemas)
-	if data, err = json.Marshal(doc); err != nil {
-		return err
+	if data, err = applyTypes(data); err != nil {
+		return fmt.Errorf("types: %w", err)
 	}
 	return write(types, data)
-}
-
-// strip removes descriptions; a property that is called "description" is an object and stays.
-func strip(v any) {
-	switch v := v.(type) {
-	case map[string]any:
-		if _, ok := v["description"].(string); ok {
-			delete(v, "description")
-		}
-		for _, child := range v {
-			strip(child)
-		}
-	case []any:
-		for _, child := range v {
-			strip(child)
-		}
-	}
 }
 
 func write(path string, data []byte) error {
