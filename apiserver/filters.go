@@ -147,7 +147,9 @@ func (s *Server) withAuthentication(next http.Handler) http.Handler {
 		if err != nil {
 			s.metrics.authentication("failure")
 			s.auditRefused(r)
-			s.log.Debug("authentication failed", "path", r.URL.Path, "err", err)
+			if !errors.Is(err, errUnauthorized) { // The client learns nothing: why a credential is refused is for the operator.
+				s.log.Info("credential refused", "path", r.URL.Path, "err", err)
+			}
 			s.fail(w, r, errUnauthorized)
 			return
 		}

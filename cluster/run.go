@@ -165,10 +165,15 @@ func (m *machine) server(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	users, err := openAuthentication(m.API.Authentication, m.console.Log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	plane, err := control.New(control.Config{
 		Store: stored, Keys: keys, Log: m.console.Log, Listener: listener, Advertise: advertise, Port: m.API.Port,
 		Names: append(names, m.Node.Name), Addresses: append(addresses, m.ip), PodCIDRs: m.pods, ServiceCIDRs: m.services,
 		Domain: m.Network.Domain, Identity: m.identity(), Audit: auditor, Scheduler: settings,
+		Tokens: users.tokens, Anonymous: users.anonymous, Runners: users.runners, Collectors: users.collectors,
 		Without: control.Components{
 			Controllers: m.without(RoleControllers), Scheduler: m.without(RoleScheduler), Cloud: m.without(RoleCloud),
 		},

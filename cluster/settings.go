@@ -76,6 +76,8 @@ type APISettings struct {
 	SANs []string `json:"sans,omitempty"`
 	// Audit records requests; default none.
 	Audit AuditSettings `json:"audit"`
+	// Authentication recognises users of others; default the cluster's own only.
+	Authentication AuthenticationSettings `json:"authentication"`
 }
 
 // NodeSettings configure this machine's node.

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The kogge authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package expr compiles and evaluates the CEL expressions of admission: match conditions, validations, variables, messages and
-// mutations. Language, libraries, types and cost limits are those of k8s.io/apiserver, so that an expression means here what it means
+// Package expr compiles and evaluates the CEL expressions of admission (match conditions, validations, variables, messages and
+// mutations), of authentication and of authorization. Language, libraries, types and cost limits are those of k8s.io/apiserver, so that an expression means here what it means
 // in every cluster.
 package expr
 
@@ -21,6 +21,7 @@ import (
 	upstream "k8s.io/apiserver/pkg/admission"
 	plugincel "k8s.io/apiserver/pkg/admission/plugin/cel"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	authenticationcel "k8s.io/apiserver/pkg/authentication/cel"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/cel/environment"
@@ -106,6 +107,8 @@ func (t *nullableText) ReturnTypes() []*cel.Type {
 type Compiler struct {
 	base  func() *environment.EnvSet
 	plain func() plugincel.ConditionCompiler
+	// tokens compiles expressions over claims and users.
+	tokens func() authenticationcel.Compiler
 }
 
 // NewCompiler makes a compiler.
@@ -113,7 +116,11 @@ func NewCompiler() *Compiler {
 	base := sync.OnceValue(func() *environment.EnvSet {
 		return environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())
 	})
-	return &Compiler{base: base, plain: sync.OnceValue(func() plugincel.ConditionCompiler { return plugincel.NewConditionCompiler(base()) })}
+	return &Compiler{
+		base:   base,
+		plain:  sync.OnceValue(func() plugincel.ConditionCompiler { return plugincel.NewConditionCompiler(base()) }),
+		tokens: sync.OnceValue(func() authenticationcel.Compiler { return authenticationcel.NewCompiler(base()) }),
+	}
 }
 
 // Match is a list of compiled match conditions.

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"kogge.dev/kogge/apiserver"
+	"kogge.dev/kogge/apiserver/authn"
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/store"
@@ -24,6 +26,9 @@ type Config struct {
 	Store store.Store
 	// Without leaves components out.
 	Without control.Components
+	// Tokens are believed besides the cluster's own, and Runners run beside the API server, as in control.Config.
+	Tokens  []authn.TokenAuthenticator
+	Runners []apiserver.Runner
 	// Log; nil discards.
 	Log *slog.Logger
 }
@@ -52,7 +57,7 @@ func New(t testing.TB, configs ...Config) *Cluster {
 		Store: config.Store, Keys: keys, Log: config.Log, Advertise: netip.MustParseAddr("192.0.2.1"), Port: 6443,
 		PodCIDRs:     []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
-		Domain:       "cluster.local", Identity: "test", Without: config.Without,
+		Domain:       "cluster.local", Identity: "test", Without: config.Without, Tokens: config.Tokens, Runners: config.Runners,
 	})
 	if err != nil {
 		t.Fatalf("compose control plane: %v", err)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -48,6 +49,29 @@ func (u TokenUnion) AuthenticateToken(ctx context.Context, token string, audienc
 		}
 	}
 	return nil, false, errors.Join(errs...)
+}
+
+// ForServer takes tokens that know nothing about audiences as meant for this API server, and for nobody else.
+type ForServer struct {
+	Tokens TokenAuthenticator
+	// Audiences that identify this API server.
+	Audiences []string
+}
+
+// AuthenticateToken implements TokenAuthenticator.
+func (f ForServer) AuthenticateToken(ctx context.Context, token string, audiences []string) (*TokenUser, bool, error) {
+	accepted := f.Audiences
+	if len(audiences) > 0 {
+		accepted = slices.DeleteFunc(slices.Clone(audiences), func(a string) bool { return !slices.Contains(f.Audiences, a) })
+		if len(accepted) == 0 {
+			return nil, false, nil
+		}
+	}
+	user, ok, err := f.Tokens.AuthenticateToken(ctx, token, nil)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	return &TokenUser{User: user.User, Audiences: accepted}, true, nil
 }
 
 // Bearer takes a token from the Authorization header, or from the WebSocket subprotocol that browsers use, and asks Tokens.

@@ -15,10 +15,12 @@ import (
 	"net/http"
 	"net/netip"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"kogge.dev/kogge/apiserver"
 	"kogge.dev/kogge/apiserver/audit"
+	"kogge.dev/kogge/apiserver/authn"
 	"kogge.dev/kogge/apiserver/bootstrap"
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
@@ -56,6 +58,13 @@ type Config struct {
 	Paths map[string]http.Handler
 	// Audit records requests; nil records none.
 	Audit *audit.Auditor
+	// Tokens recognise bearer tokens besides the cluster's own, in their order.
+	Tokens []authn.TokenAuthenticator
+	// Anonymous tells which paths requests without credentials may reach; nil means authn.AnonymousPaths.
+	Anonymous func(path string) bool
+	// Runners run beside the API server, Collectors are published with its metrics.
+	Runners    []apiserver.Runner
+	Collectors []prometheus.Collector
 	// Without leaves components out that run elsewhere.
 	Without Components
 }
@@ -72,8 +81,8 @@ type Plane struct {
 	booted chan struct{}
 }
 
-// issuer is how service account tokens name who signed them.
-const issuer = "https://kubernetes.default.svc"
+// Issuer is how service account tokens name who signed them.
+const Issuer = "https://kubernetes.default.svc"
 
 // New composes a control plane. Nothing runs yet.
 func New(config Config) (*Plane, error) {

@@ -85,7 +85,7 @@ type ControllersConfig struct {
 }
 
 func (p *Plane) runControllers(ctx context.Context) error {
-	tokens, err := satoken.NewIssuer(issuer, p.config.Keys.ServiceAccounts)
+	tokens, err := satoken.NewIssuer(Issuer, p.config.Keys.ServiceAccounts)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func TokenSigner(path string) (serviceaccounttoken.Sign, error) {
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := satoken.NewIssuer(issuer, key)
+	tokens, err := satoken.NewIssuer(Issuer, key)
 	if err != nil {
 		return nil, err
 	}

@@ -44,23 +44,16 @@ import (
 
 // build makes the parts of the request path that read the server's own caches.
 func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
-	reader := s.Reader()
-	public := p.config.Keys.ServiceAccounts.Public()
-	tokens, err := satoken.NewIssuer(issuer, p.config.Keys.ServiceAccounts)
+	reader, server := s.Reader(), []string{Issuer}
+	tokens, err := satoken.NewIssuer(Issuer, p.config.Keys.ServiceAccounts)
 	if err != nil {
 		return apiserver.Parts{}, err
 	}
-	verifier, err := satoken.NewVerifier(satoken.VerifierConfig{
-		Issuers: []string{issuer}, Keys: []crypto.PublicKey{public}, Audiences: []string{issuer}, Reader: reader,
-	})
+	bearer, err := p.tokens(reader)
 	if err != nil {
 		return apiserver.Parts{}, err
 	}
-	secrets, err := satoken.NewSecrets(satoken.VerifierConfig{Keys: []crypto.PublicKey{public}, Audiences: []string{issuer}, Reader: reader})
-	if err != nil {
-		return apiserver.Parts{}, err
-	}
-	documents, err := satoken.NewDocuments(issuer, "", []crypto.PublicKey{public})
+	documents, err := satoken.NewDocuments(Issuer, "", []crypto.PublicKey{p.config.Keys.ServiceAccounts.Public()})
 	if err != nil {
 		return apiserver.Parts{}, err
 	}
@@ -70,11 +63,10 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	}
 	roles := rbac.New(reader)
 	authorizer := authz.Chain{authz.Masters{}, node.New(reader, nodeRules), roles}
-	bearer := authn.NewTokenCache(authn.TokenUnion{verifier, secrets, authn.BootstrapToken{Reader: reader}})
 	clientRoots, proxyRoots := p.config.Keys.CA.Pool(), p.config.Keys.ProxyCA.Pool()
-	who := authn.Reviews{Tokens: bearer, Audiences: []string{issuer}}
+	who := authn.Reviews{Tokens: bearer, Audiences: server}
 	may := authz.Reviews{Authorizer: authorizer, Rules: roles, IsNode: func(u *request.User) bool { _, is := node.NameOf(u); return is }}
-	requests := satoken.Requests{Issuer: tokens, Reader: reader, Audiences: []string{issuer}}
+	requests := satoken.Requests{Issuer: tokens, Reader: reader, Audiences: server}
 	routes := &route.Resolver{Reader: reader}
 	calls := outcall.New(routes)
 	admitted, err := plugins.Default(plugins.Config{
@@ -94,13 +86,13 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 		Authenticators: []authn.Authenticator{
 			authn.FrontProxy{Roots: func() *x509.CertPool { return proxyRoots }, AllowedNames: []string{frontProxyName}},
 			authn.X509{Roots: func() *x509.CertPool { return clientRoots }},
-			authn.Bearer{Tokens: bearer, Audiences: []string{issuer}},
+			authn.Bearer{Tokens: bearer, Audiences: server},
 		},
-		Anonymous:  authn.AnonymousPaths,
+		Anonymous:  p.anonymous(),
 		Authorizer: authorizer,
 		Admission:  admitted,
 		Fairness:   limiter.Filter,
-		Collectors: limiter.Collectors(),
+		Collectors: append(limiter.Collectors(), p.config.Collectors...),
 		Aggregate:  aggregator.Handler,
 		Virtual: map[schema.GroupResource]apiserver.VirtualFunc{
 			{Group: "authentication.k8s.io", Resource: "tokenreviews"}:             who.TokenReview,
@@ -115,15 +107,37 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 			},
 		},
 		Paths: p.paths(documents),
-		Runners: []apiserver.Runner{
+		Runners: append([]apiserver.Runner{
 			{Name: "custom resource definitions", Run: definitions.Run},
 			{Name: "aggregation", Run: aggregator.Run},
 			{Name: "priority and fairness", Run: func(ctx context.Context) error {
 				return limiter.Run(ctx, p.asServer(s), p.config.Log.With("component", "apiserver"))
 			}},
-		},
+		}, p.config.Runners...),
 		Hooks: []apiserver.Hook{{Name: "bootstrap", Run: p.bootstrap}},
 	}, nil
+}
+
+// tokens recognises the cluster's own tokens and those of others.
+func (p *Plane) tokens(reader admission.Reader) (authn.TokenAuthenticator, error) {
+	server, keys := []string{Issuer}, []crypto.PublicKey{p.config.Keys.ServiceAccounts.Public()}
+	verifier, err := satoken.NewVerifier(satoken.VerifierConfig{Issuers: server, Keys: keys, Audiences: server, Reader: reader})
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := satoken.NewSecrets(satoken.VerifierConfig{Keys: keys, Audiences: server, Reader: reader})
+	if err != nil {
+		return nil, err
+	}
+	bootstrap := authn.ForServer{Tokens: authn.BootstrapToken{Reader: reader}, Audiences: server}
+	return authn.NewTokenCache(append(authn.TokenUnion{verifier, secrets, bootstrap}, p.config.Tokens...)), nil
+}
+
+func (p *Plane) anonymous() func(path string) bool {
+	if p.config.Anonymous != nil {
+		return p.config.Anonymous
+	}
+	return authn.AnonymousPaths
 }
 
 // extensions makes what serves resources that are not built in: custom ones, and those of other servers.
