@@ -23,16 +23,18 @@ import (
 // and Drop only.
 type Objects struct {
 	namespaces map[string]*corev1.Namespace
-	claims     map[types.NamespacedName]*corev1.PersistentVolumeClaim
-	volumes    map[string]*corev1.PersistentVolume
-	classes    map[string]*storagev1.StorageClass
-	csiNodes   map[string]*storagev1.CSINode
-	drivers    map[string]*storagev1.CSIDriver
-	capacities map[types.NamespacedName]*storagev1.CSIStorageCapacity
-	attached   map[string]*storagev1.VolumeAttachment
-	budgets    map[types.NamespacedName]*policyv1.PodDisruptionBudget
-	services   map[types.NamespacedName]*corev1.Service
-	owners     map[types.NamespacedName]map[string]labels.Selector // selectors of workloads by key and kind
+	// namespacesVersion grows with every change of a namespace.
+	namespacesVersion uint64
+	claims            map[types.NamespacedName]*corev1.PersistentVolumeClaim
+	volumes           map[string]*corev1.PersistentVolume
+	classes           map[string]*storagev1.StorageClass
+	csiNodes          map[string]*storagev1.CSINode
+	drivers           map[string]*storagev1.CSIDriver
+	capacities        map[types.NamespacedName]*storagev1.CSIStorageCapacity
+	attached          map[string]*storagev1.VolumeAttachment
+	budgets           map[types.NamespacedName]*policyv1.PodDisruptionBudget
+	services          map[types.NamespacedName]*corev1.Service
+	owners            map[types.NamespacedName]map[string]labels.Selector // selectors of workloads by key and kind
 
 	devices devices
 
@@ -58,6 +60,7 @@ func (o *Objects) Put(object metav1.Object) []Event {
 	key := types.NamespacedName{Namespace: object.GetNamespace(), Name: object.GetName()}
 	switch obj := object.(type) {
 	case *corev1.Namespace:
+		o.namespacesVersion++
 		return put(o.namespaces, Namespaces, key.Name, obj)
 	case *corev1.PersistentVolumeClaim:
 		delete(o.assumedClaims, key)
@@ -96,6 +99,7 @@ func (o *Objects) Drop(object metav1.Object) []Event {
 	key := types.NamespacedName{Namespace: object.GetNamespace(), Name: object.GetName()}
 	switch object.(type) {
 	case *corev1.Namespace:
+		o.namespacesVersion++
 		return dropped(o.namespaces, Namespaces, key.Name)
 	case *corev1.PersistentVolumeClaim:
 		delete(o.assumedClaims, key)
@@ -195,6 +199,9 @@ func (o *Objects) NamespaceLabels(name string) labels.Set {
 	}
 	return nil
 }
+
+// NamespacesVersion grows with every change of a namespace.
+func (o *Objects) NamespacesVersion() uint64 { return o.namespacesVersion }
 
 // Key names an object of a namespace.
 func Key(namespace, name string) types.NamespacedName {

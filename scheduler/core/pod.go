@@ -127,6 +127,9 @@ func (p *Pod) term(in *corev1.PodAffinityTerm) (Term, bool) {
 	return t, true
 }
 
+// Class names the pods that are alike in what they ask of a node: requests, ports, node selector, node affinity and tolerations.
+func (p *Pod) Class() string { return p.class }
+
 // HasAffinity reports whether the pod has any term that scoring of other pods must look at.
 func (p *Pod) HasAffinity() bool {
 	return len(p.RequiredAffinity)+len(p.PreferredAffinity)+len(p.RequiredAntiAffinity)+len(p.PreferredAntiAffinity) > 0

@@ -28,6 +28,11 @@ type State struct {
 	epoch      uint64
 	relist     bool // nodes came or went since the last snapshot
 	snapshot   *Snapshot
+
+	// changes are the nodes that changed with each snapshot after the one with the stamp changesSince; tallies follow them.
+	changes      []change
+	changesSince uint64
+	tallies      map[string]*counter
 }
 
 // placed is a pod on a node.
@@ -42,6 +47,7 @@ func NewState() *State {
 	return &State{
 		nodes: map[string]*Node{}, pods: map[types.UID]*placed{}, objects: newObjects(),
 		nominated: map[string]map[types.UID]*Pod{}, nominations: map[types.UID]string{}, dirty: map[string]struct{}{},
+		tallies: map[string]*counter{},
 	}
 }
 
@@ -214,6 +220,12 @@ type Snapshot struct {
 	byName      map[string]int
 	nominated   map[string]map[types.UID]*Pod
 	nominations map[types.UID]string
+
+	// stamp is the generation of the newest node; changes since another one are those that tallies count anew.
+	stamp        uint64
+	changes      []change
+	changesSince uint64
+	tallies      map[string]*counter
 }
 
 // Node returns a node by name, or nil.
@@ -272,6 +284,7 @@ func (s *State) Snapshot() *Snapshot {
 		}
 	}
 	next.epoch = s.epoch
+	s.noteChanges(next)
 	for _, n := range next.Nodes {
 		if len(n.WithAffinity) > 0 {
 			next.WithAffinity = append(next.WithAffinity, n)
@@ -284,6 +297,24 @@ func (s *State) Snapshot() *Snapshot {
 	clear(s.dirty)
 	s.relist, s.snapshot = false, next
 	return next
+}
+
+// noteChanges gives the next snapshot the record of what changed.
+func (s *State) noteChanges(next *Snapshot) {
+	if s.snapshot == nil || s.relist {
+		s.changes, s.changesSince = nil, s.generation
+	} else {
+		if limit := 2 * len(next.Nodes); len(s.changes) > limit {
+			kept := slices.Clone(s.changes[limit/2:]) // snapshots share the record: it only grows
+			s.changes, s.changesSince = kept, kept[0].stamp
+		}
+		for name := range s.dirty {
+			if i, ok := next.byName[name]; ok {
+				s.changes = append(s.changes, change{stamp: s.generation, index: i})
+			}
+		}
+	}
+	next.stamp, next.changes, next.changesSince, next.tallies = s.generation, s.changes, s.changesSince, s.tallies
 }
 
 // countImages takes the counts of the last snapshot over when no node's object changed.

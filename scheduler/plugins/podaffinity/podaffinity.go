@@ -5,10 +5,12 @@
 package podaffinity
 
 import (
-	"maps"
+	"fmt"
 	"math"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	"kogge.dev/kogge/scheduler/core"
 )
@@ -42,102 +44,103 @@ func New(config Config) *Plugin {
 // Name implements core.Plugin.
 func (*Plugin) Name() string { return Name }
 
-// tally counts by domain: by the key of a label and, within it, by its value.
-type tally map[string]map[string]int64
-
-// add counts for the domain of that key that a node is in, if any.
-func (t tally) add(key string, node *core.Node, by int64) {
-	value, ok := node.Labels[key]
-	if !ok {
-		return
-	}
-	if t[key] == nil {
-		t[key] = map[string]int64{}
-	}
-	t[key][value] += by
-	if t[key][value] == 0 {
-		delete(t[key], value)
-		if len(t[key]) == 0 {
-			delete(t, key)
-		}
-	}
-}
-
-// of returns the count of the domain of that key that a node is in.
-func (t tally) of(key string, node *core.Node) int64 { return t[key][node.Labels[key]] }
-
-// sum adds the counts of all domains that a node is in.
-func (t tally) sum(node *core.Node) int64 {
-	n := int64(0)
-	for key, values := range t {
-		if value, ok := node.Labels[key]; ok {
-			n += values[value]
-		}
-	}
-	return n
-}
-
-func (t tally) clone() tally {
-	out := make(tally, len(t))
-	for key, values := range t {
-		out[key] = maps.Clone(values)
-	}
-	return out
-}
-
 // Filter implements core.FilterPlugin.
 func (*Plugin) Filter(s *core.Snapshot, pod *core.Pod) (core.Filter, *core.Status) {
-	f := &neighbours{
-		pod: pod, objects: s.Objects, nsLabels: s.NamespaceLabels(pod.Namespace),
-		wanted: tally{}, unwanted: tally{}, forbidden: tally{},
-	}
-	for _, node := range s.WithAntiAffinity {
+	f := &neighbours{pod: pod, objects: s.Objects, nsLabels: s.NamespaceLabels(pod.Namespace), own: len(pod.RequiredAffinity)+len(pod.RequiredAntiAffinity) > 0}
+	f.forbidden = s.Tally(question("forbidden", pod, f.nsLabels), func(node *core.Node, add func(string, int64)) {
 		for _, other := range node.WithAntiAffinity {
-			f.countForbidding(other, node, 1)
+			f.countForbidding(other, add)
 		}
-	}
-	own := len(pod.RequiredAffinity)+len(pod.RequiredAntiAffinity) > 0
-	if !own && len(f.forbidden) == 0 {
+	})
+	if !f.own && f.forbidden.Zero() {
 		return nil, nil
 	}
-	if own {
-		for _, node := range s.Nodes {
+	if f.own {
+		terms := termsOf(s.Objects, pod.RequiredAffinity, pod.RequiredAntiAffinity)
+		f.wanted = s.Tally(question("wanted "+terms, pod, nil), func(node *core.Node, add func(string, int64)) {
 			for _, other := range node.Pods {
-				f.countOwn(other, node, 1)
+				f.countWanted(other, add)
 			}
-		}
+		})
+		f.unwanted = s.Tally(question("unwanted "+terms, pod, nil), func(node *core.Node, add func(string, int64)) {
+			for _, other := range node.Pods {
+				f.countUnwanted(other, add)
+			}
+		})
 	}
 	return f, nil
 }
+
+// question names what is counted for a pod: nodes count the same for all pods of a namespace with the same labels, as far as terms of others go.
+func question(of string, pod *core.Pod, nsLabels labels.Set) string {
+	return strings.Join([]string{Name, of, pod.Namespace, labels.Set(pod.Labels).String(), nsLabels.String()}, "\x00")
+}
+
+// termsOf names terms, and the state of the namespaces where they select some by labels.
+func termsOf(objects *core.Objects, lists ...[]core.Term) string {
+	var b strings.Builder
+	byLabels := false
+	for _, terms := range lists {
+		for i := range terms {
+			t := &terms[i]
+			namespaces := "none"
+			if _, selectable := t.NamespaceSelector.Requirements(); selectable {
+				namespaces, byLabels = t.NamespaceSelector.String(), true
+			}
+			selector := "none"
+			if _, selectable := t.Selector.Requirements(); selectable {
+				selector = t.Selector.String()
+			}
+			fmt.Fprintf(&b, "%q %q %q %q,", t.TopologyKey, selector, sets.List(t.Namespaces), namespaces)
+		}
+		b.WriteByte(';')
+	}
+	if byLabels {
+		fmt.Fprint(&b, objects.NamespacesVersion())
+	}
+	return b.String()
+}
+
+// The refusals, which may be of thousands of nodes.
+var (
+	farAway = core.RefuseForGood(Name, "node(s) didn't match pod affinity rules")
+	tooNear = core.Refuse(Name, "node(s) didn't match pod anti-affinity rules")
+	keptOff = core.Refuse(Name, "node(s) didn't satisfy existing pods anti-affinity rules")
+)
 
 // neighbours counts, by domain, the pods that matter to a pod.
 type neighbours struct {
 	pod      *core.Pod
 	objects  *core.Objects
 	nsLabels labels.Set // of the pod's namespace
-	// wanted counts pods that match all of the pod's affinity terms; unwanted those that match an anti-affinity term of
-	// it; forbidden those that have an anti-affinity term that matches the pod.
-	wanted, unwanted, forbidden tally
+	own      bool       // the pod has terms of its own
+	// wanted counts pods that match all of the pod's affinity terms, unwanted those that match an anti-affinity term of it; nil without terms.
+	wanted, unwanted *core.Tally
+	// forbidden counts pods that have an anti-affinity term that matches the pod.
+	forbidden *core.Tally
 }
 
-func (f *neighbours) countForbidding(other *core.Pod, node *core.Node, by int64) {
+func (f *neighbours) countForbidding(other *core.Pod, add func(string, int64)) {
 	for i := range other.RequiredAntiAffinity {
 		if t := &other.RequiredAntiAffinity[i]; t.Matches(f.pod, f.nsLabels) {
-			f.forbidden.add(t.TopologyKey, node, by)
+			add(t.TopologyKey, 1)
 		}
 	}
 }
 
-func (f *neighbours) countOwn(other *core.Pod, node *core.Node, by int64) {
-	theirs := f.objects.NamespaceLabels(other.Namespace)
-	if len(f.pod.RequiredAffinity) > 0 && matchesAll(f.pod.RequiredAffinity, other, theirs) {
-		for i := range f.pod.RequiredAffinity {
-			f.wanted.add(f.pod.RequiredAffinity[i].TopologyKey, node, by)
-		}
+func (f *neighbours) countWanted(other *core.Pod, add func(string, int64)) {
+	if len(f.pod.RequiredAffinity) == 0 || !matchesAll(f.pod.RequiredAffinity, other, f.objects.NamespaceLabels(other.Namespace)) {
+		return
 	}
+	for i := range f.pod.RequiredAffinity {
+		add(f.pod.RequiredAffinity[i].TopologyKey, 1)
+	}
+}
+
+func (f *neighbours) countUnwanted(other *core.Pod, add func(string, int64)) {
 	for i := range f.pod.RequiredAntiAffinity {
-		if t := &f.pod.RequiredAntiAffinity[i]; t.Matches(other, theirs) {
-			f.unwanted.add(t.TopologyKey, node, by)
+		if t := &f.pod.RequiredAntiAffinity[i]; t.Matches(other, f.objects.NamespaceLabels(other.Namespace)) {
+			add(t.TopologyKey, 1)
 		}
 	}
 }
@@ -154,15 +157,15 @@ func matchesAll(terms []core.Term, pod *core.Pod, nsLabels labels.Set) bool {
 // Check implements core.Filter.
 func (f *neighbours) Check(node *core.Node) *core.Status {
 	if !f.near(node) {
-		return core.RefuseForGood(Name, "node(s) didn't match pod affinity rules")
+		return farAway
 	}
 	for i := range f.pod.RequiredAntiAffinity {
-		if f.unwanted.of(f.pod.RequiredAntiAffinity[i].TopologyKey, node) > 0 {
-			return core.Refuse(Name, "node(s) didn't match pod anti-affinity rules")
+		if n, _ := f.unwanted.In(f.pod.RequiredAntiAffinity[i].TopologyKey, node); n > 0 {
+			return tooNear
 		}
 	}
-	if f.forbidden.sum(node) > 0 {
-		return core.Refuse(Name, "node(s) didn't satisfy existing pods anti-affinity rules")
+	if f.forbidden.Sum(node) > 0 {
+		return keptOff
 	}
 	return nil
 }
@@ -172,32 +175,40 @@ func (f *neighbours) Check(node *core.Node) *core.Status {
 func (f *neighbours) near(node *core.Node) bool {
 	all := true
 	for i := range f.pod.RequiredAffinity {
-		key := f.pod.RequiredAffinity[i].TopologyKey
-		if _, ok := node.Labels[key]; !ok {
+		n, ok := f.wanted.In(f.pod.RequiredAffinity[i].TopologyKey, node)
+		if !ok {
 			return false
 		}
-		all = all && f.wanted.of(key, node) > 0
+		all = all && n > 0
 	}
-	return all || len(f.wanted) == 0 && matchesAll(f.pod.RequiredAffinity, f.pod, f.nsLabels)
+	return all || f.wanted.Zero() && matchesAll(f.pod.RequiredAffinity, f.pod, f.nsLabels)
 }
 
 // Clone implements core.Tracking.
 func (f *neighbours) Clone() core.Tracking {
 	c := *f
-	c.wanted, c.unwanted, c.forbidden = f.wanted.clone(), f.unwanted.clone(), f.forbidden.clone()
+	c.forbidden = f.forbidden.Clone()
+	if f.own {
+		c.wanted, c.unwanted = f.wanted.Clone(), f.unwanted.Clone()
+	}
 	return &c
 }
 
 // Added implements core.Tracking.
-func (f *neighbours) Added(pod *core.Pod, node *core.Node) {
-	f.countForbidding(pod, node, 1)
-	f.countOwn(pod, node, 1)
-}
+func (f *neighbours) Added(pod *core.Pod, node *core.Node) { f.change(pod, node, 1) }
 
 // Removed implements core.Tracking.
-func (f *neighbours) Removed(pod *core.Pod, node *core.Node) {
-	f.countForbidding(pod, node, -1)
-	f.countOwn(pod, node, -1)
+func (f *neighbours) Removed(pod *core.Pod, node *core.Node) { f.change(pod, node, -1) }
+
+func (f *neighbours) change(pod *core.Pod, node *core.Node, by int64) {
+	to := func(t *core.Tally) func(string, int64) {
+		return func(key string, n int64) { t.Add(key, node, n*by) }
+	}
+	f.countForbidding(pod, to(f.forbidden))
+	if f.own {
+		f.countWanted(pod, to(f.wanted))
+		f.countUnwanted(pod, to(f.unwanted))
+	}
 }
 
 // Score implements core.ScorePlugin.
@@ -206,24 +217,40 @@ func (p *Plugin) Score(s *core.Snapshot, pod *core.Pod, _ []*core.Node) (core.Sc
 	if !own && (p.ignoreExisting || len(s.WithAffinity) == 0) {
 		return nil, nil
 	}
-	r := &attraction{plugin: p, pod: pod, objects: s.Objects, nsLabels: s.NamespaceLabels(pod.Namespace), sum: tally{}}
+	r := &attraction{plugin: p, pod: pod, objects: s.Objects, nsLabels: s.NamespaceLabels(pod.Namespace)}
+	of := "attraction "
 	if own {
-		for _, node := range s.Nodes {
-			for _, other := range node.Pods {
-				r.add(other, node)
-			}
-		}
-	} else {
-		for _, node := range s.WithAffinity {
-			for _, other := range node.WithAffinity {
-				r.add(other, node)
-			}
-		}
+		of += weightsOf(pod.PreferredAffinity) + weightsOf(pod.PreferredAntiAffinity) + termsOf(s.Objects, bare(pod.PreferredAffinity), bare(pod.PreferredAntiAffinity))
 	}
-	if len(r.sum) == 0 {
+	r.sum = s.Tally(question(of, pod, r.nsLabels), func(node *core.Node, add func(string, int64)) {
+		others := node.WithAffinity
+		if own {
+			others = node.Pods
+		}
+		for _, other := range others {
+			r.add(other, add)
+		}
+	})
+	if r.sum.Zero() {
 		return nil, nil
 	}
 	return r, nil
+}
+
+func bare(terms []core.WeightedTerm) []core.Term {
+	out := make([]core.Term, len(terms))
+	for i := range terms {
+		out[i] = terms[i].Term
+	}
+	return out
+}
+
+func weightsOf(terms []core.WeightedTerm) string {
+	out := make([]int32, len(terms))
+	for i := range terms {
+		out[i] = terms[i].Weight
+	}
+	return fmt.Sprint(out)
 }
 
 // attraction is how much each domain draws the pod.
@@ -232,43 +259,42 @@ type attraction struct {
 	pod      *core.Pod
 	objects  *core.Objects
 	nsLabels labels.Set
-	sum      tally
-}
-
-func (r *attraction) draw(t *core.Term, weight int64, matched *core.Pod, nsLabels labels.Set, node *core.Node) {
-	if t.Matches(matched, nsLabels) {
-		r.sum.add(t.TopologyKey, node, weight)
-	}
+	sum      *core.Tally
 }
 
 // add counts what the pod wants of another and what the other wants of it.
-func (r *attraction) add(other *core.Pod, node *core.Node) {
+func (r *attraction) add(other *core.Pod, add func(string, int64)) {
 	theirs := r.objects.NamespaceLabels(other.Namespace)
+	draw := func(t *core.Term, weight int32, matched *core.Pod, nsLabels labels.Set) {
+		if t.Matches(matched, nsLabels) {
+			add(t.TopologyKey, int64(weight))
+		}
+	}
 	for i := range r.pod.PreferredAffinity {
 		t := &r.pod.PreferredAffinity[i]
-		r.draw(&t.Term, int64(t.Weight), other, theirs, node)
+		draw(&t.Term, t.Weight, other, theirs)
 	}
 	for i := range r.pod.PreferredAntiAffinity {
 		t := &r.pod.PreferredAntiAffinity[i]
-		r.draw(&t.Term, -int64(t.Weight), other, theirs, node)
+		draw(&t.Term, -t.Weight, other, theirs)
 	}
 	if r.plugin.weight > 0 {
 		for i := range other.RequiredAffinity {
-			r.draw(&other.RequiredAffinity[i], int64(r.plugin.weight), r.pod, r.nsLabels, node)
+			draw(&other.RequiredAffinity[i], r.plugin.weight, r.pod, r.nsLabels)
 		}
 	}
 	for i := range other.PreferredAffinity {
 		t := &other.PreferredAffinity[i]
-		r.draw(&t.Term, int64(t.Weight), r.pod, r.nsLabels, node)
+		draw(&t.Term, t.Weight, r.pod, r.nsLabels)
 	}
 	for i := range other.PreferredAntiAffinity {
 		t := &other.PreferredAntiAffinity[i]
-		r.draw(&t.Term, -int64(t.Weight), r.pod, r.nsLabels, node)
+		draw(&t.Term, -t.Weight, r.pod, r.nsLabels)
 	}
 }
 
 // Score implements core.Scorer.
-func (r *attraction) Score(node *core.Node) int64 { return r.sum.sum(node) }
+func (r *attraction) Score(node *core.Node) int64 { return r.sum.Sum(node) }
 
 // Normalize implements core.Normalizer.
 func (*attraction) Normalize(_ []*core.Node, scores []int64) {

@@ -25,79 +25,86 @@ func (p *Plugin) Score(s *core.Snapshot, pod *core.Pod, nodes []*core.Node) (cor
 		return nil, nil
 	}
 	r := &ranking{
-		pod: pod, constraints: constraints, pods: make([]map[string]int, len(constraints)), weights: make([]float64, len(constraints)),
+		constraints: constraints, counts: make([]*core.Tally, len(constraints)), weights: make([]float64, len(constraints)),
 		needsAll: len(pod.Spec.TopologySpreadConstraints) > 0 || !p.system,
 	}
-	counted := 0
-	for i := range constraints {
-		r.pods[i] = map[string]int{}
+	affinity := nodeaffinity.GetRequiredNodeAffinity(pod.Pod)
+	of := "score"
+	if r.needsAll {
+		of = "score of nodes with all keys"
 	}
-	for _, node := range nodes {
-		if r.needsAll && !hasAll(node, constraints) {
-			continue
-		}
-		counted++
-		for i := range constraints {
-			if constraints[i].key != corev1.LabelHostname {
-				r.pods[i][node.Labels[constraints[i].key]] = 0
+	for i := range constraints {
+		c := &constraints[i]
+		r.counts[i] = s.Tally(question(of, pod, constraints, i), func(node *core.Node, add func(string, int64)) {
+			// Nodes as domains are ranked by what is on them, whatever else holds of them.
+			if c.key == corev1.LabelHostname || (!r.needsAll || hasAll(node, constraints)) && c.counts(pod, affinity, node) {
+				add(c.key, matching(node, c.selector, pod.Namespace))
 			}
-		}
+		})
 	}
-	for i := range constraints {
-		size := len(r.pods[i])
-		if constraints[i].key == corev1.LabelHostname {
-			size = counted
-		}
-		// Few large domains would otherwise weigh more than many small ones.
-		r.weights[i] = math.Log(float64(size + 2))
-	}
-	r.count(s)
+	r.weigh(nodes)
 	return r, nil
 }
 
-// count adds up the matching pods of the domains that the nodes to rank are in. Nodes as domains are counted when they
-// are scored.
-func (r *ranking) count(s *core.Snapshot) {
-	affinity := nodeaffinity.GetRequiredNodeAffinity(r.pod.Pod)
-	for i := range r.constraints {
-		c := &r.constraints[i]
-		if c.key == corev1.LabelHostname {
+// weigh finds the weight of each constraint from how many domains the nodes to rank are in: few large domains would otherwise
+// weigh more than many small ones.
+func (r *ranking) weigh(nodes []*core.Node) {
+	counted := 0
+	seen := make([]map[string]struct{}, len(r.constraints))
+	for i := range seen {
+		seen[i] = map[string]struct{}{}
+	}
+	for _, node := range nodes {
+		if r.needsAll && !r.hasAll(node) {
 			continue
 		}
-		for _, node := range s.Nodes {
-			domain := node.Labels[c.key]
-			if _, wanted := r.pods[i][domain]; !wanted || r.needsAll && !hasAll(node, r.constraints) || !c.counts(r.pod, affinity, node) {
-				continue
+		counted++
+		for i := range r.constraints {
+			if key := r.constraints[i].key; key != corev1.LabelHostname {
+				seen[i][node.Labels[key]] = struct{}{}
 			}
-			r.pods[i][domain] += matching(node, c.selector, r.pod.Namespace)
 		}
+	}
+	for i := range r.constraints {
+		size := len(seen[i])
+		if r.constraints[i].key == corev1.LabelHostname {
+			size = counted
+		}
+		r.weights[i] = math.Log(float64(size + 2))
 	}
 }
 
 // ranking prefers domains with few matching pods.
 type ranking struct {
-	pod         *core.Pod
 	constraints []constraint
-	pods        []map[string]int // by constraint and domain
+	counts      []*core.Tally
 	weights     []float64
 	needsAll    bool // nodes that lack a topology key get the lowest score
 }
 
+func (r *ranking) hasAll(node *core.Node) bool {
+	for i := range r.constraints {
+		if _, ok := r.counts[i].In(r.constraints[i].key, node); !ok {
+			return false
+		}
+	}
+	return true
+}
+
 // Score implements core.Scorer.
 func (r *ranking) Score(node *core.Node) int64 {
-	if r.needsAll && !hasAll(node, r.constraints) {
+	if r.needsAll && !r.hasAll(node) {
 		return ignored
 	}
 	sum := 0.0
 	for i := range r.constraints {
 		c := &r.constraints[i]
-		domain, ok := node.Labels[c.key]
+		n, ok := r.counts[i].In(c.key, node)
 		if !ok {
 			continue
 		}
-		n := r.pods[i][domain]
 		if c.key == corev1.LabelHostname {
-			n = matching(node, c.selector, r.pod.Namespace)
+			n = r.counts[i].Own(node)
 		}
 		sum += float64(n)*r.weights[i] + float64(c.maxSkew-1)
 	}

@@ -6,9 +6,10 @@
 package spread
 
 import (
-	"maps"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -55,7 +56,7 @@ func (*Plugin) Name() string { return Name }
 // constraint is a parsed one.
 type constraint struct {
 	key         string
-	maxSkew     int
+	maxSkew     int64
 	minDomains  int
 	selector    labels.Selector
 	ignoreNodes bool // count nodes that the pod's node affinity excludes
@@ -104,7 +105,7 @@ func parse(in []corev1.TopologySpreadConstraint, podLabels map[string]string, ac
 			}
 		}
 		parsed := constraint{
-			key: c.TopologyKey, maxSkew: int(c.MaxSkew), minDomains: 1, selector: selector,
+			key: c.TopologyKey, maxSkew: int64(c.MaxSkew), minDomains: 1, selector: selector,
 			ignoreNodes: c.NodeAffinityPolicy != nil && *c.NodeAffinityPolicy == corev1.NodeInclusionPolicyIgnore,
 			honorTaints: c.NodeTaintsPolicy != nil && *c.NodeTaintsPolicy == corev1.NodeInclusionPolicyHonor,
 		}
@@ -137,11 +138,11 @@ func hasAll(node *core.Node, constraints []constraint) bool {
 }
 
 // matching counts the pods of a node that a constraint selects; those that terminate make room already.
-func matching(node *core.Node, selector labels.Selector, namespace string) int {
+func matching(node *core.Node, selector labels.Selector, namespace string) int64 {
 	if selector.Empty() {
 		return 0
 	}
-	n := 0
+	n := int64(0)
 	for _, pod := range node.Pods {
 		if pod.DeletionTimestamp == nil && pod.Namespace == namespace && selector.Matches(labels.Set(pod.Labels)) {
 			n++
@@ -160,48 +161,63 @@ func (p *Plugin) Filter(s *core.Snapshot, pod *core.Pod) (core.Filter, *core.Sta
 		return nil, nil
 	}
 	f := &domains{pod: pod, constraints: constraints, affinity: nodeaffinity.GetRequiredNodeAffinity(pod.Pod)}
-	f.pods = make([]map[string]int, len(constraints))
-	f.self = make([]int, len(constraints))
+	f.counts = make([]*core.Tally, len(constraints))
+	f.self = make([]int64, len(constraints))
+	f.least = make([]int64, len(constraints))
 	for i := range constraints {
-		f.pods[i] = map[string]int{}
-		if constraints[i].selector.Matches(labels.Set(pod.Labels)) {
+		c := &constraints[i]
+		if c.selector.Matches(labels.Set(pod.Labels)) {
 			f.self[i] = 1
 		}
-	}
-	for _, node := range s.Nodes {
-		if !hasAll(node, constraints) {
-			continue
-		}
-		for i := range constraints {
-			if constraints[i].counts(pod, f.affinity, node) {
-				f.pods[i][node.Labels[constraints[i].key]] += matching(node, constraints[i].selector, pod.Namespace)
+		f.counts[i] = s.Tally(question("filter", pod, constraints, i), func(node *core.Node, add func(string, int64)) {
+			if hasAll(node, constraints) && c.counts(pod, f.affinity, node) {
+				add(c.key, matching(node, c.selector, pod.Namespace))
 			}
-		}
-	}
-	f.least = make([]int, len(constraints))
-	for i := range constraints {
+		})
 		f.findLeast(i)
 	}
 	return f, nil
 }
+
+// question names what is counted for a constraint among others: all on which it depends which nodes and pods count.
+func question(of string, pod *core.Pod, constraints []constraint, i int) string {
+	c := &constraints[i]
+	var b strings.Builder
+	for _, text := range []string{Name, of, pod.Namespace, c.key, c.selector.String(), strconv.FormatBool(c.ignoreNodes), strconv.FormatBool(c.honorTaints)} {
+		b.WriteString(text)
+		b.WriteByte(0)
+	}
+	for i := range constraints {
+		b.WriteString(constraints[i].key)
+		b.WriteByte(0)
+	}
+	b.WriteString(pod.Class())
+	return b.String()
+}
+
+// The refusals, which may be of thousands of nodes.
+var (
+	unlabelled = core.RefuseForGood(Name, "node(s) didn't match pod topology spread constraints (missing required label)")
+	skewed     = core.Refuse(Name, "node(s) didn't match pod topology spread constraints")
+)
 
 // domains counts the matching pods of each domain, for each constraint.
 type domains struct {
 	pod         *core.Pod
 	affinity    nodeaffinity.RequiredNodeAffinity
 	constraints []constraint
-	pods        []map[string]int
-	least       []int // pods of the emptiest domain, by constraint
-	self        []int // 1 where the constraint selects the pod itself
+	counts      []*core.Tally
+	least       []int64 // pods of the emptiest domain, by constraint
+	self        []int64 // 1 where the constraint selects the pod itself
 }
 
 func (f *domains) findLeast(i int) {
-	least := math.MaxInt32
-	for _, n := range f.pods[i] {
-		least = min(least, n)
-	}
-	if len(f.pods[i]) < f.constraints[i].minDomains {
+	least, existing := f.counts[i].Least(f.constraints[i].key)
+	switch {
+	case existing < f.constraints[i].minDomains:
 		least = 0
+	case existing == 0:
+		least = math.MaxInt32
 	}
 	f.least[i] = least
 }
@@ -210,12 +226,12 @@ func (f *domains) findLeast(i int) {
 func (f *domains) Check(node *core.Node) *core.Status {
 	for i := range f.constraints {
 		c := &f.constraints[i]
-		domain, ok := node.Labels[c.key]
+		n, ok := f.counts[i].In(c.key, node)
 		if !ok {
-			return core.RefuseForGood(Name, "node(s) didn't match pod topology spread constraints (missing required label)")
+			return unlabelled
 		}
-		if f.pods[i][domain]+f.self[i]-f.least[i] > c.maxSkew {
-			return core.Refuse(Name, "node(s) didn't match pod topology spread constraints")
+		if n+f.self[i]-f.least[i] > c.maxSkew {
+			return skewed
 		}
 	}
 	return nil
@@ -225,9 +241,9 @@ func (f *domains) Check(node *core.Node) *core.Status {
 func (f *domains) Clone() core.Tracking {
 	c := *f
 	c.least = slices.Clone(f.least)
-	c.pods = make([]map[string]int, len(f.pods))
-	for i := range f.pods {
-		c.pods[i] = maps.Clone(f.pods[i])
+	c.counts = make([]*core.Tally, len(f.counts))
+	for i := range f.counts {
+		c.counts[i] = f.counts[i].Clone()
 	}
 	return &c
 }
@@ -238,15 +254,15 @@ func (f *domains) Added(pod *core.Pod, node *core.Node) { f.change(pod, node, 1)
 // Removed implements core.Tracking.
 func (f *domains) Removed(pod *core.Pod, node *core.Node) { f.change(pod, node, -1) }
 
-func (f *domains) change(pod *core.Pod, node *core.Node, by int) {
+func (f *domains) change(pod *core.Pod, node *core.Node, by int64) {
 	// One that terminates was not counted.
 	if pod.Namespace != f.pod.Namespace || pod.DeletionTimestamp != nil || !hasAll(node, f.constraints) {
 		return
 	}
 	for i := range f.constraints {
 		c := &f.constraints[i]
-		if c.selector.Matches(labels.Set(pod.Labels)) && c.counts(f.pod, f.affinity, node) {
-			f.pods[i][node.Labels[c.key]] += by
+		if !c.selector.Empty() && c.selector.Matches(labels.Set(pod.Labels)) && c.counts(f.pod, f.affinity, node) {
+			f.counts[i].Add(c.key, node, by)
 			f.findLeast(i)
 		}
 	}
