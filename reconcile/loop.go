@@ -157,10 +157,9 @@ func Self[T kinds.Object](l *Loop, f *client.Informer[T]) {
 // Owner enqueues the controlling owner of every object of the informer when it is of the given kind ("ReplicaSet").
 func Owner[T kinds.Object](l *Loop, f *client.Informer[T], kind string) {
 	On(l, f, func(obj T) []Key {
-		ref := metav1.GetControllerOf(obj)
-		if ref == nil || ref.Kind != kind {
-			return nil
+		if key, owned := OwnerKey(obj, kind); owned {
+			return []Key{key}
 		}
-		return []Key{{Namespace: obj.GetNamespace(), Name: ref.Name}}
+		return nil
 	})
 }

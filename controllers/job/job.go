@@ -68,25 +68,17 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	return c.loop
 }
 
-func ownerKey(pod *corev1.Pod) (reconcile.Key, bool) {
-	ref := metav1.GetControllerOf(pod)
-	if ref == nil || ref.Kind != kind.Kind {
-		return reconcile.Key{}, false
-	}
-	return reconcile.Key{Namespace: pod.Namespace, Name: ref.Name}, true
-}
-
 func (c *controller) podSeen(old, pod *corev1.Pod) {
 	if !tracked(pod) {
 		c.forget(pod.UID)
 	}
-	key, owned := ownerKey(pod)
+	key, owned := reconcile.OwnerKey(pod, kind.Kind)
 	if !owned {
 		if tracked(pod) {
 			c.orphan(pod)
 		}
 		if old != nil {
-			if oldKey, had := ownerKey(old); had {
+			if oldKey, had := reconcile.OwnerKey(old, kind.Kind); had {
 				c.loop.Enqueue(oldKey)
 			}
 		}
@@ -107,7 +99,7 @@ func (c *controller) podSeen(old, pod *corev1.Pod) {
 
 func (c *controller) podGone(pod *corev1.Pod) {
 	c.forget(pod.UID)
-	if key, owned := ownerKey(pod); owned {
+	if key, owned := reconcile.OwnerKey(pod, kind.Kind); owned {
 		c.expected.Deleted(key, pod.UID)
 		c.loop.Enqueue(key)
 	}
@@ -209,7 +201,7 @@ func (c *controller) freeOrphan(ctx context.Context, namespace, name string) err
 	if !ok || !tracked(pod) {
 		return nil
 	}
-	if key, owned := ownerKey(pod); owned {
+	if key, owned := reconcile.OwnerKey(pod, kind.Kind); owned {
 		job, err := c.api.Get(ctx, key.Namespace, key.Name)
 		if err == nil && job.UID == metav1.GetControllerOf(pod).UID {
 			return nil
@@ -225,7 +217,7 @@ func (c *controller) freeOrphan(ctx context.Context, namespace, name string) err
 func (c *controller) freeLeft(ctx context.Context, key reconcile.Key) error {
 	var errs []error
 	for _, pod := range c.pods.List(key.Namespace) {
-		if owner, owned := ownerKey(pod); owned && owner == key && tracked(pod) && !c.isReleased(pod.UID) {
+		if owner, owned := reconcile.OwnerKey(pod, kind.Kind); owned && owner == key && tracked(pod) && !c.isReleased(pod.UID) {
 			errs = append(errs, c.freeOrphan(ctx, pod.Namespace, pod.Name))
 		}
 	}

@@ -93,65 +93,19 @@ func newLoop[T kinds.Object](scope reconcile.Scope, name string, k kind[T]) *rec
 	})
 	reconcile.IndexControllers(c.pods)
 	reconcile.Self(c.loop, c.sets)
-	c.pods.Handle(client.Handler[*corev1.Pod]{Add: c.podAdded, Update: c.podUpdated, Delete: c.podGone})
+	reconcile.Dependents(c.loop, c.pods, &c.expected, k.gvk.Kind, c.adopters)
 	return c.loop
 }
 
-func (c *controller[T]) ownerOf(pod *corev1.Pod) (reconcile.Key, bool) {
-	ref := metav1.GetControllerOf(pod)
-	if ref == nil || ref.Kind != c.gvk.Kind {
-		return reconcile.Key{}, false
-	}
-	return reconcile.Key{Namespace: pod.Namespace, Name: ref.Name}, true
-}
-
-func (c *controller[T]) podAdded(pod *corev1.Pod) {
-	if pod.DeletionTimestamp != nil {
-		c.podGone(pod)
-		return
-	}
-	if key, ok := c.ownerOf(pod); ok {
-		c.expected.Created(key)
-		c.loop.Enqueue(key)
-		return
-	}
-	c.wakeSelectors(pod)
-}
-
-func (c *controller[T]) podUpdated(old, pod *corev1.Pod) {
-	if pod.DeletionTimestamp != nil && old.DeletionTimestamp == nil {
-		c.podGone(pod)
-		return
-	}
-	oldKey, hadOwner := c.ownerOf(old)
-	key, hasOwner := c.ownerOf(pod)
-	if hadOwner && oldKey != key {
-		c.loop.Enqueue(oldKey)
-	}
-	if hasOwner {
-		c.loop.Enqueue(key)
-		return
-	}
-	c.wakeSelectors(pod)
-}
-
-func (c *controller[T]) podGone(pod *corev1.Pod) {
-	if key, ok := c.ownerOf(pod); ok {
-		c.expected.Deleted(key, pod.UID)
-		c.loop.Enqueue(key)
-	}
-}
-
-// wakeSelectors enqueues the sets that might adopt an orphan.
-func (c *controller[T]) wakeSelectors(pod *corev1.Pod) {
-	if metav1.GetControllerOf(pod) != nil {
-		return
-	}
+// adopters returns the sets that select a pod without a controller.
+func (c *controller[T]) adopters(pod *corev1.Pod) []reconcile.Key {
+	var keys []reconcile.Key
 	for _, obj := range c.sets.List(pod.Namespace) {
 		if s, err := c.read(obj); err == nil && s.selector.Matches(labels.Set(pod.Labels)) {
-			c.loop.Enqueue(reconcile.KeyOf(obj))
+			keys = append(keys, reconcile.KeyOf(obj))
 		}
 	}
+	return keys
 }
 
 // reconcile brings one set's pods to the wanted number and reports.

@@ -60,50 +60,20 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	reconcile.IndexControllers(c.revisions)
 	reconcile.Self(c.loop, c.sets)
 	reconcile.Owner(c.loop, c.revisions, kind.Kind)
-	c.pods.Handle(client.Handler[*corev1.Pod]{
-		Add: func(pod *corev1.Pod) { c.podSeen(nil, pod) }, Update: c.podSeen, Delete: c.podGone,
-	})
+	reconcile.Dependents(c.loop, c.pods, &c.expected, kind.Kind, c.adopters)
 	return c.loop
 }
 
-func ownerKey(pod *corev1.Pod) (reconcile.Key, bool) {
-	ref := metav1.GetControllerOf(pod)
-	if ref == nil || ref.Kind != kind.Kind {
-		return reconcile.Key{}, false
-	}
-	return reconcile.Key{Namespace: pod.Namespace, Name: ref.Name}, true
-}
-
-func (c *controller) podSeen(old, pod *corev1.Pod) {
-	key, owned := ownerKey(pod)
-	switch {
-	case pod.DeletionTimestamp != nil && (old == nil || old.DeletionTimestamp == nil):
-		c.podGone(pod)
-	case owned:
-		if old == nil {
-			c.expected.Created(key)
-		}
-		c.loop.Enqueue(key)
-	case metav1.GetControllerOf(pod) == nil:
-		for _, set := range c.sets.List(pod.Namespace) {
-			s, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
-			if err == nil && memberOf(set, pod) && s.Matches(labels.Set(pod.Labels)) {
-				c.loop.Enqueue(reconcile.KeyOf(set))
-			}
+// adopters returns the StatefulSets that a pod without a controller may belong to.
+func (c *controller) adopters(pod *corev1.Pod) []reconcile.Key {
+	var keys []reconcile.Key
+	for _, set := range c.sets.List(pod.Namespace) {
+		s, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
+		if err == nil && memberOf(set, pod) && s.Matches(labels.Set(pod.Labels)) {
+			keys = append(keys, reconcile.KeyOf(set))
 		}
 	}
-	if old != nil {
-		if oldKey, had := ownerKey(old); had && oldKey != key {
-			c.loop.Enqueue(oldKey)
-		}
-	}
-}
-
-func (c *controller) podGone(pod *corev1.Pod) {
-	if key, owned := ownerKey(pod); owned {
-		c.expected.Deleted(key, pod.UID)
-		c.loop.Enqueue(key)
-	}
+	return keys
 }
 
 // reconcile takes the steps that are due for one set, and reports.

@@ -24,8 +24,19 @@ func Kinds() []*kinds.Kind {
 // version is the only one that is served and stored.
 var version = admissionregistrationv1.SchemeGroupVersion
 
-// extensions is the category of what extends the API.
-func extensions() []string { return []string{"api-extensions"} }
+// extension begins the descriptor of a kind that extends the API.
+func extension(resource, singular string) kinds.Kind {
+	return kinds.Kind{
+		Resource:              resource,
+		Singular:              singular,
+		FreeFinalizers:        true,
+		Categories:            []string{"api-extensions"},
+		ConditionalUpdateOnly: true,
+		Storage:               kinds.Storage{Prefix: resource},
+	}
+}
+
+func firstGeneration[T kinds.Object](_ kinds.Request, obj T) { obj.SetGeneration(1) }
 
 // fill points *p at value when it points nowhere.
 func fill[T any](p **T, value T) {

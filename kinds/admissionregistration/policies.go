@@ -31,14 +31,7 @@ func policyColumns(count, description string) []metav1.TableColumnDefinition {
 }
 
 func mutatingPolicy(e *expressions) *kinds.Kind {
-	return kinds.Define(kinds.Kind{
-		Resource:              "mutatingadmissionpolicies",
-		Singular:              "mutatingadmissionpolicy",
-		FreeFinalizers:        true,
-		Categories:            extensions(),
-		ConditionalUpdateOnly: true,
-		Storage:               kinds.Storage{Prefix: "mutatingadmissionpolicies"},
-	}, version.WithKind("MutatingAdmissionPolicy"),
+	return kinds.Define(extension("mutatingadmissionpolicies", "mutatingadmissionpolicy"), version.WithKind("MutatingAdmissionPolicy"),
 		func() *admissionregistrationv1.MutatingAdmissionPolicy {
 			return &admissionregistrationv1.MutatingAdmissionPolicy{}
 		},
@@ -48,16 +41,14 @@ func mutatingPolicy(e *expressions) *kinds.Kind {
 				fill(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 				defaultMatch(p.Spec.MatchConstraints)
 			},
-			PrepareCreate: func(_ kinds.Request, p *admissionregistrationv1.MutatingAdmissionPolicy) { p.Generation = 1 },
+			PrepareCreate: firstGeneration[*admissionregistrationv1.MutatingAdmissionPolicy],
 			PrepareUpdate: func(_ kinds.Request, new, old *admissionregistrationv1.MutatingAdmissionPolicy) {
 				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
 			},
 			Validate:       e.validateMutatingPolicy,
 			ValidateUpdate: e.validateMutatingPolicyUpdate,
-			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.MutatingAdmissionPolicy) []string {
-				return warnSuffix(new.Name)
-			},
-			Columns: policyColumns("Mutations", "Mutation indicates the number of mutations rules defined in this configuration"),
+			Warn:           warnSuffix[*admissionregistrationv1.MutatingAdmissionPolicy],
+			Columns:        policyColumns("Mutations", "Mutation indicates the number of mutations rules defined in this configuration"),
 			Row: func(p *admissionregistrationv1.MutatingAdmissionPolicy, now time.Time) []any {
 				return []any{p.Name, int64(len(p.Spec.Mutations)), paramKind(p.Spec.ParamKind), table.Since(p.CreationTimestamp, now)}
 			},
@@ -65,21 +56,15 @@ func mutatingPolicy(e *expressions) *kinds.Kind {
 }
 
 func validatingPolicy(e *expressions) *kinds.Kind {
-	return kinds.Define(kinds.Kind{
-		Resource:              "validatingadmissionpolicies",
-		Singular:              "validatingadmissionpolicy",
-		Reset:                 map[string][]string{"status": {"metadata", "spec"}},
-		FreeFinalizers:        true,
-		Categories:            extensions(),
-		ConditionalUpdateOnly: true,
-		Storage:               kinds.Storage{Prefix: "validatingadmissionpolicies"},
-		Subresources: []kinds.Subresource{
-			kinds.Status(func(_ kinds.Request, new, old *admissionregistrationv1.ValidatingAdmissionPolicy) {
-				new.Spec = old.Spec
-				metav1.ResetObjectMetaForStatus(&new.ObjectMeta, &old.ObjectMeta)
-			}, validateValidatingPolicyStatus),
-		},
-	}, version.WithKind("ValidatingAdmissionPolicy"),
+	kind := extension("validatingadmissionpolicies", "validatingadmissionpolicy")
+	kind.Reset = map[string][]string{"status": {"metadata", "spec"}}
+	kind.Subresources = []kinds.Subresource{
+		kinds.Status(func(_ kinds.Request, new, old *admissionregistrationv1.ValidatingAdmissionPolicy) {
+			new.Spec = old.Spec
+			metav1.ResetObjectMetaForStatus(&new.ObjectMeta, &old.ObjectMeta)
+		}, validateValidatingPolicyStatus),
+	}
+	return kinds.Define(kind, version.WithKind("ValidatingAdmissionPolicy"),
 		func() *admissionregistrationv1.ValidatingAdmissionPolicy {
 			return &admissionregistrationv1.ValidatingAdmissionPolicy{}
 		},
@@ -99,10 +84,8 @@ func validatingPolicy(e *expressions) *kinds.Kind {
 			},
 			Validate:       e.validateValidatingPolicy,
 			ValidateUpdate: e.validateValidatingPolicyUpdate,
-			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.ValidatingAdmissionPolicy) []string {
-				return warnSuffix(new.Name)
-			},
-			Columns: policyColumns("Validations", "Validations indicates the number of validation rules defined in this configuration"),
+			Warn:           warnSuffix[*admissionregistrationv1.ValidatingAdmissionPolicy],
+			Columns:        policyColumns("Validations", "Validations indicates the number of validation rules defined in this configuration"),
 			Row: func(p *admissionregistrationv1.ValidatingAdmissionPolicy, now time.Time) []any {
 				return []any{p.Name, int64(len(p.Spec.Validations)), paramKind(p.Spec.ParamKind), table.Since(p.CreationTimestamp, now)}
 			},
@@ -133,30 +116,21 @@ func paramRef(ref *admissionregistrationv1.ParamRef) string {
 }
 
 func mutatingPolicyBinding() *kinds.Kind {
-	return kinds.Define(kinds.Kind{
-		Resource:              "mutatingadmissionpolicybindings",
-		Singular:              "mutatingadmissionpolicybinding",
-		FreeFinalizers:        true,
-		Categories:            extensions(),
-		ConditionalUpdateOnly: true,
-		Storage:               kinds.Storage{Prefix: "mutatingadmissionpolicybindings"},
-	}, version.WithKind("MutatingAdmissionPolicyBinding"),
+	return kinds.Define(extension("mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding"), version.WithKind("MutatingAdmissionPolicyBinding"),
 		func() *admissionregistrationv1.MutatingAdmissionPolicyBinding {
 			return &admissionregistrationv1.MutatingAdmissionPolicyBinding{}
 		},
 		func() runtime.Object { return &admissionregistrationv1.MutatingAdmissionPolicyBindingList{} },
 		kinds.Strategy[*admissionregistrationv1.MutatingAdmissionPolicyBinding]{
 			Default:       func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) { defaultMatch(b.Spec.MatchResources) },
-			PrepareCreate: func(_ kinds.Request, b *admissionregistrationv1.MutatingAdmissionPolicyBinding) { b.Generation = 1 },
+			PrepareCreate: firstGeneration[*admissionregistrationv1.MutatingAdmissionPolicyBinding],
 			PrepareUpdate: func(_ kinds.Request, new, old *admissionregistrationv1.MutatingAdmissionPolicyBinding) {
 				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
 			},
 			Validate:       validateMutatingBinding,
 			ValidateUpdate: validateMutatingBindingUpdate,
-			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.MutatingAdmissionPolicyBinding) []string {
-				return warnSuffix(new.Name)
-			},
-			Columns: bindingColumns(),
+			Warn:           warnSuffix[*admissionregistrationv1.MutatingAdmissionPolicyBinding],
+			Columns:        bindingColumns(),
 			Row: func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding, now time.Time) []any {
 				return []any{b.Name, b.Spec.PolicyName, paramRef(b.Spec.ParamRef), table.Since(b.CreationTimestamp, now)}
 			},
@@ -164,30 +138,21 @@ func mutatingPolicyBinding() *kinds.Kind {
 }
 
 func validatingPolicyBinding() *kinds.Kind {
-	return kinds.Define(kinds.Kind{
-		Resource:              "validatingadmissionpolicybindings",
-		Singular:              "validatingadmissionpolicybinding",
-		FreeFinalizers:        true,
-		Categories:            extensions(),
-		ConditionalUpdateOnly: true,
-		Storage:               kinds.Storage{Prefix: "validatingadmissionpolicybindings"},
-	}, version.WithKind("ValidatingAdmissionPolicyBinding"),
+	return kinds.Define(extension("validatingadmissionpolicybindings", "validatingadmissionpolicybinding"), version.WithKind("ValidatingAdmissionPolicyBinding"),
 		func() *admissionregistrationv1.ValidatingAdmissionPolicyBinding {
 			return &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}
 		},
 		func() runtime.Object { return &admissionregistrationv1.ValidatingAdmissionPolicyBindingList{} },
 		kinds.Strategy[*admissionregistrationv1.ValidatingAdmissionPolicyBinding]{
 			Default:       func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) { defaultMatch(b.Spec.MatchResources) },
-			PrepareCreate: func(_ kinds.Request, b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) { b.Generation = 1 },
+			PrepareCreate: firstGeneration[*admissionregistrationv1.ValidatingAdmissionPolicyBinding],
 			PrepareUpdate: func(_ kinds.Request, new, old *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
 				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
 			},
 			Validate:       validateValidatingBinding,
 			ValidateUpdate: validateValidatingBindingUpdate,
-			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.ValidatingAdmissionPolicyBinding) []string {
-				return warnSuffix(new.Name)
-			},
-			Columns: bindingColumns(),
+			Warn:           warnSuffix[*admissionregistrationv1.ValidatingAdmissionPolicyBinding],
+			Columns:        bindingColumns(),
 			Row: func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding, now time.Time) []any {
 				return []any{b.Name, b.Spec.PolicyName, paramRef(b.Spec.ParamRef), table.Since(b.CreationTimestamp, now)}
 			},

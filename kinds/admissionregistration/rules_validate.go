@@ -13,13 +13,15 @@ import (
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
 )
 
 // staticSuffix ends names that are kept for configurations that come from files.
 const staticSuffix = ".static.k8s.io"
 
-func warnSuffix(name string) []string {
+func warnSuffix[T kinds.Object](_ kinds.Request, new, _ T) []string {
+	name := new.GetName()
 	if !strings.HasSuffix(name, staticSuffix) {
 		return nil
 	}

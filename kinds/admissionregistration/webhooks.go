@@ -22,21 +22,14 @@ func webhookColumns() []metav1.TableColumnDefinition {
 }
 
 func mutatingWebhooks(e *expressions) *kinds.Kind {
-	return kinds.Define(kinds.Kind{
-		Resource:              "mutatingwebhookconfigurations",
-		Singular:              "mutatingwebhookconfiguration",
-		FreeFinalizers:        true,
-		Categories:            extensions(),
-		ConditionalUpdateOnly: true,
-		Storage:               kinds.Storage{Prefix: "mutatingwebhookconfigurations"},
-	}, version.WithKind("MutatingWebhookConfiguration"),
+	return kinds.Define(extension("mutatingwebhookconfigurations", "mutatingwebhookconfiguration"), version.WithKind("MutatingWebhookConfiguration"),
 		func() *admissionregistrationv1.MutatingWebhookConfiguration {
 			return &admissionregistrationv1.MutatingWebhookConfiguration{}
 		},
 		func() runtime.Object { return &admissionregistrationv1.MutatingWebhookConfigurationList{} },
 		kinds.Strategy[*admissionregistrationv1.MutatingWebhookConfiguration]{
 			Default:       defaultMutatingWebhooks,
-			PrepareCreate: func(_ kinds.Request, c *admissionregistrationv1.MutatingWebhookConfiguration) { c.Generation = 1 },
+			PrepareCreate: firstGeneration[*admissionregistrationv1.MutatingWebhookConfiguration],
 			PrepareUpdate: func(_ kinds.Request, new, old *admissionregistrationv1.MutatingWebhookConfiguration) {
 				new.Generation = old.Generation
 				if !reflect.DeepEqual(new.Webhooks, old.Webhooks) {
@@ -45,10 +38,8 @@ func mutatingWebhooks(e *expressions) *kinds.Kind {
 			},
 			Validate:       e.validateMutatingWebhooks,
 			ValidateUpdate: e.validateMutatingWebhooksUpdate,
-			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.MutatingWebhookConfiguration) []string {
-				return warnSuffix(new.Name)
-			},
-			Columns: webhookColumns(),
+			Warn:           warnSuffix[*admissionregistrationv1.MutatingWebhookConfiguration],
+			Columns:        webhookColumns(),
 			Row: func(c *admissionregistrationv1.MutatingWebhookConfiguration, now time.Time) []any {
 				return []any{c.Name, int64(len(c.Webhooks)), table.Since(c.CreationTimestamp, now)}
 			},
@@ -70,21 +61,14 @@ func defaultMutatingWebhooks(c *admissionregistrationv1.MutatingWebhookConfigura
 }
 
 func validatingWebhooks(e *expressions) *kinds.Kind {
-	return kinds.Define(kinds.Kind{
-		Resource:              "validatingwebhookconfigurations",
-		Singular:              "validatingwebhookconfiguration",
-		FreeFinalizers:        true,
-		Categories:            extensions(),
-		ConditionalUpdateOnly: true,
-		Storage:               kinds.Storage{Prefix: "validatingwebhookconfigurations"},
-	}, version.WithKind("ValidatingWebhookConfiguration"),
+	return kinds.Define(extension("validatingwebhookconfigurations", "validatingwebhookconfiguration"), version.WithKind("ValidatingWebhookConfiguration"),
 		func() *admissionregistrationv1.ValidatingWebhookConfiguration {
 			return &admissionregistrationv1.ValidatingWebhookConfiguration{}
 		},
 		func() runtime.Object { return &admissionregistrationv1.ValidatingWebhookConfigurationList{} },
 		kinds.Strategy[*admissionregistrationv1.ValidatingWebhookConfiguration]{
 			Default:       defaultValidatingWebhooks,
-			PrepareCreate: func(_ kinds.Request, c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Generation = 1 },
+			PrepareCreate: firstGeneration[*admissionregistrationv1.ValidatingWebhookConfiguration],
 			PrepareUpdate: func(_ kinds.Request, new, old *admissionregistrationv1.ValidatingWebhookConfiguration) {
 				new.Generation = old.Generation
 				if !reflect.DeepEqual(new.Webhooks, old.Webhooks) {
@@ -93,10 +77,8 @@ func validatingWebhooks(e *expressions) *kinds.Kind {
 			},
 			Validate:       e.validateValidatingWebhooks,
 			ValidateUpdate: e.validateValidatingWebhooksUpdate,
-			Warn: func(_ kinds.Request, new, _ *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
-				return warnSuffix(new.Name)
-			},
-			Columns: webhookColumns(),
+			Warn:           warnSuffix[*admissionregistrationv1.ValidatingWebhookConfiguration],
+			Columns:        webhookColumns(),
 			Row: func(c *admissionregistrationv1.ValidatingWebhookConfiguration, now time.Time) []any {
 				return []any{c.Name, int64(len(c.Webhooks)), table.Since(c.CreationTimestamp, now)}
 			},
