@@ -24,10 +24,13 @@ import (
 // block: enqueue and return. Add is also called for every object that is already known when the handler is added, and
 // may be called again as Update with old == new after a relist. Delete gets the last known state, which may be older
 // than the one deleted when the deletion was missed during a reconnect.
+//
+// Synced is called once, after the first full list was delivered.
 type Handler[T kinds.Object] struct {
 	Add    func(obj T)
 	Update func(old, new T)
 	Delete func(last T)
+	Synced func()
 }
 
 // Informer holds the current objects of one resource (or of a selection of it), kept up to date by a watch. Readers get
@@ -43,6 +46,7 @@ type Informer[T kinds.Object] struct {
 	indexes  map[string]*index[T]
 	handlers []Handler[T]
 	version  string // resourceVersion of the view
+	complete bool   // the first list is in the view
 }
 
 // index maps values that an object yields to the keys of the objects that yield them.
@@ -147,11 +151,15 @@ func (f *Informer[T]) Handle(h Handler[T]) {
 	for _, obj := range f.objects {
 		known = append(known, obj)
 	}
+	complete := f.complete
 	f.mu.Unlock()
 	if h.Add != nil {
 		for _, obj := range known {
 			h.Add(obj)
 		}
+	}
+	if complete && h.Synced != nil {
+		h.Synced()
 	}
 }
 
@@ -220,10 +228,17 @@ func (f *Informer[T]) follow(ctx context.Context) error {
 		return err
 	}
 	f.replace(list.Items, list.ResourceVersion)
-	select {
-	case <-f.synced:
-	default:
+	f.mu.Lock()
+	first, handlers := !f.complete, f.handlers
+	f.complete = true
+	f.mu.Unlock()
+	if first {
 		close(f.synced)
+		for _, h := range handlers {
+			if h.Synced != nil {
+				h.Synced()
+			}
+		}
 	}
 	for ctx.Err() == nil {
 		if err := f.watchOnce(ctx); err != nil {

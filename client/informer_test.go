@@ -85,6 +85,7 @@ func follow(s *script) (f *Informer[*corev1.ConfigMap], told *[]string, set *Inf
 			*told = append(*told, "update "+m.Name+" "+old.ResourceVersion+">"+m.ResourceVersion)
 		},
 		Delete: func(m *corev1.ConfigMap) { *told = append(*told, "delete "+m.Name) },
+		Synced: func() { *told = append(*told, "synced") },
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -113,8 +114,15 @@ func TestInformerFollowsListAndWatch(t *testing.T) {
 		stream.events <- watch.Event{Type: watch.Deleted, Object: object("b", "12", "u2")}
 		stream.events <- watch.Event{Type: watch.Bookmark, Object: object("", "13", "")}
 		synctest.Wait()
-		if diff := cmp.Diff([]string{"add a", "add b", "update a 1>11", "delete b"}, *told); diff != "" {
+		if diff := cmp.Diff([]string{"add a", "add b", "synced", "update a 1>11", "delete b"}, *told); diff != "" {
 			t.Errorf("handler (-want +got):\n%s", diff)
+		}
+		late := []string{}
+		f.Handle(Handler[*corev1.ConfigMap]{
+			Add: func(m *corev1.ConfigMap) { late = append(late, "add "+m.Name) }, Synced: func() { late = append(late, "synced") },
+		})
+		if diff := cmp.Diff([]string{"add a", "synced"}, late); diff != "" {
+			t.Errorf("late handler (-want +got):\n%s", diff)
 		}
 		if got := names(f.ByIndex("v", "11")); !cmp.Equal(got, []string{"a"}) || len(f.ByIndex("v", "1")) != 0 {
 			t.Errorf("index: %v at 11, %v at 1", got, names(f.ByIndex("v", "1")))

@@ -7,6 +7,7 @@ package resourcequota
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,9 @@ import (
 // settle is how long changes are gathered before a count.
 const settle = 100 * time.Millisecond
 
+// patience is how long a count waits for the first list of a resource before it leaves the resource out.
+const patience = time.Second
+
 // doubt is how long a count lower than what admission has charged must hold before it is believed.
 const doubt = 500 * time.Millisecond
 
@@ -36,9 +40,15 @@ type controller struct {
 	api    client.Resource[*corev1.ResourceQuota]
 
 	mu       sync.Mutex
-	followed map[schema.GroupResource]*client.Informer[kinds.Object]
+	followed map[schema.GroupResource]following
 	// lower holds counts below what admission has charged, until they are confirmed.
 	lower map[reconcile.Key]finding
+}
+
+// following is what is known of a resource's objects.
+type following struct {
+	*client.Informer[kinds.Object]
+	since time.Time
 }
 
 // finding is a count of a quota at one of its versions.
@@ -53,7 +63,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	c := &controller{
 		Scope: scope, quotas: client.InformerFor[*corev1.ResourceQuota](scope.Informers),
 		crds: client.InformerFor[*apiextensionsv1.CustomResourceDefinition](scope.Informers),
-		api:  client.Of[*corev1.ResourceQuota](scope.Client), followed: map[schema.GroupResource]*client.Informer[kinds.Object]{},
+		api:  client.Of[*corev1.ResourceQuota](scope.Client), followed: map[schema.GroupResource]following{},
 		lower: map[reconcile.Key]finding{},
 	}
 	c.loop = reconcile.New(reconcile.Config{
@@ -73,7 +83,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	return c.loop
 }
 
-// changed enqueues the quotas of a namespace that count a resource.
+// changed enqueues the quotas of a namespace, or of all when it is empty, that count a resource.
 func (c *controller) changed(gr schema.GroupResource, namespace string) {
 	c.enqueue(gr, namespace, func(*corev1.ResourceQuota) bool { return true })
 }
@@ -95,36 +105,37 @@ func (c *controller) enqueue(gr schema.GroupResource, namespace string, concerne
 	}
 }
 
-// follow returns the informer of a resource, or nil when nothing serves it.
-func (c *controller) follow(gr schema.GroupResource) *client.Informer[kinds.Object] {
+// follow returns the informer of a resource; not ok when nothing serves it.
+func (c *controller) follow(gr schema.GroupResource) (f following, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known := c.followed[gr]; known != nil {
-		return known
+	if known, ok := c.followed[gr]; ok {
+		return known, true
 	}
 	api, ok := c.resource(gr)
 	if !ok {
-		return nil
+		return following{}, false
 	}
-	f := client.InformerOf(c.Informers, api)
+	f = following{client.InformerOf(c.Informers, api), time.Now()}
 	f.Handle(client.Handler[kinds.Object]{
 		Add:    func(obj kinds.Object) { c.added(gr, obj) }, // later ones are admission's to count
 		Update: func(old, obj kinds.Object) { c.updated(gr, old, obj) },
 		Delete: func(last kinds.Object) { c.changed(gr, last.GetNamespace()) },
+		Synced: func() { c.changed(gr, "") }, // counts left it out until now
 	})
 	c.followed[gr] = f
-	return f
+	return f, true
 }
 
 // undefine stops following the objects of a definition that is gone.
 func (c *controller) undefine(crd *apiextensionsv1.CustomResourceDefinition) {
 	gr := schema.GroupResource{Group: crd.Spec.Group, Resource: crd.Spec.Names.Plural}
 	c.mu.Lock()
-	f := c.followed[gr]
+	f, ok := c.followed[gr]
 	delete(c.followed, gr)
 	c.mu.Unlock()
-	if f != nil {
-		client.Drop(c.Informers, f)
+	if ok {
+		client.Drop(c.Informers, f.Informer)
 	}
 }
 
@@ -161,7 +172,7 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 		c.mu.Unlock()
 		return nil
 	}
-	used, again, err := c.count(ctx, q)
+	used, again, err := c.count(q)
 	if err != nil {
 		return err
 	}
@@ -205,10 +216,12 @@ func (c *controller) confirm(key reconcile.Key, q *corev1.ResourceQuota, used co
 	return doubt - time.Since(known.at)
 }
 
-// count adds up the namespace's objects; again says when time alone will change the result.
-func (c *controller) count(ctx context.Context, q *corev1.ResourceQuota) (used corev1.ResourceList, again time.Duration, err error) {
+// count adds up the namespace's objects; again says when time alone will change the result. What can't be counted yet keeps its count, or
+// has none, and does not hold up the rest: a list may never come, of custom resources whose conversion fails, say.
+func (c *controller) count(q *corev1.ResourceQuota) (used corev1.ResourceList, again time.Duration, err error) {
 	names := quota.Names(q.Spec.Hard)
 	used = corev1.ResourceList{}
+	var pending []corev1.ResourceName
 	seen := map[schema.GroupResource]bool{}
 	now := time.Now()
 	for _, name := range names {
@@ -217,16 +230,20 @@ func (c *controller) count(ctx context.Context, q *corev1.ResourceQuota) (used c
 			continue
 		}
 		seen[gr] = true
-		f := c.follow(gr)
-		if f == nil {
+		f, served := c.follow(gr)
+		if !served {
 			continue
 		}
+		e := quota.For(gr)
 		select {
 		case <-f.Synced():
-		case <-ctx.Done():
-			return nil, 0, ctx.Err()
+		default:
+			if wait := patience - time.Since(f.since); wait > 0 {
+				return nil, 0, reconcile.After(wait)
+			}
+			pending = append(pending, e.Names(names)...)
+			continue
 		}
-		e := quota.For(gr)
 		for _, obj := range f.List(q.Namespace) {
 			matches, err := e.Matches(q, obj)
 			if err != nil {
@@ -243,7 +260,12 @@ func (c *controller) count(ctx context.Context, q *corev1.ResourceQuota) (used c
 	}
 	used = quota.Mask(used, names)
 	for _, name := range names {
-		if _, ok := used[name]; !ok {
+		if slices.Contains(pending, name) {
+			delete(used, name)
+			if before, ok := q.Status.Used[name]; ok {
+				used[name] = before
+			}
+		} else if _, ok := used[name]; !ok {
 			zero := q.Spec.Hard[name].DeepCopy()
 			zero.Set(0)
 			used[name] = zero
