@@ -16,8 +16,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
 	criFake "kogge.dev/kogge/cri/fake"
@@ -191,51 +191,19 @@ spec: {accessModes: [ReadWriteOnce], storageClassName: none, resources: {request
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The controllers that bind may not be part of the cluster: bind as they would.
-	claims, disks := client.Of[*corev1.PersistentVolumeClaim](admin), client.Of[*corev1.PersistentVolume](admin)
-	bound := func() bool {
-		c, err := claims.Get(ctx, "default", "claim")
-		return err == nil && c.Status.Phase == corev1.ClaimBound
-	}
-	for deadline := time.Now().Add(500 * time.Millisecond); !bound() && time.Now().Before(deadline); {
-		time.Sleep(5 * time.Millisecond)
-	}
-	grow := func() {
-		if !attach {
-			return
+	disks := client.Of[*corev1.PersistentVolume](admin)
+	eventually(t, "claim and volume are bound", func() bool {
+		c, err := client.Of[*corev1.PersistentVolumeClaim](admin).Get(ctx, "default", "claim")
+		if err != nil || c.Status.Phase != corev1.ClaimBound {
+			return false
 		}
-		disk, err := disks.Get(ctx, "", "pv1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		disk = disk.DeepCopy()
-		disk.Spec.Capacity[corev1.ResourceStorage] = resource.MustParse("2Gi")
-		if _, err := disks.Update(ctx, disk); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if bound() {
-		grow()
+		v, err := disks.Get(ctx, "", "pv1")
+		return err == nil && v.Status.Phase == corev1.VolumeBound
+	})
+	if !attach {
 		return
 	}
-	claim, err := claims.Get(ctx, "default", "claim")
-	if err != nil {
+	if _, err := disks.Patch(ctx, "", "pv1", types.MergePatchType, []byte(`{"spec":{"capacity":{"storage":"2Gi"}}}`)); err != nil {
 		t.Fatal(err)
 	}
-	disk, err := disks.Get(ctx, "", "pv1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	disk = disk.DeepCopy()
-	disk.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", APIVersion: "v1", Namespace: "default", Name: "claim", UID: claim.UID}
-	if _, err := disks.Update(ctx, disk); err != nil {
-		t.Fatal(err)
-	}
-	claim = claim.DeepCopy()
-	claim.Status.Phase = corev1.ClaimBound
-	claim.Status.Capacity = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
-	if _, err := claims.UpdateStatus(ctx, claim); err != nil {
-		t.Fatal(err)
-	}
-	grow()
 }

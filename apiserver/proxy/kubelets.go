@@ -66,9 +66,9 @@ var (
 	endpointSlices = schema.GroupResource{Group: "discovery.k8s.io", Resource: "endpointslices"}
 )
 
-// node returns a node, or the error to answer with.
+// node returns a node, or the error to answer with. It reads the store: a node that has just reported where its kubelet listens is found.
 func (k *Kubelets) node(ctx context.Context, name string) (*corev1.Node, error) {
-	obj, err := k.cfg.Reader.Get(ctx, nodes, "", name)
+	obj, err := k.cfg.Reader.GetFresh(ctx, nodes, "", name)
 	if err != nil {
 		return nil, err
 	}

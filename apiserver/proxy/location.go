@@ -154,7 +154,7 @@ func (k *Kubelets) serviceTarget(ctx context.Context, namespace, id string) (*ta
 	if !ok {
 		return nil, badName("service", id)
 	}
-	obj, err := k.cfg.Reader.Get(ctx, services, namespace, name)
+	obj, err := k.cfg.Reader.GetFresh(ctx, services, namespace, name)
 	if err != nil {
 		return nil, err
 	}
