@@ -115,11 +115,13 @@ func (s *shell) settings(change func(*cluster.Settings)) (cluster.Settings, erro
 	return settings, settings.Complete()
 }
 
-// logger writes text lines at the level of the settings.
+// logger writes text lines at the level of the settings, those of the libraries too.
 func (s *shell) logger(level string) *slog.Logger {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		l = slog.LevelInfo
 	}
-	return slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: l}))
+	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: l}))
+	adoptLibraries(log)
+	return log
 }

@@ -194,9 +194,9 @@ func (x *index[T]) remove(key types.NamespacedName, obj T) {
 }
 
 // run follows the resource until ctx ends: list, deliver, watch from there, and again whenever the watch can't go on.
-func (f *Informer[T]) run(ctx context.Context, report func(error)) {
+func (f *Informer[T]) run(ctx context.Context, report func(err error, attempt int)) {
 	const first, last = 50 * time.Millisecond, 30 * time.Second
-	delay := first
+	delay, attempt := first, 0
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := f.follow(ctx)
@@ -204,12 +204,13 @@ func (f *Informer[T]) run(ctx context.Context, report func(error)) {
 			return
 		}
 		if time.Since(began) > last {
-			delay = first
+			delay, attempt = first, 0
 		}
 		if err == nil || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
 			continue
 		}
-		report(fmt.Errorf("follow %s: %w", f.resource.gvr.Resource, err))
+		attempt++
+		report(fmt.Errorf("follow %s: %w", f.resource.gvr.Resource, err), attempt)
 		select {
 		case <-ctx.Done():
 			return
@@ -368,7 +369,7 @@ func (f *Informer[T]) replace(items []T, version string) {
 
 // runner is what Informers knows of an informer of any type.
 type runner interface {
-	run(ctx context.Context, report func(error))
+	run(ctx context.Context, report func(err error, attempt int))
 	Synced() <-chan struct{}
 }
 

@@ -73,7 +73,13 @@ func (s *Informers) startLocked(f runner) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	s.ends[f] = cancel
 	s.wg.Go(func() {
-		f.run(ctx, func(err error) { s.log.Warn("informer lost its watch", "err", err) })
+		f.run(ctx, func(err error, attempt int) {
+			level := slog.LevelDebug // the first comes whenever the server stops before its client
+			if attempt > 1 {
+				level = slog.LevelWarn
+			}
+			s.log.Log(ctx, level, "informer lost its watch", "attempt", attempt, "err", err)
+		})
 	})
 }
 
