@@ -133,7 +133,7 @@ func (g *Aggregator) builtInLocked(groups map[string]*discovery.Group) {
 		}
 		group := groups[gv.Group]
 		if group == nil {
-			group = &discovery.Group{Priority: builtInPriority}
+			group = &discovery.Group{Priority: builtInPriority, VersionPriority: map[string]int32{}}
 			group.Discovery.Name = gv.Group
 			groups[gv.Group] = group
 		}
@@ -154,11 +154,12 @@ func (g *Aggregator) publish() {
 	for gv, r := range g.remotes {
 		group := groups[gv.Group]
 		if group == nil {
-			group = &discovery.Group{}
+			group = &discovery.Group{VersionPriority: map[string]int32{}}
 			group.Discovery.Name = gv.Group
 			groups[gv.Group] = group
 		}
 		group.Priority = max(group.Priority, int(r.spec.GroupPriorityMinimum))
+		group.VersionPriority[gv.Version] = r.spec.VersionPriority
 		version := apidiscoveryv2.APIVersionDiscovery{Version: gv.Version}
 		if f := r.found.Load(); f != nil {
 			version = *f.version.DeepCopy()
@@ -174,7 +175,6 @@ func (g *Aggregator) publish() {
 	g.mu.RUnlock()
 	out := make([]discovery.Group, 0, len(groups))
 	for _, group := range groups {
-		slices.SortFunc(group.Discovery.Versions, func(a, b apidiscoveryv2.APIVersionDiscovery) int { return strings.Compare(a.Version, b.Version) })
 		out = append(out, *group)
 	}
 	slices.SortFunc(out, func(a, b discovery.Group) int { return strings.Compare(a.Discovery.Name, b.Discovery.Name) })

@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -36,11 +37,17 @@ type Registry struct {
 
 // Group is one API group as a source describes it.
 type Group struct {
-	// Discovery in the aggregated form: name, versions in order of preference, resources. The core group has an empty name.
+	// Discovery in the aggregated form: name, versions, resources. The core group has an empty name.
 	Discovery apidiscoveryv2.APIGroupDiscovery
+	// VersionPriority sorts versions: higher first (APIService's versionPriority). A version that is not named has that of custom
+	// resources. Ties are sorted as Kubernetes compares versions: v2, v1, v1beta1, v1alpha1.
+	VersionPriority map[string]int32
 	// Priority sorts groups: higher first (APIService's groupPriorityMinimum). Ties are sorted by name.
 	Priority int
 }
+
+// defaultVersionPriority is what upstream gives the versions of custom resources.
+const defaultVersionPriority = 100
 
 // storageHash names the version that a resource is stored in, so that clients see when it changes; empty for what is not stored here.
 func (s *snapshot) storageHash(gvr schema.GroupVersionResource) string {
@@ -78,8 +85,8 @@ func (r *Registry) FindStored(stored func(gvr schema.GroupVersionResource) schem
 	r.stored = stored
 }
 
-// Set replaces all groups of a source; nil removes it. Groups of the same name from different sources are merged: their versions
-// are joined, those of the source with the higher priority first, then by version order.
+// Set replaces all groups of a source; nil removes it. Groups of the same name from different sources are merged: they have the
+// highest of their priorities, and the versions of all.
 func (r *Registry) Set(source string, groups []Group) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -102,16 +109,17 @@ func (r *Registry) mergeLocked() *snapshot {
 		for _, g := range r.sources[source] {
 			have := merged[g.Discovery.Name]
 			if have == nil {
-				fresh := Group{Discovery: *g.Discovery.DeepCopy(), Priority: g.Priority}
+				fresh := Group{Discovery: *g.Discovery.DeepCopy(), Priority: g.Priority, VersionPriority: maps.Clone(g.VersionPriority)}
 				merged[g.Discovery.Name] = &fresh
 				continue
 			}
 			have.Priority = max(have.Priority, g.Priority)
-			mergeVersions(&have.Discovery, g.Discovery)
+			mergeVersions(have, &g)
 		}
 	}
 	all := make([]*Group, 0, len(merged))
 	for _, g := range merged {
+		g.sortVersions()
 		all = append(all, g)
 	}
 	slices.SortFunc(all, func(a, b *Group) int {
@@ -129,17 +137,31 @@ func (r *Registry) mergeLocked() *snapshot {
 }
 
 // mergeVersions adds the versions and resources that into lacks.
-func mergeVersions(into *apidiscoveryv2.APIGroupDiscovery, from apidiscoveryv2.APIGroupDiscovery) {
-	for _, v := range from.Versions {
-		i := slices.IndexFunc(into.Versions, func(have apidiscoveryv2.APIVersionDiscovery) bool { return have.Version == v.Version })
+func mergeVersions(into, from *Group) {
+	for _, v := range from.Discovery.Versions {
+		versions := &into.Discovery.Versions
+		i := slices.IndexFunc(*versions, func(have apidiscoveryv2.APIVersionDiscovery) bool { return have.Version == v.Version })
 		if i < 0 {
-			into.Versions = append(into.Versions, *v.DeepCopy())
+			*versions = append(*versions, *v.DeepCopy())
 			continue
 		}
-		into.Versions[i].Resources = append(into.Versions[i].Resources, v.DeepCopy().Resources...)
+		(*versions)[i].Resources = append((*versions)[i].Resources, v.DeepCopy().Resources...)
 	}
-	slices.SortStableFunc(into.Versions, func(a, b apidiscoveryv2.APIVersionDiscovery) int {
-		return kversion.CompareKubeAwareVersionStrings(b.Version, a.Version)
+	if into.VersionPriority == nil {
+		into.VersionPriority = map[string]int32{}
+	}
+	maps.Copy(into.VersionPriority, from.VersionPriority)
+}
+
+func (g *Group) sortVersions() {
+	priority := func(version string) int32 {
+		if p, ok := g.VersionPriority[version]; ok {
+			return p
+		}
+		return defaultVersionPriority
+	}
+	slices.SortStableFunc(g.Discovery.Versions, func(a, b apidiscoveryv2.APIVersionDiscovery) int {
+		return cmp.Or(cmp.Compare(priority(b.Version), priority(a.Version)), kversion.CompareKubeAwareVersionStrings(b.Version, a.Version))
 	})
 }
 
