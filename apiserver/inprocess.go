@@ -29,7 +29,9 @@ import (
 // Client returns a backend for components of this process. Its requests carry user, and skip the socket, encoding and authentication, but
 // neither authorization nor admission nor audit. Objects that it returns are decoded from stored bytes and shared with the watch cache.
 func (s *Server) Client(user request.User) client.Backend {
-	return &local{server: s, user: *withAuthenticated(&user), agent: agentOf(user.Name)}
+	l := &local{server: s, user: *withAuthenticated(&user), agent: agentOf(user.Name)}
+	l.remote = sync.OnceValues(l.newRemote)
+	return l
 }
 
 // agentOf names the program that a component is, for field managers and logs: the last part of its user name.
@@ -47,6 +49,8 @@ type local struct {
 	server *Server
 	user   request.User
 	agent  string
+	// remote makes the backend for what other servers serve.
+	remote func() (client.Backend, error)
 }
 
 var _ client.Backend = (*local)(nil)
@@ -104,6 +108,12 @@ func needsName(req *client.Request) bool {
 
 // Do implements client.Backend.
 func (l *local) Do(ctx context.Context, req *client.Request) (*client.Result, error) {
+	if remote, err := l.elsewhere(req.Resource.GroupVersion()); remote != nil || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		return remote.Do(ctx, req)
+	}
 	ctx, state, call, err := l.begin(ctx, req)
 	info := &parsed{Info: state.Info, served: l.server.serves(&state.Info)}
 	done := l.server.metrics.begin(info)
@@ -228,6 +238,12 @@ func (s *localStream) Stop() { s.once.Do(s.cancel) }
 func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, error) {
 	named := *req
 	named.Verb = client.Watch
+	if remote, err := l.elsewhere(req.Resource.GroupVersion()); remote != nil || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		return remote.Watch(ctx, &named)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	reqCtx, state, call, err := l.begin(ctx, &named)
 	finish := l.audited(state, nil)

@@ -24,14 +24,18 @@ func (l *local) Read(ctx context.Context, path string, query url.Values) ([]byte
 	r.URL.RawQuery = query.Encode()
 	r.Header.Set("Accept", "application/json")
 	r.Header.Set("User-Agent", l.agent)
+	w := &page{header: http.Header{}, code: http.StatusOK}
+	l.handler().ServeHTTP(w, r)
+	return w.body.Bytes(), client.StatusError(w.code, w.body.Bytes())
+}
+
+// handler serves requests as this user: the request path without authentication.
+func (l *local) handler() http.Handler {
 	served := l.server.withAudit(l.server.withAuthorization(http.HandlerFunc(l.server.route)))
-	as := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return l.server.withState(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request.From(r.Context()).User = l.user
 		served.ServeHTTP(w, r)
-	})
-	w := &page{header: http.Header{}, code: http.StatusOK}
-	l.server.withState(as).ServeHTTP(w, r)
-	return w.body.Bytes(), client.StatusError(w.code, w.body.Bytes())
+	}))
 }
 
 // page is an answer kept in memory.

@@ -5,6 +5,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,6 +30,23 @@ func (c *Client) Read(ctx context.Context, path string, query url.Values) ([]byt
 		return nil, fmt.Errorf("read %s: this backend only reads resources", path)
 	}
 	return reader.Read(ctx, path, query)
+}
+
+// Resources lists the resources of a group-version and their subresources, as the API server tells of them.
+func (c *Client) Resources(ctx context.Context, gv schema.GroupVersion) ([]metav1.APIResource, error) {
+	path := "/apis/" + gv.String()
+	if gv.Group == "" {
+		path = "/api/" + gv.Version
+	}
+	body, err := c.Read(ctx, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	var list metav1.APIResourceList
+	if err := json.Unmarshal(body, &list); err != nil {
+		return nil, fmt.Errorf("resources of %s: %w", gv, err)
+	}
+	return list.APIResources, nil
 }
 
 // Read implements PathReader.

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/controllers/garbage/graph"
@@ -26,10 +27,11 @@ import (
 	"kogge.dev/kogge/reconcile"
 )
 
-// Keys of the loop are UIDs: in Name, with the kind of work in Namespace.
+// Keys of the loop have the kind of work in Namespace and its subject in Name: a UID, or an APIService.
 const (
-	examine = "examine"
-	release = "release"
+	examine  = "examine"
+	release  = "release"
+	discover = "discover"
 )
 
 // resource is one kind of object that is followed.
@@ -37,18 +39,22 @@ type resource struct {
 	api        client.Resource[kinds.Object]
 	gvk        schema.GroupVersionKind
 	namespaced bool
+	// service names the APIService of another server that serves the resource; empty for this one's.
+	service string
 }
 
 type controller struct {
 	reconcile.Scope
-	loop *reconcile.Loop
+	loop     *reconcile.Loop
+	services *client.Informer[*apiregistrationv1.APIService]
 
 	mu        sync.Mutex
 	graph     graph.Graph
 	resources map[schema.GroupKind]*resource
 }
 
-// New makes the loop. It follows every deletable built-in resource, and custom resources as they are defined.
+// New makes the loop. It follows every deletable built-in resource, custom resources as they are defined, and those of other servers as
+// their APIServices become available.
 func New(scope reconcile.Scope) *reconcile.Loop {
 	c := &controller{Scope: scope, resources: map[schema.GroupKind]*resource{}}
 	c.loop = reconcile.New(reconcile.Config{
@@ -66,6 +72,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		Update: func(_, crd *apiextensionsv1.CustomResourceDefinition) { c.define(crd) },
 		Delete: c.undefine,
 	})
+	c.followServices()
 	return c.loop
 }
 
@@ -180,6 +187,9 @@ func (c *controller) look(uid types.UID) (snapshot, bool) {
 }
 
 func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
+	if key.Namespace == discover {
+		return c.discover(ctx, key.Name)
+	}
 	s, ok := c.look(types.UID(key.Name))
 	switch {
 	case !ok:

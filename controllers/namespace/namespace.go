@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/kinds"
@@ -35,6 +36,7 @@ type controller struct {
 	reconcile.Scope
 	namespaces *client.Informer[*corev1.Namespace]
 	crds       *client.Informer[*apiextensionsv1.CustomResourceDefinition]
+	services   *client.Informer[*apiregistrationv1.APIService]
 	api        client.Resource[*corev1.Namespace]
 }
 
@@ -42,14 +44,31 @@ type controller struct {
 func New(scope reconcile.Scope) *reconcile.Loop {
 	c := &controller{
 		Scope: scope, namespaces: client.InformerFor[*corev1.Namespace](scope.Informers),
-		crds: client.InformerFor[*apiextensionsv1.CustomResourceDefinition](scope.Informers),
-		api:  client.Of[*corev1.Namespace](scope.Client),
+		crds:     client.InformerFor[*apiextensionsv1.CustomResourceDefinition](scope.Informers),
+		services: client.InformerFor[*apiregistrationv1.APIService](scope.Informers),
+		api:      client.Of[*corev1.Namespace](scope.Client),
 	}
 	loop := reconcile.New(reconcile.Config{
 		Name: "namespace-controller", Log: scope.Log, Workers: 10, Informers: scope.Informers, Reconcile: c.reconcile,
 	})
 	reconcile.Self(loop, c.namespaces)
+	c.services.Handle(client.Handler[*apiregistrationv1.APIService]{
+		Update: func(_, svc *apiregistrationv1.APIService) { c.wake(loop, svc) },
+		Delete: func(svc *apiregistrationv1.APIService) { c.wake(loop, svc) },
+	})
 	return loop
+}
+
+// wake looks again at the namespaces that may wait for another server.
+func (c *controller) wake(loop *reconcile.Loop, svc *apiregistrationv1.APIService) {
+	if svc.Spec.Service == nil {
+		return
+	}
+	for ns := range c.namespaces.All() {
+		if ns.DeletionTimestamp != nil {
+			loop.Enqueue(reconcile.KeyOf(ns))
+		}
+	}
 }
 
 func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
@@ -74,6 +93,8 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	switch {
 	case rest.err != nil:
 		return rest.err
+	case len(rest.undiscovered) > 0:
+		return errors.New(rest.discoveryFailure())
 	case rest.total() > 0:
 		return reconcile.After(max(lookAgain, rest.grace))
 	}
@@ -86,7 +107,14 @@ type remainder struct {
 	objects    map[schema.GroupVersionResource]int
 	finalizers map[string]int
 	grace      time.Duration
-	err        error
+	// undiscovered says of each group-version of another server that did not tell what it serves why not.
+	undiscovered []string
+	err          error
+}
+
+func (r *remainder) discoveryFailure() string {
+	return fmt.Sprintf("Discovery failed for some groups, %d failing: unable to retrieve the complete list of server APIs: %s",
+		len(r.undiscovered), strings.Join(r.undiscovered, ", "))
 }
 
 func (r *remainder) total() int {
@@ -102,6 +130,8 @@ func (c *controller) empty(ctx context.Context, ns *corev1.Namespace) *remainder
 	r := &remainder{objects: map[schema.GroupVersionResource]int{}, finalizers: map[string]int{}}
 	var errs []error
 	all := c.resources()
+	remote, undiscovered := c.remoteResources(ctx)
+	all, r.undiscovered = append(all, remote...), undiscovered
 	pods := all[0]
 	errs = append(errs, c.clear(ctx, ns.Name, pods, r))
 	if r.total() > 0 {
@@ -146,6 +176,33 @@ func (c *controller) resources() []client.Resource[kinds.Object] {
 	return out
 }
 
+// remoteResources lists what other servers serve, each resource at one version, and those that do not answer: what they have in a
+// namespace can't be known.
+func (c *controller) remoteResources(ctx context.Context) (out []client.Resource[kinds.Object], undiscovered []string) {
+	seen := map[schema.GroupResource]bool{}
+	for svc := range c.services.All() {
+		if svc.Spec.Service == nil {
+			continue
+		}
+		gv := schema.GroupVersion{Group: svc.Spec.Group, Version: svc.Spec.Version}
+		resources, err := c.Client.Resources(ctx, gv)
+		if err != nil {
+			undiscovered = append(undiscovered, fmt.Sprintf("%s: %v", gv, err))
+			continue
+		}
+		for _, r := range resources {
+			gr := schema.GroupResource{Group: gv.Group, Resource: r.Name}
+			if !r.Namespaced || seen[gr] || strings.Contains(r.Name, "/") || !slices.Contains(r.Verbs, "list") || !slices.Contains(r.Verbs, "delete") {
+				continue
+			}
+			seen[gr] = true
+			out = append(out, client.At[kinds.Object](c.Client, gv.WithResource(r.Name), func() kinds.Object { return &unstructured.Unstructured{} }))
+		}
+	}
+	slices.Sort(undiscovered)
+	return out, undiscovered
+}
+
 // clear deletes all objects of one resource and counts those that are left.
 func (c *controller) clear(ctx context.Context, namespace string, api client.Resource[kinds.Object], r *remainder) error {
 	list, err := api.List(ctx, namespace, metav1.ListOptions{})
@@ -160,6 +217,13 @@ func (c *controller) clear(ctx context.Context, namespace string, api client.Res
 	}
 	background := metav1.DeletePropagationBackground
 	err = api.DeleteCollection(ctx, namespace, metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{})
+	if apierrors.IsMethodNotSupported(err) { // Other servers need not have it.
+		err = nil
+		for _, obj := range list.Items {
+			one := api.Delete(ctx, namespace, obj.GetName(), metav1.DeleteOptions{PropagationPolicy: &background})
+			err = errors.Join(err, client.IgnoreNotFound(one))
+		}
+	}
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("delete %s: %w", api.GVR().Resource, err)
 	}
@@ -224,7 +288,7 @@ func (c *controller) report(ctx context.Context, ns *corev1.Namespace, r *remain
 		}
 		next.Status.Conditions[i] = condition
 	}
-	set(corev1.NamespaceDeletionDiscoveryFailure, false, "", "", "ResourcesDiscovered", "All resources successfully discovered")
+	set(corev1.NamespaceDeletionDiscoveryFailure, len(r.undiscovered) > 0, "DiscoveryFailed", r.discoveryFailure(), "ResourcesDiscovered", "All resources successfully discovered")
 	set(corev1.NamespaceDeletionGVParsingFailure, false, "", "", "ParsedGroupVersions", "All legacy kube types successfully parsed")
 	failure := ""
 	if r.err != nil {

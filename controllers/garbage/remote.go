@@ -1,0 +1,105 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package garbage
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/reconcile"
+)
+
+// followServices looks for resources of other servers whenever an APIService changes.
+func (c *controller) followServices() {
+	c.services = client.InformerFor[*apiregistrationv1.APIService](c.Informers)
+	look := func(svc *apiregistrationv1.APIService) {
+		c.loop.Enqueue(reconcile.Key{Namespace: discover, Name: svc.Name})
+	}
+	c.services.Handle(client.Handler[*apiregistrationv1.APIService]{
+		Add: func(svc *apiregistrationv1.APIService) {
+			if svc.Spec.Service != nil {
+				look(svc)
+			}
+		},
+		Update: func(old, svc *apiregistrationv1.APIService) {
+			if old.Spec.Service != nil || svc.Spec.Service != nil {
+				look(svc)
+			}
+		},
+		Delete: look,
+	})
+}
+
+// discover follows the resources of an APIService's server, or drops them when the APIService is gone. While the server is away what is
+// followed stays: its objects are not gone.
+func (c *controller) discover(ctx context.Context, name string) error {
+	svc, ok := c.services.Get("", name)
+	if !ok || svc.Spec.Service == nil {
+		c.dropService(name)
+		return nil
+	}
+	available := slices.ContainsFunc(svc.Status.Conditions, func(cond apiregistrationv1.APIServiceCondition) bool {
+		return cond.Type == apiregistrationv1.Available && cond.Status == apiregistrationv1.ConditionTrue
+	})
+	if !available {
+		return nil
+	}
+	gv := schema.GroupVersion{Group: svc.Spec.Group, Version: svc.Spec.Version}
+	resources, err := c.Client.Resources(ctx, gv)
+	if err != nil {
+		return err
+	}
+	for _, r := range resources {
+		if collectable(&r) {
+			api := client.At[kinds.Object](c.Client, gv.WithResource(r.Name), func() kinds.Object { return &unstructured.Unstructured{} })
+			c.follow(&resource{api: api, gvk: gv.WithKind(r.Kind), namespaced: r.Namespaced, service: name})
+		}
+	}
+	return nil
+}
+
+// collectable tells a resource whose objects can be followed and deleted.
+func collectable(r *metav1.APIResource) bool {
+	if strings.Contains(r.Name, "/") {
+		return false
+	}
+	for _, verb := range []string{"get", "list", "watch", "delete"} {
+		if !slices.Contains(r.Verbs, verb) {
+			return false
+		}
+	}
+	return true
+}
+
+// dropService stops following the resources of an APIService. Another version of its group may serve them still.
+func (c *controller) dropService(name string) {
+	var gone []*resource
+	c.mu.Lock()
+	for gk, r := range c.resources {
+		if r.service == name {
+			delete(c.resources, gk)
+			gone = append(gone, r)
+		}
+	}
+	c.mu.Unlock()
+	for _, r := range gone {
+		client.Drop(c.Informers, client.InformerOf(c.Informers, r.api))
+	}
+	if len(gone) == 0 {
+		return
+	}
+	for svc := range c.services.All() {
+		if svc.Spec.Service != nil && svc.Spec.Group == gone[0].gvk.Group {
+			c.loop.Enqueue(reconcile.Key{Namespace: discover, Name: svc.Name})
+		}
+	}
+}
