@@ -34,6 +34,9 @@ var requests = []struct {
 	{"patch", 4200, func(c *caller, i int) {
 		c.do(http.MethodPatch, benchPods+"/one", "application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"annotations":{"round":"%d"}}}`, i))
 	}},
+	{"strategic patch", 3900, func(c *caller, i int) {
+		c.do(http.MethodPatch, benchPods+"/one", "application/strategic-merge-patch+json", fmt.Appendf(nil, `{"metadata":{"labels":{"round":"%d"}}}`, i))
+	}},
 	{"apply", 11500, func(c *caller, i int) {
 		body := bytes.Replace(fmt.Appendf(nil, benchPod, "one"), []byte(`"round":"0"`), fmt.Appendf(nil, `"round":"%d"`, i), 1)
 		c.do(http.MethodPatch, benchPods+"/one?fieldManager=applier&force=true", "application/apply-patch+yaml", body)

@@ -120,52 +120,77 @@ func (c *Call) patched(ctx context.Context, old kinds.Object) (kinds.Object, err
 	if err != nil {
 		return nil, err
 	}
-	strict := c.strict()
-	next := c.Target.Served.New()
-	if c.PatchType == types.StrategicMergePatchType {
-		if err := patch.Strategic(shared, c.Patch, next, strict); err != nil {
+	next := c.patchedPart(shared)
+	if next == nil {
+		strict := c.strict()
+		var describe func() string
+		if next, describe, err = c.patchOf(shared, strict); err != nil {
 			return nil, err
 		}
-		if err := c.report(ctx, strict, func() string {
-			var change map[string]any
-			_ = json.Unmarshal(c.Patch, &change)
-			return fmt.Sprintf("%+v", change)
-		}); err != nil {
+		if err := c.report(ctx, strict, describe); err != nil {
 			return nil, err
 		}
-	} else if next, err = c.patchedDocument(ctx, shared, next, strict); err != nil {
-		return nil, err
 	}
 	next.GetObjectKind().SetGroupVersionKind(c.Target.Served.GroupVersionKind)
 	return c.Target.toStorage(c.Target.Served, next)
 }
 
-func (c *Call) patchedDocument(ctx context.Context, shared, next kinds.Object, strict *patch.Strict) (kinds.Object, error) {
+// patchedPart applies the patch to only those fields that it touches: few, in most patches. It returns nil where that can't be done, or where
+// there is something to say about the patch, which is better said of the whole.
+func (c *Call) patchedPart(shared kinds.Object) kinds.Object {
+	fields, ok := patch.Touched(c.PatchType, c.Patch)
+	if !ok {
+		return nil
+	}
+	part, ok := patch.Part(shared, fields)
+	if !ok {
+		return nil
+	}
+	strict := c.strict()
+	next, _, err := c.patchOf(part.(kinds.Object), strict)
+	if err != nil || strict != nil && len(strict.Errors) > 0 {
+		return nil
+	}
+	patch.Complete(next, shared, fields)
+	return next
+}
+
+// patchOf applies the patch to an object of the served version. describe renders the patch, or what it made, for messages.
+func (c *Call) patchOf(shared kinds.Object, strict *patch.Strict) (next kinds.Object, describe func() string, err error) {
+	next = c.Target.Served.New()
+	if c.PatchType == types.StrategicMergePatchType {
+		return next, func() string {
+			var change map[string]any
+			_ = json.Unmarshal(c.Patch, &change)
+			return fmt.Sprintf("%+v", change)
+		}, patch.Strategic(shared, c.Patch, next, strict)
+	}
 	doc, err := json.Marshal(shared)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if doc, err = patch.Document(c.PatchType, doc, c.Patch, strict); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	describe = func() string { return string(doc) }
 	mode := codec.Lenient
 	if strict != nil {
 		mode = codec.Strict
 	}
 	gvk, found, err := codec.Decode(doc, codec.JSON, next, mode, c.Target.Served.GroupVersionKind)
 	if err != nil {
-		return nil, patch.Invalid(string(doc), err)
+		return nil, nil, patch.Invalid(string(doc), err)
 	}
 	if gvk != c.Target.Served.GroupVersionKind {
-		return nil, patch.Invalid(string(doc), fmt.Errorf("the patched object is a %s, not a %s", gvk, c.Target.Served.GroupVersionKind))
+		return nil, nil, patch.Invalid(string(doc), fmt.Errorf("the patched object is a %s, not a %s", gvk, c.Target.Served.GroupVersionKind))
 	}
 	if strict != nil {
 		strict.Errors = append(strict.Errors, found...)
 	}
 	if next, err = c.complete(next, strict); err != nil {
-		return nil, patch.Invalid(string(doc), err)
+		return nil, nil, patch.Invalid(string(doc), err)
 	}
-	return next, c.report(ctx, strict, func() string { return string(doc) })
+	return next, describe, nil
 }
 
 // complete runs a custom resource's schema over a decoded object.
