@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -76,6 +77,8 @@ type Cache struct {
 	log        *slog.Logger
 	// resync holds a token when the feed has lost changes and the prefix must be listed again.
 	resync chan struct{}
+	// aging holds a token when the log has changes that will be too old even if no other follows.
+	aging chan struct{}
 	// indexed mirrors core.indexed, so that the feed's goroutine knows whether to decode ahead.
 	indexed atomic.Int64
 
@@ -110,6 +113,7 @@ func New(cfg Config) (*Cache, error) {
 		indexField: cfg.IndexField,
 		log:        cfg.Feed.log.With("prefix", cfg.Prefix),
 		resync:     make(chan struct{}, 1),
+		aging:      make(chan struct{}, 1),
 		listing:    true,
 		synced:     make(chan struct{}),
 	}
@@ -134,12 +138,10 @@ func (c *Cache) Run(ctx context.Context) error {
 		err := c.fill(ctx)
 		if err == nil {
 			wait.reset()
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-c.resync:
-				continue
+			if err := c.age(ctx); err != nil {
+				return err
 			}
+			continue
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -147,6 +149,28 @@ func (c *Cache) Run(ctx context.Context) error {
 		c.log.Info("list for watch cache", "err", err)
 		if err := wait.sleep(ctx); err != nil {
 			return err
+		}
+	}
+}
+
+// age forgets changes as they become too old, also while none follows. It returns nil when the prefix must be listed again, or the error
+// of ctx.
+func (c *Cache) age(ctx context.Context) error {
+	old := time.NewTimer(logWindow)
+	defer old.Stop()
+	aging := c.aging
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.resync:
+			return nil
+		case <-aging:
+			aging = nil // until the timer has looked
+			old.Reset(logWindow)
+		case <-old.C:
+			aging = c.aging
+			c.forget(time.Now())
 		}
 	}
 }

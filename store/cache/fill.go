@@ -90,7 +90,7 @@ func (c *Cache) apply(events []store.Event, now time.Time) {
 			touched = c.core.apply(ev, fresh[i], now, touched)
 		}
 	}
-	dead := c.core.trim(now)
+	dead := c.trimLocked(now)
 	for _, s := range touched {
 		s.touched = false
 		c.waking = append(c.waking, s.watchers...)
@@ -99,6 +99,28 @@ func (c *Cache) apply(events []store.Event, now time.Time) {
 	wakeAll(c.waking)
 	clear(c.waking)
 	c.waking = c.waking[:0]
+	for _, e := range dead {
+		e.release()
+	}
+}
+
+// trimLocked drops changes that are too old, and says so if others will be. It returns the entries that nobody can find any more.
+func (c *Cache) trimLocked(now time.Time) (dead []*Entry) {
+	dead = c.core.trim(now)
+	if c.core.log.size() > logMin {
+		select {
+		case c.aging <- struct{}{}:
+		default: // It is known.
+		}
+	}
+	return dead
+}
+
+// forget drops changes that are too old.
+func (c *Cache) forget(now time.Time) {
+	c.mu.Lock()
+	dead := c.trimLocked(now)
+	c.mu.Unlock()
 	for _, e := range dead {
 		e.release()
 	}

@@ -246,6 +246,34 @@ func TestCacheStartsFromWhatIsStored(t *testing.T) {
 	})
 }
 
+func TestOldChangesAreForgottenThoughNoneFollows(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		const changes = 1000
+		for i := range changes {
+			r.put(fmt.Sprintf("ns/%d", i%10), "", "")
+		}
+		r.list(cache.ListOptions{})
+		from := func(revision int64) error {
+			w, err := r.pods.Watch(cache.WatchOptions{AfterRevision: revision})
+			if err == nil {
+				w.Close()
+			}
+			return err
+		}
+		time.Sleep(30 * time.Second)
+		if err := from(changes / 2); err != nil {
+			t.Errorf("Watch from the middle of young changes = %v", err)
+		}
+		time.Sleep(3 * time.Minute)
+		if err := from(changes / 2); !errors.Is(err, store.ErrCompacted) {
+			t.Errorf("Watch from the middle of old changes = %v, want ErrCompacted", err)
+		}
+		if err := from(changes - 100); err != nil {
+			t.Errorf("Watch from among the last changes, which stay = %v", err)
+		}
+	})
+}
+
 func TestListByIndexFindsWhatTheFilterFinds(t *testing.T) {
 	r := newRig(t, memory.New())
 	random := rand.New(rand.NewPCG(1, 2))
