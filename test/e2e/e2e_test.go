@@ -22,11 +22,11 @@ var only = flag.String("story", "", "run only the stories whose file name contai
 
 func TestStories(t *testing.T) { runStories(t, "testdata", nil) }
 
-// runStories runs the scripts of a folder, which know more commands than the usual ones.
-func runStories(t *testing.T, dir string, more map[string]func(*testscript.TestScript, bool, []string)) {
+// prepare returns the root of the repository, which must have been built, and an archive of the images that the tests use.
+func prepare(t *testing.T) (root, images string, b *box) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Fatal("the stories start containers and make network namespaces: run as root")
+		t.Fatal("these tests start containers and make network namespaces: run as root")
 	}
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -38,7 +38,7 @@ func runStories(t *testing.T, dir string, more map[string]func(*testscript.TestS
 		}
 	}
 	scratch := t.TempDir()
-	b, err := newBox(scratch)
+	b, err = newBox(scratch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,10 +46,17 @@ func runStories(t *testing.T, dir string, more map[string]func(*testscript.TestS
 	if err != nil {
 		t.Fatal(err)
 	}
-	images := filepath.Join(scratch, "images.tar")
+	images = filepath.Join(scratch, "images.tar")
 	if err := newImage(layer, "").writeOCI(images, "io.containerd.image.name", boxImage); err != nil {
 		t.Fatal(err)
 	}
+	return root, images, b
+}
+
+// runStories runs the scripts of a folder, which know more commands than the usual ones.
+func runStories(t *testing.T, dir string, more map[string]func(*testscript.TestScript, bool, []string)) {
+	t.Helper()
+	root, images, b := prepare(t)
 	files, err := filepath.Glob(filepath.Join(dir, "*"+*only+"*.txtar"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no stories match %q: %v", *only, err)

@@ -49,6 +49,11 @@ func newMachine(root, images string, b *box) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newMachineIn(dir, root, images, b)
+}
+
+// newMachineIn makes a machine in an empty folder.
+func newMachineIn(dir, root, images string, b *box) (*machine, error) {
 	m := &machine{root: root, dir: dir, images: images, box: b, kogge: filepath.Join(root, "bin", "kogge")}
 	if err := os.Mkdir(m.home(), 0o700); err != nil {
 		return nil, err
