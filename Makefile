@@ -56,6 +56,13 @@ race: helpers ## the tests once more under the race detector and with the invari
 e2e: build kubectl ## end-to-end stories: the built binary and stock kubectl
 	go test -count=1 -timeout 20m -tags e2e ./test/e2e/...
 
+golden: build kubectl ## make a golden data folder from this build, which later builds must open (make e2e): NAME=name (default the month)
+	go test -count=1 -tags e2e -run TestGolden ./test/e2e -golden $(or $(NAME),$$(date +%Y-%m))
+
+soak: build ## churn for half an hour and see what does not come back: FOR=30m, ONLY=actor,... (default all)
+	@mkdir -p .scratch/soak && CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -o .scratch/soak/soak ./test/soak
+	@.scratch/soak/soak -root . $(if $(FOR),-for $(FOR)) $(if $(ONLY),-only $(ONLY))
+
 differential: ## compare the API server with upstream's, request by request (builds upstream v1.36.3; KOGGE_PEERS_BIN skips that)
 	@mkdir -p .scratch/peers && cd test/peers && go run -tags $(TAGS) ./cmd/differential -root ../.. -scratch ../../.scratch/peers > ../../.scratch/differential.txt \
 		|| { cat ../../.scratch/differential.txt; exit 1; }
@@ -107,4 +114,4 @@ reset-nodes: ## remove the nodes that the official suite ran on
 clean: reset-nodes ## remove what the build made, and the scratch folder
 	rm -rf bin .scratch helpers/bin
 
-.PHONY: help up down setup build helpers arm64 kubectl fmt lint check race e2e e2e-others bench bench-setup differential fuzz conformance guard conformance-setup test reset-nodes clean
+.PHONY: help up down setup build helpers arm64 kubectl fmt lint check race e2e golden soak e2e-others bench bench-setup differential fuzz conformance guard conformance-setup test reset-nodes clean
