@@ -83,6 +83,8 @@ type Parts struct {
 	Aggregate func(gv schema.GroupVersion) http.Handler
 	// Runners run beside the server once the caches are filled, for as long as it runs (CRDs, aggregation).
 	Runners []Runner
+	// Checks are asked by /healthz and /readyz beside the server's own.
+	Checks []Check
 	// Hooks run once, in order, when requests are served; /readyz fails until they are done.
 	Hooks []Hook
 }
@@ -94,6 +96,12 @@ type VirtualFunc func(ctx context.Context, obj runtime.Object) (runtime.Object, 
 type Runner struct {
 	Name string
 	Run  func(ctx context.Context) error
+}
+
+// Check is a named condition of the server's health. A restart would not mend it: /livez does not ask.
+type Check struct {
+	Name  string
+	Probe func(ctx context.Context) error
 }
 
 // Hook is a named step after the start. It is tried again until it succeeds.

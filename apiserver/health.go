@@ -54,6 +54,9 @@ func (s *Server) addChecks() {
 	for _, hook := range s.parts.Hooks {
 		h.checks = append(h.checks, check{name: "poststarthook/" + hook.Name, err: errNotYet, live: true})
 	}
+	for _, c := range s.parts.Checks {
+		h.checks = append(h.checks, check{name: c.Name, probe: c.Probe})
+	}
 	h.checks = append(h.checks, check{name: "shutdown"})
 }
 

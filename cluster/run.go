@@ -169,11 +169,16 @@ func (m *machine) server(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	secret, err := openEncryption(m.API.Encryption, stored, m.console.Log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	plane, err := control.New(control.Config{
-		Store: stored, Keys: keys, Log: m.console.Log, Listener: listener, Advertise: advertise, Port: m.API.Port,
+		Store: secret.store, Keys: keys, Log: m.console.Log, Listener: listener, Advertise: advertise, Port: m.API.Port,
 		Names: append(names, m.Node.Name), Addresses: append(addresses, m.ip), PodCIDRs: m.pods, ServiceCIDRs: m.services,
 		Domain: m.Network.Domain, Identity: m.identity(), Audit: auditor, Scheduler: settings,
-		Tokens: users.tokens, Anonymous: users.anonymous, Runners: users.runners, Collectors: users.collectors,
+		Tokens: users.tokens, Anonymous: users.anonymous, Runners: users.runners,
+		Collectors: append(users.collectors, secret.collectors...), Checks: secret.checks,
 		Without: control.Components{
 			Controllers: m.without(RoleControllers), Scheduler: m.without(RoleScheduler), Cloud: m.without(RoleCloud),
 		},
@@ -187,6 +192,7 @@ func (m *machine) server(ctx context.Context) error {
 			return errors.Join(err, listener.Close())
 		}
 	}
+	g.Go(func() error { return secret.run(ctx) })
 	g.Go(func() error { return plane.Run(ctx) })
 	g.Go(func() error { return recordAudit(ctx) })
 	g.Go(func() error {

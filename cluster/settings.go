@@ -78,6 +78,8 @@ type APISettings struct {
 	Audit AuditSettings `json:"audit"`
 	// Authentication recognises users of others; default the cluster's own only.
 	Authentication AuthenticationSettings `json:"authentication"`
+	// Encryption keeps resources encrypted in the store; default none.
+	Encryption EncryptionSettings `json:"encryption"`
 }
 
 // NodeSettings configure this machine's node.

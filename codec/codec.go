@@ -116,8 +116,19 @@ func Envelope(gvk schema.GroupVersionKind, m interface {
 // IsProtobuf tells protobuf in the envelope from other bytes.
 func IsProtobuf(data []byte) bool { return bytes.HasPrefix(data, magic) }
 
+// EncryptedPrefix begins stored values that are encrypted.
+const EncryptedPrefix = "k8s:enc:"
+
+// IsEncrypted tells encrypted values from those that can be decoded.
+func IsEncrypted(data []byte) bool { return bytes.HasPrefix(data, []byte(EncryptedPrefix)) }
+
+var errEncrypted = errors.New("the stored value is encrypted with a key that the encryption configuration does not give (api.encryption.configFile)")
+
 // DecodeStored fills into from stored bytes: the envelope, or JSON. The type found is set on into.
 func DecodeStored(data []byte, into runtime.Object) error {
+	if IsEncrypted(data) {
+		return errEncrypted
+	}
 	format := JSON
 	if IsProtobuf(data) {
 		format = Protobuf

@@ -75,8 +75,6 @@ type Event struct {
 	// Created is set for a key that was not there before.
 	Created bool
 	Deleted bool
-	// Previous is the value before the change, nil when created.
-	Previous []byte
 }
 
 // Batch is what a watch delivers: all events are of one prefix, in revision order; a revision is never split over two
@@ -113,4 +111,10 @@ type Store interface {
 	Revision(ctx context.Context) (int64, error)
 	// Compact discards history before revision.
 	Compact(ctx context.Context, revision int64) error
+}
+
+// Rewritable is a Store that may keep the same value in several ways, such as encrypted under several keys.
+type Rewritable interface {
+	// Stale reports whether the value of a key would be written in another way now than it is stored.
+	Stale(ctx context.Context, key string) (bool, error)
 }

@@ -143,7 +143,9 @@ func (e *Engine) commit(ctx context.Context, c *Call, key string, state current,
 	if state.entry == nil {
 		return e.commitCreation(ctx, c, key, data, opts)
 	}
-	if bytes.Equal(data, state.entry.Value) {
+	if unchanged, err := e.unchanged(ctx, key, data, &state); err != nil {
+		return nil, nil, err
+	} else if unchanged {
 		if state.fresh || c.dryRun() {
 			obj, err := state.object()
 			return &written{entry: state.entry, obj: obj}, nil, err
@@ -168,6 +170,22 @@ func (e *Engine) commit(ctx context.Context, c *Call, key string, state current,
 	record := store.Record{Key: key, Value: data, CreateRevision: state.entry.CreateRevision, ModRevision: revision}
 	result, err := b.written(record)
 	return result, nil, err
+}
+
+// unchanged reports whether there is nothing to write: the value is what is stored, and stored as it would be now.
+func (e *Engine) unchanged(ctx context.Context, key string, data []byte, state *current) (bool, error) {
+	if !bytes.Equal(data, state.entry.Value) {
+		return false, nil
+	}
+	s, ok := e.store.(store.Rewritable)
+	if !ok {
+		return true, nil
+	}
+	stale, err := s.Stale(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil // The write finds out.
+	}
+	return !stale, err
 }
 
 func (e *Engine) commitCreation(ctx context.Context, c *Call, key string, data []byte, opts store.WriteOptions) (*written, *current, error) {

@@ -62,9 +62,10 @@ type Config struct {
 	Tokens []authn.TokenAuthenticator
 	// Anonymous tells which paths requests without credentials may reach; nil means authn.AnonymousPaths.
 	Anonymous func(path string) bool
-	// Runners run beside the API server, Collectors are published with its metrics.
+	// Runners run beside the API server, Collectors are published with its metrics, Checks count for its health.
 	Runners    []apiserver.Runner
 	Collectors []prometheus.Collector
+	Checks     []apiserver.Check
 	// Without leaves components out that run elsewhere.
 	Without Components
 }

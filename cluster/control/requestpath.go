@@ -114,7 +114,8 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 				return limiter.Run(ctx, p.asServer(s), p.config.Log.With("component", "apiserver"))
 			}},
 		}, p.config.Runners...),
-		Hooks: []apiserver.Hook{{Name: "bootstrap", Run: p.bootstrap}},
+		Checks: p.config.Checks,
+		Hooks:  []apiserver.Hook{{Name: "bootstrap", Run: p.bootstrap}},
 	}, nil
 }
 

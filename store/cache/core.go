@@ -4,6 +4,7 @@
 package cache
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"time"
@@ -73,7 +74,8 @@ func newCore(prefix string, index func(*Entry) string) *core {
 func (c *core) replace(entries []*Entry, revision int64) (dead []*Entry) {
 	tree := newTree()
 	for _, e := range entries {
-		if old, ok := c.tree.Get(item{key: e.Key}); ok && old.entry.Revision == e.Revision {
+		if old, ok := c.tree.Get(item{key: e.Key}); ok && old.entry.Revision == e.Revision && bytes.Equal(old.entry.Value, e.Value) {
+			// The value differs where the store below could not decrypt it before.
 			e = old.entry
 		}
 		tree.ReplaceOrInsert(item{e.Key, e})

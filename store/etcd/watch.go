@@ -56,7 +56,7 @@ func events(from []*clientv3.Event) []store.Event {
 
 func event(from *clientv3.Event) store.Event {
 	kv, prev := from.Kv, from.PrevKv
-	ev := store.Event{Record: record(kv), Created: from.IsCreate(), Previous: prev.GetValue()}
+	ev := store.Event{Record: record(kv), Created: from.IsCreate()}
 	if from.Type == mvccpb.Event_DELETE {
 		ev.Deleted = true
 		ev.Value, ev.CreateRevision = prev.GetValue(), prev.GetCreateRevision()

@@ -185,7 +185,7 @@ func (s *Store) write(ctx context.Context, key string, value []byte, opts store.
 	if !exists {
 		next.create = next.mod
 	}
-	s.putLocked(key, next, store.Event{Record: next.record(key), Created: !exists, Previous: current.value})
+	s.putLocked(key, next, store.Event{Record: next.record(key), Created: !exists})
 	if opts.TTL > 0 {
 		s.expireLocked(key, next.mod, opts.TTL)
 	}
@@ -211,7 +211,7 @@ func (s *Store) Delete(ctx context.Context, key string, expected int64) (int64, 
 
 func (s *Store) deleteLocked(key string, current version) int64 {
 	next := version{create: current.create, mod: s.revision + 1, deleted: true}
-	ev := store.Event{Record: current.record(key), Deleted: true, Previous: current.value}
+	ev := store.Event{Record: current.record(key), Deleted: true}
 	ev.ModRevision = next.mod
 	s.putLocked(key, next, ev)
 	return next.mod
@@ -219,9 +219,6 @@ func (s *Store) deleteLocked(key string, current version) int64 {
 
 // putLocked appends a version of a key and tells the watches.
 func (s *Store) putLocked(key string, next version, ev store.Event) {
-	if ev.Created {
-		ev.Previous = nil
-	}
 	it, ok := s.tree.Get(&item{key: key})
 	if !ok {
 		it = &item{key: key}

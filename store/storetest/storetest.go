@@ -175,5 +175,5 @@ func eventText(ev store.Event) string {
 	case ev.Deleted:
 		verb = "deleted"
 	}
-	return fmt.Sprintf("%s %s, was %q", verb, text(ev.Record), ev.Previous)
+	return verb + " " + text(ev.Record)
 }

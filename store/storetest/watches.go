@@ -55,7 +55,7 @@ var watchChecks = []check{
 		r, _ := record(t, s, "/registry/pods/", one+1)
 		create(t, s, "/registry/pods/b", "skipped")
 		three := create(t, s, "/registry/pods/c", "1")
-		checkEvents(t, r, []string{fmt.Sprintf("created /registry/pods/c=1 created %d modified %d, was \"\"", three, three)})
+		checkEvents(t, r, []string{fmt.Sprintf("created /registry/pods/c=1 created %d modified %d", three, three)})
 	}},
 	{name: "every change comes exactly once to every watch", run: checkExactlyOnce},
 	{name: "progress marks come to all watches", run: func(t *testing.T, s store.Store) {
@@ -96,9 +96,9 @@ func now(t *testing.T, s store.Store) int64 {
 // changes are the events of a key that was created, updated and deleted.
 func changes(one, two, three int64) []string {
 	return []string{
-		fmt.Sprintf("created /registry/pods/a=1 created %d modified %d, was \"\"", one, one),
-		fmt.Sprintf("updated /registry/pods/a=2 created %d modified %d, was \"1\"", one, two),
-		fmt.Sprintf("deleted /registry/pods/a=2 created %d modified %d, was \"2\"", one, three),
+		fmt.Sprintf("created /registry/pods/a=1 created %d modified %d", one, one),
+		fmt.Sprintf("updated /registry/pods/a=2 created %d modified %d", one, two),
+		fmt.Sprintf("deleted /registry/pods/a=2 created %d modified %d", one, three),
 	}
 }
 
@@ -155,7 +155,7 @@ func checkExactlyOnce(t *testing.T, s store.Store) {
 	}
 	last := create(t, s, "/registry/pods/last", "1")
 	for _, r := range []*recorder{early, middle, late} {
-		checkEvents(t, r, []string{fmt.Sprintf("created /registry/pods/last=1 created %d modified %d, was \"\"", last, last)})
+		checkEvents(t, r, []string{fmt.Sprintf("created /registry/pods/last=1 created %d modified %d", last, last)})
 	}
 }
 

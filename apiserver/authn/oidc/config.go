@@ -107,10 +107,9 @@ func (v *validator) configuration(c *configuration) field.ErrorList {
 func (v *validator) issuer(r *rules, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	issuer := &r.jwt.Issuer
-	switch {
-	case issuer.URL == "":
+	if issuer.URL == "" {
 		errs = append(errs, field.Required(at.Child("url"), ""))
-	default:
+	} else {
 		if slices.Contains(v.disallowed, issuer.URL) {
 			errs = append(errs, field.Invalid(at.Child("url"), issuer.URL, fmt.Sprintf("URL must not overlap with disallowed issuers: %s", v.disallowed)))
 		}

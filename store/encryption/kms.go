@@ -1,0 +1,287 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package encryption
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/encoding/protowire"
+	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
+	kmsapi "k8s.io/kms/apis/v2"
+)
+
+// Times of a plugin, those of upstream. The protocol has no way for a plugin to call: it is asked for its key and its health.
+const (
+	askEvery      = time.Minute
+	askEverySick  = 10 * time.Second
+	healthFresh   = 3 * time.Second
+	writesWithout = 3 * time.Minute
+	secretKept    = 24 * time.Hour
+)
+
+// maxSecrets bounds how many unwrapped secrets are remembered.
+const maxSecrets = 4096
+
+// errUnreached marks failures of a plugin, which may pass.
+var errUnreached = errors.New("KMS plugin")
+
+// plugin is a KMS provider (k8s.io/kms v2) at a unix socket. It wraps secrets, under which values are encrypted here: one at a time for
+// writing, which is kept as long as the provider keeps its key.
+type plugin struct {
+	name    string
+	timeout time.Duration
+	conn    *grpc.ClientConn
+	client  kmsapi.KeyManagementServiceClient
+	log     *slog.Logger
+	// healed is called when the plugin answers after it had not.
+	healed func()
+
+	// asking is held while the plugin is asked for its health. It is taken before mu.
+	asking sync.Mutex
+
+	mu sync.Mutex
+	// current encrypts; its transformer is nil until the plugin answered once.
+	current current
+	// asked is when the plugin was last asked, and failure what came of it.
+	asked   time.Time
+	failure error
+	// secrets are those that the plugin unwrapped, by what they are wrapped in.
+	secrets map[[32]byte]secret
+}
+
+type current struct {
+	transformer
+	wrapped
+	// until is when writing ends if the plugin does not answer before.
+	until time.Time
+}
+
+type secret struct {
+	transformer
+	until time.Time
+}
+
+func newPlugin(config *apiserverv1.KMSConfiguration, log *slog.Logger, healed func()) (*plugin, error) {
+	at, err := url.Parse(config.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	// "unix:///@name" is an abstract socket.
+	address := at.Path
+	if strings.HasPrefix(address, "/@") {
+		address = address[1:]
+	}
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", address)
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("KMS plugin %s: %w", config.Name, err)
+	}
+	return &plugin{
+		name: config.Name, timeout: config.Timeout.Duration, conn: conn, client: kmsapi.NewKeyManagementServiceClient(conn),
+		log: log.With("kms", config.Name), healed: healed, secrets: map[[32]byte]secret{}, failure: errors.New("has not been asked yet"),
+	}, nil
+}
+
+// run asks the plugin for its key from time to time, until ctx ends.
+func (p *plugin) run(ctx context.Context) {
+	defer p.conn.Close()
+	for {
+		wait := askEvery
+		if p.check(ctx) != nil {
+			wait = askEverySick
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// check asks the plugin whether it works, unless it was asked a moment ago, and begins to use a new key of it.
+func (p *plugin) check(ctx context.Context) error {
+	p.asking.Lock()
+	defer p.asking.Unlock()
+	p.mu.Lock()
+	before, asked := p.failure, p.asked
+	p.mu.Unlock()
+	if time.Since(asked) < healthFresh {
+		return before
+	}
+	err := p.ask(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err() // Who asked went away: that says nothing about the plugin.
+	}
+	p.mu.Lock()
+	p.asked, p.failure = time.Now(), err
+	p.mu.Unlock()
+	switch {
+	case err != nil && (before == nil || asked.IsZero()):
+		p.log.Error("KMS plugin does not work; values whose keys are known are still read, and written for three minutes", "err", err)
+	case err == nil && before != nil:
+		p.log.Info("KMS plugin works")
+		p.healed()
+	}
+	return err
+}
+
+// ask reads the plugin's state. A key that is not the current one's wraps a new secret.
+func (p *plugin) ask(ctx context.Context) error {
+	until := time.Now().Add(writesWithout)
+	status, err := call(ctx, p, func(ctx context.Context) (*kmsapi.StatusResponse, error) {
+		return p.client.Status(ctx, &kmsapi.StatusRequest{})
+	})
+	switch {
+	case err != nil:
+		return err
+	case status.GetVersion() != "v2" && status.GetVersion() != "v2beta1":
+		return fmt.Errorf("%w %s: version %q is not v2", errUnreached, p.name, status.GetVersion())
+	case status.GetHealthz() != "ok":
+		return fmt.Errorf("%w %s: says of its health: %s", errUnreached, p.name, status.GetHealthz())
+	}
+	if err := validateKeyID(status.GetKeyId()); err != nil {
+		return fmt.Errorf("%w %s: %w", errUnreached, p.name, err)
+	}
+	p.mu.Lock()
+	same := p.current.transformer != nil && p.current.keyID == status.GetKeyId()
+	if same {
+		p.current.until = until
+	}
+	p.mu.Unlock()
+	if same {
+		return nil
+	}
+	seed := random(derivedSize, derivedSize)
+	answer, err := call(ctx, p, func(ctx context.Context) (*kmsapi.EncryptResponse, error) {
+		return p.client.Encrypt(ctx, &kmsapi.EncryptRequest{Plaintext: seed, Uid: uuid.NewString()})
+	})
+	if err != nil {
+		return err
+	}
+	next := current{
+		transformer: derived{seed}, until: until,
+		wrapped: wrapped{keyID: answer.GetKeyId(), source: answer.GetCiphertext(), annotations: answer.GetAnnotations(), sourceType: sourceSeed},
+	}
+	if err := next.validate(); err != nil {
+		return fmt.Errorf("%w %s: %w", errUnreached, p.name, err)
+	}
+	if next.keyID != status.GetKeyId() {
+		return fmt.Errorf("%w %s: encrypts under another key than its status names", errUnreached, p.name)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.current = next
+	p.rememberLocked(next.id(), next.transformer)
+	p.log.Info("KMS plugin has a new key; values that are written from now on use it")
+	return nil
+}
+
+// call bounds one call of the plugin and names it in the error.
+func call[T any](ctx context.Context, p *plugin, fn func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	out, err := fn(ctx)
+	if err != nil {
+		return out, fmt.Errorf("%w %s: %w", errUnreached, p.name, err)
+	}
+	return out, nil
+}
+
+// id identifies a wrapped secret.
+func (w *wrapped) id() [32]byte {
+	text := protowire.AppendVarint(nil, w.sourceType)
+	text = protowire.AppendBytes(text, w.source)
+	text = protowire.AppendString(text, w.keyID)
+	for _, k := range slices.Sorted(maps.Keys(w.annotations)) {
+		text = protowire.AppendBytes(protowire.AppendString(text, k), w.annotations[k])
+	}
+	return sha256.Sum256(text)
+}
+
+func (p *plugin) rememberLocked(id [32]byte, t transformer) {
+	now := time.Now()
+	if len(p.secrets) >= maxSecrets {
+		maps.DeleteFunc(p.secrets, func(_ [32]byte, s secret) bool { return now.After(s.until) })
+	}
+	if len(p.secrets) >= maxSecrets {
+		clear(p.secrets)
+	}
+	p.secrets[id] = secret{transformer: t, until: now.Add(secretKept)}
+}
+
+// open implements transformer.
+func (p *plugin) open(ctx context.Context, key string, stored []byte) ([]byte, bool, error) {
+	e, err := decodeEnvelope(stored)
+	if err != nil {
+		return nil, false, err
+	}
+	t, err := p.unwrap(ctx, &e.wrapped)
+	if err != nil {
+		return nil, false, err
+	}
+	p.mu.Lock()
+	stale := p.current.transformer != nil && (e.keyID != p.current.keyID || e.sourceType != p.current.sourceType)
+	p.mu.Unlock()
+	plain, _, err := t.open(ctx, key, e.data)
+	return plain, stale, err
+}
+
+// unwrap returns what a secret encrypts with, from the plugin if it is not known.
+func (p *plugin) unwrap(ctx context.Context, w *wrapped) (transformer, error) {
+	id := w.id()
+	p.mu.Lock()
+	known, ok := p.secrets[id]
+	p.mu.Unlock()
+	if ok && time.Now().Before(known.until) {
+		return known.transformer, nil
+	}
+	answer, err := call(ctx, p, func(ctx context.Context) (*kmsapi.DecryptResponse, error) {
+		return p.client.Decrypt(ctx, &kmsapi.DecryptRequest{Ciphertext: w.source, Uid: uuid.NewString(), KeyId: w.keyID, Annotations: w.annotations})
+	})
+	if err != nil {
+		return nil, err
+	}
+	var t transformer = derived{answer.GetPlaintext()}
+	if w.sourceType == sourceKey {
+		if t, err = newGCM(answer.GetPlaintext()); err != nil {
+			return nil, err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rememberLocked(id, t)
+	return t, nil
+}
+
+// seal implements transformer.
+func (p *plugin) seal(ctx context.Context, key string, plain []byte) ([]byte, error) {
+	p.mu.Lock()
+	now, failure := p.current, p.failure
+	p.mu.Unlock()
+	if now.transformer == nil || time.Now().After(now.until) {
+		return nil, fmt.Errorf("no key to encrypt with: %w", failure)
+	}
+	data, err := now.seal(ctx, key, plain)
+	if err != nil {
+		return nil, err
+	}
+	e := envelope{data: data, wrapped: now.wrapped}
+	return e.encode(), nil
+}

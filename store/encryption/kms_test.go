@@ -1,0 +1,227 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package encryption
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	kmsapi "k8s.io/kms/apis/v2"
+
+	"kogge.dev/kogge/store"
+	"kogge.dev/kogge/store/memory"
+)
+
+// vault is a KMS plugin at a socket. Its keys are bytes that it adds to what it wraps.
+type vault struct {
+	kmsapi.UnimplementedKeyManagementServiceServer
+
+	socket string
+
+	mu sync.Mutex
+	// key names the key in use: its first letter is the key.
+	key string
+	// sick is what Status says instead of ok, and fails all else.
+	sick string
+	// unwrapped counts calls of Decrypt.
+	unwrapped int
+}
+
+func newVault(t testing.TB, key string) *vault {
+	t.Helper()
+	v := &vault{socket: filepath.Join(t.TempDir(), "kms.sock"), key: key}
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", v.socket)
+	must(t, err)
+	server := grpc.NewServer()
+	kmsapi.RegisterKeyManagementServiceServer(server, v)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return v
+}
+
+func (v *vault) set(key, sick string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.key, v.sick = key, sick
+}
+
+func (v *vault) calls() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.unwrapped
+}
+
+func add(to []byte, key string) []byte {
+	out := make([]byte, len(to))
+	for i, b := range to {
+		out[i] = b ^ key[0]
+	}
+	return out
+}
+
+func (v *vault) Status(context.Context, *kmsapi.StatusRequest) (*kmsapi.StatusResponse, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	health := "ok"
+	if v.sick != "" {
+		health = v.sick
+	}
+	return &kmsapi.StatusResponse{Version: "v2", Healthz: health, KeyId: v.key}, nil
+}
+
+func (v *vault) Encrypt(_ context.Context, r *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.sick != "" {
+		return nil, errors.New(v.sick)
+	}
+	return &kmsapi.EncryptResponse{Ciphertext: add(r.GetPlaintext(), v.key), KeyId: v.key, Annotations: map[string][]byte{"a.example.org": []byte("b")}}, nil
+}
+
+func (v *vault) Decrypt(_ context.Context, r *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.unwrapped++
+	switch {
+	case v.sick != "":
+		return nil, errors.New(v.sick)
+	case string(r.GetAnnotations()["a.example.org"]) != "b":
+		return nil, errors.New("the annotations are lost")
+	}
+	return &kmsapi.DecryptResponse{Plaintext: add(r.GetCiphertext(), r.GetKeyId())}, nil
+}
+
+func (v *vault) provider(name string) string {
+	return fmt.Sprintf("{kms: {apiVersion: v2, name: %s, endpoint: 'unix://%s'}}", name, v.socket)
+}
+
+// forget lets the plugins of a bed be asked again at once.
+func (b *bed) forget() {
+	for _, p := range b.current.Load().plugins {
+		p.mu.Lock()
+		p.asked = time.Now().Add(-healthFresh)
+		p.mu.Unlock()
+	}
+}
+
+func TestKMS(t *testing.T) {
+	const at = "/registry/secrets/default/a"
+	v := newVault(t, "one")
+	under := memory.New()
+	s := newBed(t, under, entry("secrets", v.provider("vault"), plainly))
+	ctx := t.Context()
+	if _, err := s.Create(ctx, at, []byte("value"), store.WriteOptions{}); err == nil || !strings.Contains(err.Error(), "no key to encrypt with") {
+		t.Errorf("a write before the plugin was asked: %v", err)
+	}
+	s.run(t)
+	must(t, s.Check(ctx))
+	rev, err := s.Create(ctx, at, []byte("value"), store.WriteOptions{})
+	must(t, err)
+	if raw := s.raw(t, at); !strings.HasPrefix(raw, "k8s:enc:kms:v2:vault:") || strings.Contains(raw, "value") {
+		t.Errorf("stored: %q", raw)
+	}
+	s.wants(t, at, "value", false)
+	if n := v.calls(); n != 0 {
+		t.Errorf("the plugin unwrapped %d secrets that were made here", n)
+	}
+	// Another process asks the plugin, once.
+	other := newBed(t, under, entry("secrets", v.provider("vault")))
+	other.run(t)
+	must(t, other.Check(ctx))
+	for range 3 {
+		other.wants(t, at, "value", false)
+	}
+	if n := v.calls(); n != 1 {
+		t.Errorf("the plugin unwrapped %d times for one secret", n)
+	}
+	v.set("two", "")
+	s.forget()
+	must(t, s.Check(ctx))
+	s.wants(t, at, "value", true)
+	rev, err = s.Update(ctx, at, []byte("value"), rev, store.WriteOptions{})
+	must(t, err)
+	s.wants(t, at, "value", false)
+	v.set("two", "sealed")
+	s.forget()
+	if err := s.Check(ctx); err == nil || !strings.Contains(err.Error(), "says of its health: sealed") {
+		t.Errorf("health of a plugin that is sealed: %v", err)
+	}
+	// Known secrets go on, for three minutes.
+	rev, err = s.Update(ctx, at, []byte("more"), rev, store.WriteOptions{})
+	must(t, err)
+	s.wants(t, at, "more", false)
+	p := s.current.Load().plugins[0]
+	p.mu.Lock()
+	p.current.until = time.Now().Add(-time.Second)
+	p.mu.Unlock()
+	if _, err := s.Update(ctx, at, []byte("last"), rev, store.WriteOptions{}); !errors.Is(err, errUnreached) {
+		t.Errorf("a write without a plugin: %v", err)
+	}
+	s.wants(t, at, "more", false)
+}
+
+// TestKMSComesBack follows a value that only a plugin can open which is away at first.
+func TestKMSComesBack(t *testing.T) {
+	const at = "/registry/secrets/default/a"
+	v := newVault(t, "one")
+	under := memory.New()
+	first := newBed(t, under, entry("secrets", v.provider("vault")))
+	first.run(t)
+	must(t, first.Check(t.Context()))
+	_, err := first.Create(t.Context(), at, []byte("value"), store.WriteOptions{})
+	must(t, err)
+	v.set("one", "sealed")
+	s := newBed(t, under, entry("secrets", v.provider("vault")))
+	s.run(t)
+	page, err := s.List(t.Context(), store.ListOptions{Prefix: "/registry/"})
+	must(t, err)
+	if !strings.HasPrefix(string(page.Records[0].Value), "k8s:enc:") {
+		t.Fatalf("List = %v, want the value as it is stored", page.Records)
+	}
+	if s.Check(t.Context()) == nil {
+		t.Fatal("a plugin that is sealed works")
+	}
+	s.mu.Lock()
+	again := s.again
+	s.mu.Unlock()
+	v.set("one", "")
+	s.forget()
+	must(t, s.Check(t.Context()))
+	<-again
+	s.wants(t, at, "value", false)
+}
+
+// storedEnvelope is the message that upstream made of "the plain value" at /registry/secrets/default/a with a seed of 32 sevens.
+const storedEnvelope = "0a4b12c03abfc53041ab2837a73b578b1c9e7e510d2486fd8f9bdb4398b281af70180a5980fee4126af26f143d6279ca411db0485bc88a31091516f3c23399a078796944a8d9303f409e63d44812036f6e651a20686868686868686868686868686868686868686868686868686868686868686822120a0d612e6578616d706c652e6f72671201622801"
+
+func TestEnvelopeOfUpstream(t *testing.T) {
+	v := newVault(t, "one")
+	s := newBed(t, memory.New(), entry("secrets", v.provider("vault")))
+	stored, err := hex.DecodeString(storedEnvelope)
+	must(t, err)
+	const at = "/registry/secrets/default/a"
+	_, err = s.under.Create(t.Context(), at, append([]byte("k8s:enc:kms:v2:vault:"), stored...), store.WriteOptions{})
+	must(t, err)
+	s.wants(t, at, "the plain value", false)
+	e, err := decodeEnvelope(stored)
+	must(t, err)
+	if got := hex.EncodeToString(e.encode()); got != storedEnvelope {
+		t.Errorf("encoded again: %s, want %s", got, storedEnvelope)
+	}
+}
