@@ -179,10 +179,19 @@ func (t *Target) Object(entry *cache.Entry) (kinds.Object, error) {
 	return t.wire(obj)
 }
 
+// peek is Object for what is made of it at once.
+func (t *Target) peek(entry *cache.Entry) (kinds.Object, error) {
+	obj, err := entry.Peek()
+	if err != nil {
+		return nil, err
+	}
+	return t.wire(obj)
+}
+
 // Encoded returns an entry's object at the target's version in a format, shared and immutable. It is made once per revision.
 func (t *Target) Encoded(entry *cache.Entry, format codec.Format) ([]byte, error) {
 	return entry.Encoded(string(format)+";"+t.Served.GroupVersion().String(), func() ([]byte, error) {
-		obj, err := t.Object(entry)
+		obj, err := t.peek(entry)
 		if err != nil {
 			return nil, err
 		}
@@ -229,7 +238,7 @@ func pause(ctx context.Context) error {
 // Raw returns an entry's object at the target's version as a bare protobuf message, shared and immutable.
 func (t *Target) Raw(entry *cache.Entry) ([]byte, error) {
 	return entry.Encoded("raw;"+t.Served.GroupVersion().String(), func() ([]byte, error) {
-		obj, err := t.Object(entry)
+		obj, err := t.peek(entry)
 		if err != nil {
 			return nil, err
 		}

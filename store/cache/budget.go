@@ -19,12 +19,15 @@ const maxSpared = 32
 // decodedCost estimates the memory of an object decoded from n stored bytes.
 func decodedCost(n int) int64 { return 3*int64(n) + 1024 + memoCost }
 
-// memo is one remembered derivation of an entry: the decoded object or one encoding.
+// attrsCost estimates the memory of attributes: labels are the object's own.
+func attrsCost(a *attrs) int64 { return 256 + 48*int64(len(a.labels)+len(a.fields)) + memoCost }
+
+// memo is one remembered derivation of an entry: the decoded object, its attributes or one encoding.
 type memo struct {
 	owner  *derived
 	object kinds.Object // set for a decoded object
+	attrs  *attrs       // set for attributes
 	format string       // set for an encoding
-	attrs  atomic.Pointer[attrs]
 	data   atomic.Pointer[[]byte]
 	// filling is held while data is made, so that it is made once.
 	filling sync.Mutex
@@ -47,10 +50,17 @@ func (m *memo) touch() {
 	}
 }
 
+// perStored is how many bytes may be derived for each that is stored: as much as all objects in two encodings, so that repeated lists of everything
+// are not encoded each time.
+const perStored = 2
+
 // budget bounds the bytes that all memos of a process hold. It evicts in order of age, sparing once what was read since
 // it last looked.
 type budget struct {
-	limit int64
+	// base is what may be held however little is stored.
+	base int64
+	// stored counts the bytes of all entries that can be found.
+	stored atomic.Int64
 
 	mu   sync.Mutex
 	used int64
@@ -58,8 +68,8 @@ type budget struct {
 	ring memo
 }
 
-func newBudget(limit int64) *budget {
-	b := &budget{limit: limit}
+func newBudget(base int64) *budget {
+	b := &budget{base: base}
 	b.ring.prev, b.ring.next = &b.ring, &b.ring
 	return b
 }
@@ -67,12 +77,13 @@ func newBudget(limit int64) *budget {
 // add lists a memo and evicts others where the budget is exceeded.
 func (b *budget) add(m *memo) {
 	var victims []*memo
+	limit := b.base + perStored*b.stored.Load()
 	b.mu.Lock()
 	if !m.listed {
 		b.pushLocked(m)
 		b.used += m.cost
 	}
-	for spared := 0; b.used > b.limit && b.ring.next != m && b.ring.next != &b.ring; {
+	for spared := 0; b.used > limit && b.ring.next != m && b.ring.next != &b.ring; {
 		oldest := b.ring.next
 		b.unlinkLocked(oldest)
 		if oldest.hot.Swap(false) && spared < maxSpared {

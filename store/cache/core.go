@@ -77,6 +77,8 @@ func (c *core) replace(entries []*Entry, revision int64) (dead []*Entry) {
 		if old, ok := c.tree.Get(item{key: e.Key}); ok && old.entry.Revision == e.Revision && bytes.Equal(old.entry.Value, e.Value) {
 			// The value differs where the store below could not decrypt it before.
 			e = old.entry
+		} else {
+			e.count()
 		}
 		tree.ReplaceOrInsert(item{e.Key, e})
 	}
@@ -123,6 +125,7 @@ func (c *core) apply(ev store.Event, fresh *Entry, now time.Time, touched []*sco
 		old, _ := c.tree.ReplaceOrInsert(item{ev.Key, fresh})
 		ch.prev = old.entry
 	}
+	fresh.count()
 	if ch.prev != nil && ch.deleted {
 		fresh.Value = ch.prev.Value // One copy.
 	}

@@ -22,8 +22,9 @@ import (
 //
 //	Entry ── Value                     stored bytes, the one copy
 //	  └─ derived (when first asked)
-//	       ├─ object   strong memo     decoded object and attributes, while the budget lasts
+//	       ├─ object   strong memo     decoded object, while the budget lasts
 //	       ├─ weak     weak pointer    the same object, for as long as anybody at all holds it
+//	       ├─ attrs    memo            labels and selectable fields, while the budget lasts
 //	       └─ encodings memos          other encodings, while the budget lasts
 type Entry struct {
 	// Key in the store.
@@ -41,6 +42,8 @@ type Entry struct {
 	derived atomic.Pointer[derived]
 	// dead is set when the entry left tree and log: what is derived from then on is no longer remembered.
 	dead atomic.Bool
+	// counted is how many bytes the budget knows of.
+	counted int64
 }
 
 // codec is what a cache's entries share.
@@ -60,6 +63,9 @@ type derived struct {
 	// weak is guarded by decoding.
 	weak weakObject
 
+	// attrs is the memo of the attributes, nil when there is none or it was evicted.
+	attrs atomic.Pointer[memo]
+
 	// mu guards encodings. It is never held together with decoding or budget.mu.
 	mu        sync.Mutex
 	encodings []*memo
@@ -75,6 +81,12 @@ func newEntry(c *codec, r store.Record) *Entry {
 	return &Entry{Key: r.Key, Value: r.Value, Revision: r.ModRevision, CreateRevision: r.CreateRevision, codec: c}
 }
 
+// count tells the budget of an entry that others can find, until it is released.
+func (e *Entry) count() {
+	e.counted = int64(len(e.Value))
+	e.codec.budget.stored.Add(e.counted)
+}
+
 // at returns the same object as of another revision: what a watcher sees when the object leaves its sight.
 func (e *Entry) at(revision int64) *Entry {
 	return &Entry{Key: e.Key, Value: e.Value, Revision: revision, CreateRevision: e.CreateRevision, codec: e.codec}
@@ -86,7 +98,7 @@ func (e *Entry) Name() string {
 	return name
 }
 
-// Object returns the decoded object. Callers share it and must not change it.
+// Object returns the decoded object, and remembers it. Callers share it and must not change it.
 func (e *Entry) Object() (kinds.Object, error) {
 	m, err := e.decoded()
 	if err != nil {
@@ -95,19 +107,45 @@ func (e *Entry) Object() (kinds.Object, error) {
 	return m.object, nil
 }
 
+// Peek returns the decoded object for those who need it for a moment, to make something else of it: it is not remembered for longer than anybody
+// holds it. Callers share it and must not change it.
+func (e *Entry) Peek() (kinds.Object, error) {
+	d := e.derivation()
+	if m := d.object.Load(); m != nil {
+		m.touch()
+		e.checkObject(m)
+		return m.object, nil
+	}
+	d.decoding.Lock()
+	defer d.decoding.Unlock()
+	return e.decodeLocked(d)
+}
+
 // Attrs returns the object's labels and selectable fields. Callers share them and must not change them.
 func (e *Entry) Attrs() (labels.Set, fields.Set, error) {
-	m, err := e.decoded()
+	d := e.derivation()
+	if m := d.attrs.Load(); m != nil {
+		m.touch()
+		return m.attrs.labels, m.attrs.fields, nil
+	}
+	obj, err := e.Peek()
 	if err != nil {
 		return nil, nil, err
 	}
-	if a := m.attrs.Load(); a != nil {
-		return a.labels, a.fields, nil
-	}
 	a := new(attrs)
-	a.labels, a.fields = e.codec.attrs(m.object)
-	m.attrs.Store(a)
+	a.labels, a.fields = e.codec.attrs(obj)
+	if m := (&memo{owner: d, attrs: a, cost: attrsCost(a)}); !e.dead.Load() && d.attrs.CompareAndSwap(nil, m) {
+		e.remember(m)
+	}
 	return a.labels, a.fields, nil
+}
+
+// remember gives a memo to the budget.
+func (e *Entry) remember(m *memo) {
+	e.codec.budget.add(m)
+	if e.dead.Load() { // It died in between: release may have come before the memo.
+		e.codec.budget.remove(m)
+	}
 }
 
 // Encoded returns the entry in another encoding, made by build when nobody asked for format before or it was evicted.
@@ -134,10 +172,7 @@ func (e *Entry) Encoded(format string, build func() ([]byte, error)) ([]byte, er
 	}
 	m.data.Store(&data)
 	m.cost = int64(len(data)) + memoCost
-	e.codec.budget.add(m)
-	if e.dead.Load() {
-		e.codec.budget.remove(m)
-	}
+	e.remember(m)
 	return data, nil
 }
 
@@ -162,35 +197,47 @@ func (e *Entry) decoded() (*memo, error) {
 	if m := d.object.Load(); m != nil {
 		return m, nil
 	}
-	obj := d.weak.get()
-	if obj == nil {
-		var err error
-		if obj, err = e.codec.decode(e.Key, e.Value, e.Revision); err != nil {
-			return nil, fmt.Errorf("decode %s at revision %d: %w", e.Key, e.Revision, err)
-		}
-		d.weak = makeWeak(obj)
+	obj, err := e.decodeLocked(d)
+	if err != nil {
+		return nil, err
 	}
 	m := &memo{owner: d, object: obj, cost: decodedCost(len(e.Value))}
 	if e.dead.Load() {
 		return m, nil
 	}
 	d.object.Store(m)
-	e.codec.budget.add(m)
-	if e.dead.Load() { // It died in between: release may have come before the memo.
-		e.codec.budget.remove(m)
-	}
+	e.remember(m)
 	return m, nil
+}
+
+// decodeLocked decodes the object unless somebody holds it. d.decoding is held.
+func (e *Entry) decodeLocked(d *derived) (kinds.Object, error) {
+	if m := d.object.Load(); m != nil {
+		return m.object, nil
+	}
+	if obj := d.weak.get(); obj != nil {
+		return obj, nil
+	}
+	obj, err := e.codec.decode(e.Key, e.Value, e.Revision)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s at revision %d: %w", e.Key, e.Revision, err)
+	}
+	d.weak = makeWeak(obj)
+	return obj, nil
 }
 
 // release forgets what is derived: nobody will find the entry any more, only old holders have it.
 func (e *Entry) release() {
 	e.dead.Store(true)
+	e.codec.budget.stored.Add(-e.counted)
 	d := e.derived.Load()
 	if d == nil {
 		return
 	}
-	if m := d.object.Load(); m != nil {
-		e.codec.budget.remove(m)
+	for _, m := range []*memo{d.object.Load(), d.attrs.Load()} {
+		if m != nil {
+			e.codec.budget.remove(m)
+		}
 	}
 	d.mu.Lock()
 	encodings := d.encodings
@@ -217,8 +264,12 @@ func (d *derived) encoding(format string) *memo {
 
 // evicted is called by the budget, without its lock, when it took the memo out.
 func (d *derived) evicted(m *memo) {
-	if m.object != nil {
+	switch {
+	case m.object != nil:
 		d.object.CompareAndSwap(m, nil)
+		return
+	case m.attrs != nil:
+		d.attrs.CompareAndSwap(m, nil)
 		return
 	}
 	d.mu.Lock()

@@ -190,3 +190,62 @@ func TestEntryOfRecord(t *testing.T) {
 		t.Errorf("Entry of the old record = %s (now at %d)", got, two)
 	}
 }
+
+func TestAttributesAreReadOnce(t *testing.T) {
+	r := newRig(t, memory.New())
+	r.put("ns/a", "n1", "")
+	r.fresh()
+	e := r.get("ns/a")
+	for range 3 {
+		if _, set, err := e.Attrs(); err != nil || set["spec.nodeName"] != "n1" {
+			t.Errorf("Attrs = %v, %v", set, err)
+		}
+	}
+	if n := r.decoded.Load(); n != 1 && !invariant.Enabled {
+		t.Errorf("%d decodings, want 1", n)
+	}
+	first := weak.Make(peeked(t, e).(*corev1.Pod))
+	runtime.GC()
+	runtime.GC()
+	if first.Value() != nil {
+		t.Error("an object that was only looked at is still there")
+	}
+	if _, set, err := e.Attrs(); err != nil || set["spec.nodeName"] != "n1" {
+		t.Errorf("Attrs without the object = %v, %v", set, err)
+	}
+	if kept := object(t, e); peeked(t, e) != kept {
+		t.Error("there are two objects of one entry")
+	}
+}
+
+func peeked(t *testing.T, e *cache.Entry) kinds.Object {
+	t.Helper()
+	obj, err := e.Peek()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return obj
+}
+
+// The budget grows with what is stored, and shrinks with it.
+func TestBudgetFollowsWhatIsStored(t *testing.T) {
+	r := smallRig(t, 1)
+	for i := range 20 {
+		r.put(fmt.Sprintf("ns/%d", i), strings.Repeat("n", 200), "")
+	}
+	r.fresh()
+	made := 0
+	encodeAll := func() {
+		for i := range 20 {
+			e := r.get(fmt.Sprintf("ns/%d", i))
+			if _, err := e.Encoded("json", func() ([]byte, error) { made++; return make([]byte, 10), nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	encodeAll()
+	encodeAll()
+	if made != 20 && !invariant.Enabled {
+		t.Errorf("%d encodings were made, want each once", made)
+	}
+}

@@ -31,8 +31,8 @@ type FeedConfig struct {
 	Store store.Store
 	// Prefix of all caches' prefixes; empty means "/registry/".
 	Prefix string
-	// Budget bounds the bytes of decoded objects and encodings that all caches of the feed remember; zero means
-	// DefaultBudget. Stored bytes are not counted: they are what a cache is for.
+	// Budget bounds the bytes of decoded objects, attributes and encodings that all caches of the feed remember, besides two for each
+	// stored byte; zero means DefaultBudget. Stored bytes are not counted: they are what a cache is for.
 	Budget int64
 	// Logger; nil means none.
 	Logger *slog.Logger
