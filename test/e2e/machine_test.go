@@ -44,6 +44,9 @@ type machine struct {
 	registry *http.Server
 }
 
+// settings let the nodes work on a disk that is nearly full.
+const settings = "apiVersion: kogge.dev/v1\nkind: Config\nkubelet: {evictionHard: {imagefs.available: 1%, nodefs.available: 1%, memory.available: 100Mi}}\n"
+
 func newMachine(root, images string, b *box) (*machine, error) {
 	dir, err := os.MkdirTemp("/tmp", "kge-") // short: unix sockets lie below
 	if err != nil {
@@ -55,7 +58,7 @@ func newMachine(root, images string, b *box) (*machine, error) {
 // newMachineIn makes a machine in an empty folder.
 func newMachineIn(dir, root, images string, b *box) (*machine, error) {
 	m := &machine{root: root, dir: dir, images: images, box: b, kogge: filepath.Join(root, "bin", "kogge")}
-	if err := os.Mkdir(m.home(), 0o700); err != nil {
+	if err := errors.Join(os.Mkdir(m.home(), 0o700), os.WriteFile(m.settings(), []byte(settings), 0o600)); err != nil {
 		return nil, err
 	}
 	for i := range 2 {
@@ -95,6 +98,7 @@ func (m *machine) cable() error {
 func (m *machine) data(node int) string    { return filepath.Join(m.dir, "n"+strconv.Itoa(node)) }
 func (m *machine) kubeconfig() string      { return filepath.Join(m.data(0), "admin.kubeconfig") }
 func (m *machine) home() string            { return filepath.Join(m.dir, "home") }
+func (m *machine) settings() string        { return filepath.Join(m.dir, "settings.yaml") }
 func (m *machine) program(n string) string { return filepath.Join(m.root, "bin", n) }
 
 // command prepares a program to run in a node's network namespace. It has a home of its own: kubectl keeps there what a server
@@ -204,7 +208,7 @@ func upApart(ts *testscript.TestScript, neg bool, args []string) {
 
 func start(ts *testscript.TestScript, neg bool, through, args []string) {
 	m := of(ts)
-	command := append(through, m.kogge, "up", "--detach", "--data-dir", m.data(0), "--node-name", "one")
+	command := append(through, m.kogge, "up", "--detach", "--data-dir", m.data(0), "--node-name", "one", "--config", m.settings())
 	command = append(command, args...)
 	stdout, stderr, err := m.run(0, "/", command...)
 	finish(ts, neg, stdout, stderr, err)
@@ -232,7 +236,7 @@ func join(ts *testscript.TestScript, _ bool, _ []string) {
 	log, err := os.Create(filepath.Join(m.dir, "agent.log"))
 	ts.Check(err)
 	defer log.Close()
-	agent := m.command(context.Background(), "/", m.kogge, "agent", "--data-dir", m.data(1), "--node-name", "two",
+	agent := m.command(context.Background(), "/", m.kogge, "agent", "--data-dir", m.data(1), "--node-name", "two", "--config", m.settings(),
 		"--server", "https://10.77.0.1:6443", "--token", strings.TrimSpace(token))
 	agent.Stdout, agent.Stderr = log, log
 	ts.Check(m.inside(1, agent.Start))
