@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"kogge.dev/kogge/test/image"
 )
 
 var only = flag.String("story", "", "run only the stories whose file name contains this")
@@ -42,12 +44,12 @@ func prepare(t *testing.T) (root, images string, b *box) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	layer, err := b.layer("hello from the box")
+	i, err := b.image("hello from the box")
 	if err != nil {
 		t.Fatal(err)
 	}
 	images = filepath.Join(scratch, "images.tar")
-	if err := newImage(layer, "").writeOCI(images, "io.containerd.image.name", boxImage); err != nil {
+	if err := i.WriteOCI(images, image.ContainerdName, boxImage); err != nil {
 		t.Fatal(err)
 	}
 	return root, images, b

@@ -93,10 +93,17 @@ func (g *golden) kubectl(args ...string) string {
 	return g.must(append([]string{g.program("kubectl"), "-n", "golden"}, args...)...)
 }
 
+// goldenSettings let the node work on a disk that is nearly full.
+const goldenSettings = "apiVersion: kogge.dev/v1\nkind: Config\nkubelet: {evictionHard: {imagefs.available: 1%, nodefs.available: 1%, memory.available: 100Mi}}\n"
+
 // up starts the node.
 func (g *golden) up() {
 	g.t.Helper()
-	g.must(g.kogge, "up", "--detach", "--data-dir", g.data(0), "--node-name", "one")
+	config := filepath.Join(g.dir, "kogge.yaml")
+	if err := os.WriteFile(config, []byte(goldenSettings), 0o644); err != nil {
+		g.t.Fatal(err)
+	}
+	g.must(g.kogge, "up", "--detach", "--config", config, "--data-dir", g.data(0), "--node-name", "one")
 	g.must(g.kogge, "image", "import", g.images, "--data-dir", g.data(0))
 }
 
@@ -217,7 +224,11 @@ func (g *golden) make() {
 	var out bytes.Buffer
 	separator := "{\n"
 	for _, one := range slices.Sorted(maps.Keys(objects)) {
-		fmt.Fprintf(&out, "%s%s: %s", separator, encode(one), encode(objects[one]))
+		text, err := json.Marshal(objects[one])
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		fmt.Fprintf(&out, "%s%q: %s", separator, one, text)
 		separator = ",\n"
 	}
 	out.WriteString("\n}\n")

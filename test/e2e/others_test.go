@@ -7,15 +7,15 @@
 package e2e
 
 import (
-	"archive/tar"
 	"bytes"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"kogge.dev/kogge/test/image"
 )
 
 func TestOthers(t *testing.T) {
@@ -33,28 +33,15 @@ func program(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range args {
 		content, err := os.ReadFile(m.program(filepath.Join("others", name)))
 		ts.Check(err)
-		layer, err := programLayer(name, content)
+		layer, err := image.Program(name, content)
 		ts.Check(err)
 		path := ts.MkAbs(name + ".tar")
-		ts.Check(newImage(layer, "/"+name).writeOCI(path, "io.containerd.image.name", "others.test/"+name+":1"))
+		ts.Check(image.New(layer, "/"+name).WriteOCI(path, image.ContainerdName, "others.test/"+name+":1"))
 		if _, stderr, err := m.run(0, "/", m.kogge, "image", "import", path, "--data-dir", m.data(0)); err != nil {
 			ts.Fatalf("import %s: %v\n%s", name, err, stderr)
 		}
 		ts.Check(os.Remove(path))
 	}
-}
-
-// programLayer is a file system with one program and a place for its temporary files.
-func programLayer(name string, content []byte) ([]byte, error) {
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
-	err := errors.Join(
-		w.WriteHeader(&tar.Header{Name: "tmp/", Mode: 0o1777, Typeflag: tar.TypeDir}),
-		w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(content)), Typeflag: tar.TypeReg}),
-	)
-	_, writeErr := w.Write(content)
-	err = errors.Join(err, writeErr, w.Close())
-	return layer.Bytes(), err
 }
 
 // manifest NAME MODULE PATH TARGET: copies a file or a folder of a module that the program NAME is built from.

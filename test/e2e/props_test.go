@@ -18,6 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"kogge.dev/kogge/internal/pki"
+	"kogge.dev/kogge/test/image"
 )
 
 // unplug: node 0 has no network but a loopback interface that is down, as "unshare -n" gives.
@@ -56,16 +57,16 @@ func archive(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 3 || neg {
 		ts.Fatalf("usage: archive docker|oci|ref FILE NAME")
 	}
-	layer, err := of(ts).box.layer("hello from an archive")
+	i, err := of(ts).box.image("hello from an archive")
 	ts.Check(err)
-	i, path := newImage(layer, ""), ts.MkAbs(args[1])
+	path := ts.MkAbs(args[1])
 	switch args[0] {
 	case "docker":
-		ts.Check(i.writeDocker(path, args[2]))
+		ts.Check(i.WriteDocker(path, args[2]))
 	case "oci":
-		ts.Check(i.writeOCI(path, "io.containerd.image.name", args[2]))
+		ts.Check(i.WriteOCI(path, image.ContainerdName, args[2]))
 	case "ref":
-		ts.Check(i.writeOCI(path, "org.opencontainers.image.ref.name", args[2]))
+		ts.Check(i.WriteOCI(path, image.RefName, args[2]))
 	default:
 		ts.Fatalf("archive: unknown form %s", args[0])
 	}
@@ -78,9 +79,8 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: registry USER PASSWORD")
 	}
 	m := of(ts)
-	layer, err := m.box.layer("hello from the registry")
+	i, err := m.box.image("hello from the registry")
 	ts.Check(err)
-	i := newImage(layer, "")
 	handler := http.NewServeMux()
 	handler.HandleFunc("GET /v2/{access}/box/{kind}/{reference}", func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
@@ -91,15 +91,15 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		if r.PathValue("kind") == "manifests" && reference == "1" {
-			reference = i.manifest.Digest
+			reference = i.Manifest.Digest
 		}
-		content, ok := i.blobs[reference]
+		content, ok := i.Blobs[reference]
 		if !ok {
 			http.Error(w, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such manifest"}]}`, http.StatusNotFound)
 			return
 		}
 		if r.PathValue("kind") == "manifests" {
-			w.Header().Set("Content-Type", i.manifest.MediaType)
+			w.Header().Set("Content-Type", i.Manifest.MediaType)
 		}
 		sum := sha256.Sum256(content)
 		w.Header().Set("Docker-Content-Digest", "sha256:"+hex.EncodeToString(sum[:]))

@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -126,14 +127,14 @@ func add(w *tar.Writer, name string, mode int64, content []byte) error {
 	return err
 }
 
-// Program is a layer that holds one program, at /name.
+// Program is a layer with one program, at /name, and a place for its temporary files.
 func Program(name string, content []byte) ([]byte, error) {
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
-	if err := add(w, name, 0o755, content); err != nil {
-		return nil, err
-	}
-	err := w.Close()
+	err := errors.Join(
+		w.WriteHeader(&tar.Header{Name: "tmp/", Mode: 0o1777, Typeflag: tar.TypeDir}),
+		add(w, name, 0o755, content),
+		w.Close())
 	return layer.Bytes(), err
 }
 

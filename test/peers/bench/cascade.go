@@ -19,16 +19,7 @@ const dependents = 5000
 
 // benchCascade measures the deletion of an owner with 5,000 dependents in the background: from the request to the last dependent's
 // DELETED, as a watcher sees it. The gate: each dependent goes once, an object with another living owner stays, and the owner is gone.
-func benchCascade(ctx context.Context, r *round) error {
-	s, err := r.start(ctx, plane)
-	if err != nil {
-		return err
-	}
-	defer s.stop()
-	user, err := s.user(ctx, 4)
-	if err != nil {
-		return err
-	}
+func benchCascade(ctx context.Context, r *round, s *subject, user *load.Client) error {
 	owners := [2]string{}
 	for i := range owners {
 		name := fmt.Sprintf("owner-%d", i)

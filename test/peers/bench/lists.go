@@ -26,16 +26,7 @@ const page = 500
 
 // benchLists measures lists of pods of 1 KB while 10,000 and 50,000 are stored. The gate: every list has every object once, in
 // order, and the first and last are the same on both sides.
-func benchLists(ctx context.Context, r *round) error {
-	s, err := r.start(ctx, plane)
-	if err != nil {
-		return err
-	}
-	defer s.stop()
-	user, err := s.user(ctx, 4)
-	if err != nil {
-		return err
-	}
+func benchLists(ctx context.Context, r *round, s *subject, user *load.Client) error {
 	stored := 0
 	for _, count := range []int{10_000, 50_000} {
 		if _, err := user.Run(ctx, 16, count-stored, func(i int) load.Request {

@@ -25,17 +25,8 @@ const (
 // benchPods measures the way of a pod from its creation to Running and Ready, as a watcher sees it, on a node that has the image: for one
 // at a time, and for 100 at once; then how soon they are gone, and what the node holds meanwhile. The gate: every pod has an address of
 // its own in the cluster's range, and the node says that each container runs.
-func benchPods(ctx context.Context, r *round) error {
+func benchPods(ctx context.Context, r *round, s *subject, user *load.Client) error {
 	archive, err := r.pauseArchive()
-	if err != nil {
-		return err
-	}
-	s, err := r.start(ctx, whole)
-	if err != nil {
-		return err
-	}
-	defer s.stop()
-	user, err := s.user(ctx, 4)
 	if err != nil {
 		return err
 	}

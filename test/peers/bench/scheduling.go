@@ -31,16 +31,7 @@ const (
 // benchScheduling measures how fast 5,000 pods find their places on 1,000 and 5,000 nodes that nobody runs: from the first pod's creation
 // to the last one's binding, as a watcher sees it. The gate: no node has more than fits, spread pods are evenly in the zones, and pods
 // that must be apart are.
-func benchScheduling(ctx context.Context, r *round) error {
-	s, err := r.start(ctx, plane)
-	if err != nil {
-		return err
-	}
-	defer s.stop()
-	user, err := s.user(ctx, 4)
-	if err != nil {
-		return err
-	}
+func benchScheduling(ctx context.Context, r *round, s *subject, user *load.Client) error {
 	beating, stopBeating := context.WithCancel(ctx)
 	defer stopBeating()
 	made := 0

@@ -53,17 +53,17 @@ type benchmark struct {
 
 // benchmarks in the order in which they run.
 func benchmarks() []benchmark {
-	plane := []string{upstream.Etcd, upstream.KubeAPIServer, upstream.KubeControllerManager, upstream.KubeScheduler}
-	node := append(slices.Clone(plane), upstream.Kubelet, upstream.KubeProxy)
+	control := []string{upstream.Etcd, upstream.KubeAPIServer, upstream.KubeControllerManager, upstream.KubeScheduler}
+	node := append(slices.Clone(control), upstream.Kubelet, upstream.KubeProxy)
 	return []benchmark{
 		{name: "start", programs: node, run: benchStart, limit: 8 * time.Minute},
-		{name: "writes", programs: plane, run: benchWrites, limit: 4 * time.Minute},
-		{name: "lists", programs: plane, run: benchLists, limit: 6 * time.Minute},
-		{name: "watches", programs: plane, run: benchWatches, limit: 4 * time.Minute},
-		{name: "scheduling", programs: plane, run: benchScheduling, limit: 12 * time.Minute, most: 3},
-		{name: "pods", programs: node, run: benchPods, limit: 5 * time.Minute},
+		{name: "writes", programs: control, run: started(plane, writeConns, benchWrites), limit: 4 * time.Minute},
+		{name: "lists", programs: control, run: started(plane, 4, benchLists), limit: 6 * time.Minute},
+		{name: "watches", programs: control, run: started(plane, watchConns, benchWatches), limit: 4 * time.Minute},
+		{name: "scheduling", programs: control, run: started(plane, 4, benchScheduling), limit: 12 * time.Minute, most: 3},
+		{name: "pods", programs: node, run: started(whole, 4, benchPods), limit: 5 * time.Minute},
 		{name: "services", programs: []string{upstream.Etcd, upstream.KubeAPIServer, upstream.KubeProxy}, run: benchServices, limit: 5 * time.Minute},
-		{name: "cascade", programs: plane, run: benchCascade, limit: 3 * time.Minute},
+		{name: "cascade", programs: control, run: started(plane, 4, benchCascade), limit: 3 * time.Minute},
 		{name: "dns", programs: []string{upstream.Etcd, upstream.KubeAPIServer, upstream.CoreDNS}, run: benchNames, limit: 3 * time.Minute},
 	}
 }

@@ -67,6 +67,22 @@ func (r *round) start(ctx context.Context, p parts) (*subject, error) {
 	return s, s.run(ctx, kubeconfig)
 }
 
+// started is a benchmark of a system that runs: f gets it, and a user's client with so many connections.
+func started(p parts, conns int, f func(context.Context, *round, *subject, *load.Client) error) func(context.Context, *round) error {
+	return func(ctx context.Context, r *round) error {
+		s, err := r.start(ctx, p)
+		if err != nil {
+			return err
+		}
+		defer s.stop()
+		user, err := s.user(ctx, conns)
+		if err != nil {
+			return err
+		}
+		return f(ctx, r, s, user)
+	}
+}
+
 // run lets the prepared programs start, and returns when the API server is ready and the administrator known.
 func (s *subject) run(ctx context.Context, kubeconfig string) error {
 	for i, program := range s.programs {

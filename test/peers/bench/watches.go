@@ -21,10 +21,12 @@ import (
 )
 
 const (
-	watchChanges  = 300     // writes, one after the other
-	watchPayload  = 4 << 10 // bytes in each event besides the rest of the object
-	watchesPerTCP = 50      // streams on a connection; upstream allows 100
-	fatChanges    = 24      // writes of fatPayload each, which the stalled watcher does not read
+	watchChanges  = 300                  // writes, one after the other
+	watchPayload  = 4 << 10              // bytes in each event besides the rest of the object
+	watchesPerTCP = 50                   // streams on a connection; upstream allows 100
+	changeConn    = 1000 / watchesPerTCP // the connection of the changes comes after those of the watchers
+	watchConns    = changeConn + 1
+	fatChanges    = 24 // writes of fatPayload each, which the stalled watcher does not read
 	fatPayload    = 512 << 10
 )
 
@@ -33,19 +35,10 @@ const configMapsPath = "/api/v1/namespaces/" + namespace + "/configmaps"
 // benchWatches measures how soon 100 and 1,000 watchers hear of a change and what that costs, while one more watcher, of all objects, reads
 // nothing though more is meant for it than any buffer takes. The gate: every watcher gets every change once, in order; the stalled one,
 // when it reads at last, gets them in order too, all of them or up to an end that tells it to list anew.
-func benchWatches(ctx context.Context, r *round) error {
-	s, err := r.start(ctx, plane)
-	if err != nil {
-		return err
-	}
-	defer s.stop()
-	user, err := s.user(ctx, 1000/watchesPerTCP+1)
-	if err != nil {
-		return err
-	}
+func benchWatches(ctx context.Context, r *round, s *subject, user *load.Client) error {
 	for _, watchers := range []int{100, 1000} {
 		c := fmt.Sprintf("%d watchers, one stalled", watchers)
-		err = r.profiled(ctx, s, c, func() error { return r.fanOut(ctx, s, user, c, watchers) })
+		err := r.profiled(ctx, s, c, func() error { return r.fanOut(ctx, s, user, c, watchers) })
 		if err != nil {
 			return fmt.Errorf("%s: %w", c, err)
 		}
@@ -86,7 +79,7 @@ func (r *round) fanOut(ctx context.Context, s *subject, user *load.Client, c str
 	for i := range watchChanges {
 		crowd.sent[i] = time.Since(crowd.begin)
 		put := load.Request{Method: "PUT", Path: configMapsPath + "/" + name, ContentType: load.JSON, Accept: load.Protobuf, Body: encode(changing(name, i, watchPayload))}
-		if _, err := user.Do(ctx, 1000/watchesPerTCP, put); err != nil {
+		if _, err := user.Do(ctx, changeConn, put); err != nil {
 			return err
 		}
 	}
@@ -123,7 +116,7 @@ func (r *round) stall(ctx context.Context, user *load.Client, watchers int) (*ht
 		if i < 0 {
 			req.Method, req.Path = "POST", configMapsPath
 		}
-		if _, err := user.Do(ctx, 1000/watchesPerTCP, req); err != nil {
+		if _, err := user.Do(ctx, changeConn, req); err != nil {
 			return nil, errors.Join(err, stalled.Body.Close())
 		}
 	}

@@ -24,16 +24,7 @@ const podsPath = "/api/v1/namespaces/" + namespace + "/pods"
 
 // benchWrites measures creates, reads, updates, patches, applies and deletes of pods of 1 KB and 10 KB. The gate: each answer has the
 // change, and at the end the stored pods are the same on both sides, managed fields included, but for names of moments and identifiers.
-func benchWrites(ctx context.Context, r *round) error {
-	s, err := r.start(ctx, plane)
-	if err != nil {
-		return err
-	}
-	defer s.stop()
-	user, err := s.user(ctx, writeConns)
-	if err != nil {
-		return err
-	}
+func benchWrites(ctx context.Context, r *round, s *subject, user *load.Client) error {
 	for _, kilobytes := range []int{1, 10} {
 		w := writer{round: r, subject: s, user: user, what: fmt.Sprintf("%d KB pod", kilobytes), prefix: fmt.Sprintf("p%d", kilobytes)}
 		for i := range writePods {
