@@ -119,6 +119,20 @@ func (s *Informers) Run(ctx context.Context) error {
 	return nil
 }
 
+// Synced reports whether every informer of the set, as it is now, has delivered its first list.
+func (s *Informers) Synced() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.set {
+		select {
+		case <-f.Synced():
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // WaitSynced waits until every informer of the set, as it is now, has delivered its first list.
 func (s *Informers) WaitSynced(ctx context.Context) error {
 	s.mu.Lock()

@@ -185,6 +185,8 @@ func certificatesIn(path string) (*x509.CertPool, error) {
 // runController runs a component of the control plane that is an API client.
 func (m *machine) runController(ctx context.Context, server *kubeconfigFile, own *client.Client) error {
 	var run func(context.Context) error
+	lease := map[Role]string{RoleScheduler: control.SchedulerLease, RoleControllers: control.ManagerLease, RoleCloud: control.CloudLease}[m.role]
+	vitals := control.NewVitals(lease)
 	switch m.role {
 	case RoleScheduler:
 		settings, err := m.schedulerSettings()
@@ -192,21 +194,29 @@ func (m *machine) runController(ctx context.Context, server *kubeconfigFile, own
 			return err
 		}
 		run = func(ctx context.Context) error {
-			return control.RunScheduler(ctx, control.SchedulerConfig{Client: own, Log: m.console.Log, Identity: m.identity(), Settings: settings})
+			return control.RunScheduler(ctx, control.SchedulerConfig{Client: own, Log: m.console.Log, Identity: m.identity(), Settings: settings, Vitals: vitals})
 		}
 	case RoleCloud:
 		run = func(ctx context.Context) error {
-			return control.RunCloud(ctx, control.CloudConfig{Client: own, Log: m.console.Log, Identity: m.identity(), Reserved: []int32{int32(m.API.Port)}})
+			return control.RunCloud(ctx, control.CloudConfig{Client: own, Log: m.console.Log, Identity: m.identity(), Reserved: []int32{int32(m.API.Port)}, Vitals: vitals})
 		}
 	default:
 		config, err := m.controllersConfig(server, own)
 		if err != nil {
 			return err
 		}
+		config.Vitals = vitals
 		run = func(ctx context.Context) error { return control.RunControllers(ctx, config) }
+	}
+	port, err := m.openPort(ctx, own, vitals)
+	if err != nil {
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return run(ctx) })
+	if port != nil {
+		g.Go(func() error { return port.Run(ctx) })
+	}
 	m.ready()
 	g.Go(func() error { return m.trim(ctx) })
 	return g.Wait()

@@ -60,6 +60,7 @@ type Settings struct {
 	Controllers ControllersSettings `json:"controllers"`
 	Proxy       ProxySettings       `json:"proxy"`
 	DNS         DNSSettings         `json:"dns"`
+	Serving     ServingSettings     `json:"serving"`
 	// LogLevel is debug, info, warn or error; default info.
 	LogLevel string `json:"logLevel,omitempty"`
 }

@@ -28,6 +28,18 @@ type ControllersSettings struct {
 	ServiceAccountKeyFile string `json:"serviceAccountKeyFile,omitempty"`
 }
 
+// ServingSettings configure the secure port of scheduler, controllers or cloud that run alone.
+type ServingSettings struct {
+	// Address is listened on; default :10259 of the scheduler, :10257 of the controllers, :10258 of the cloud loops; none turns it off.
+	Address string `json:"address,omitempty"`
+	// CertFile and KeyFile hold the certificate; default one that is made at the start and that nobody knows.
+	CertFile string `json:"certFile,omitempty"`
+	KeyFile  string `json:"keyFile,omitempty"`
+}
+
+// noAddress turns a port off.
+const noAddress = "none"
+
 // ProxySettings configure the Service proxy.
 type ProxySettings struct {
 	// HealthAddress and MetricsAddress are listened on; default :10256 and 127.0.0.1:10249.
@@ -68,6 +80,12 @@ func (s *Settings) validateComponents() error {
 	}
 	if (s.Controllers.SigningCertFile == "") != (s.Controllers.SigningKeyFile == "") {
 		refuse("controllers", "signingCertFile and signingKeyFile go together")
+	}
+	if (s.Serving.CertFile == "") != (s.Serving.KeyFile == "") {
+		refuse("serving", "certFile and keyFile go together")
+	}
+	if _, _, err := net.SplitHostPort(s.Serving.Address); s.Serving.Address != "" && s.Serving.Address != noAddress && err != nil {
+		refuse("serving.address", "%q is not an address like 127.0.0.1:80, nor %s: %w", s.Serving.Address, noAddress, err)
 	}
 	for field, address := range map[string]string{
 		"proxy.healthAddress": s.Proxy.HealthAddress, "proxy.metricsAddress": s.Proxy.MetricsAddress, "dns.healthAddress": s.DNS.HealthAddress,

@@ -52,6 +52,8 @@ func TestSettingsRefusals(t *testing.T) {
 		"network: {plugin: flannel}":                       `network.plugin: "flannel" is not kogge or none`,
 		"dns: {address: kube-dns}":                         `dns.address: "kube-dns" is not an IP address`,
 		"dns: {healthAddress: here}":                       `dns.healthAddress: "here" is not an address`,
+		"serving: {address: here}":                         `serving.address: "here" is not an address like 127.0.0.1:80, nor none`,
+		"serving: {certFile: a}":                           `serving: certFile and keyFile go together`,
 		"proxy: {nodePortAddresses: [a]}":                  `proxy.nodePortAddresses: "a" is not an address range`,
 		"controllers: {signingKeyFile: a}":                 `controllers: signingCertFile and signingKeyFile go together`,
 		"scheduler: {parallelism: 3}":                      `scheduler: scheduler configuration: is`,

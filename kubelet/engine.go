@@ -184,8 +184,11 @@ func (k *Kubelet) run(ctx context.Context) error {
 	spawn("image garbage collection", quiet(k.collectImages))
 	spawn("log rotation", quiet(k.rotateLogs))
 	spawn("eviction", quiet(k.watchPressure))
-	if k.config.ServerTLS != nil && *k.config.Settings.EnableServer {
-		spawn("server", k.serve)
+	if k.config.ServerTLS != nil {
+		spawn("health check", k.serveHealth)
+		if *k.config.Settings.EnableServer {
+			spawn("server", k.serve)
+		}
 	}
 	var err error
 	select {

@@ -42,6 +42,20 @@ func (k *Kubelet) serve(ctx context.Context) error {
 	}).Run(ctx)
 }
 
+// serveHealth answers /healthz without TLS or questions, to whoever is on this machine: the process is there. Port 0 turns it off.
+func (k *Kubelet) serveHealth(ctx context.Context) error {
+	s := &k.config.Settings
+	if *s.HealthzPort == 0 {
+		return nil
+	}
+	address := net.JoinHostPort(s.HealthzBindAddress, strconv.Itoa(int(*s.HealthzPort)))
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("healthzPort: listen on %s: %w", address, err)
+	}
+	return server.RunHealth(ctx, listener)
+}
+
 // healthy reports whether the kubelet can do its work: without an answer of the runtime it can do nothing.
 func (k *Kubelet) healthy() error {
 	k.status.mu.Lock()

@@ -35,6 +35,8 @@ func defaultSettings(s *kubeletconfig.KubeletConfiguration) {
 	zero(&s.StaticPodPath, "/etc/kubernetes/manifests")
 	zero(&s.Address, "0.0.0.0")
 	zero(&s.Port, int32(10250))
+	zero(&s.HealthzBindAddress, "127.0.0.1")
+	unset(&s.HealthzPort, int32(10248))
 	zero(&s.Authentication.Webhook.CacheTTL, metav1.Duration{Duration: 2 * time.Minute})
 	unset(&s.Authentication.Webhook.Enabled, true)
 	unset(&s.Authentication.Anonymous.Enabled, false)

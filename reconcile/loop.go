@@ -64,6 +64,16 @@ func New(config Config) *Loop {
 // Name of the controller.
 func (l *Loop) Name() string { return l.config.Name }
 
+// Observe counts what the loop does from now on. Call it before Run.
+func (l *Loop) Observe(m *Metrics) {
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	l.queue.observer = m.of(l.config.Name)
+	for _, key := range l.queue.waiting {
+		l.queue.observer.added(key)
+	}
+}
+
 // Enqueue asks for a reconcile of key. A key that waits already is not added twice; one that is being reconciled is
 // reconciled once more afterwards.
 func (l *Loop) Enqueue(keys ...Key) {

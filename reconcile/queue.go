@@ -30,6 +30,7 @@ type queue struct {
 	timers   map[Key]*delayed
 	failures map[Key]int
 	closed   bool
+	observer *observer
 }
 
 // delayed is a wish for later.
@@ -61,6 +62,7 @@ func (q *queue) addLocked(key Key) {
 	}
 	q.queued[key] = true
 	q.waiting = append(q.waiting, key)
+	q.observer.added(key)
 	q.signal()
 }
 
@@ -105,6 +107,7 @@ func (q *queue) retry(key Key) (attempt int, delay time.Duration) {
 	q.mu.Lock()
 	q.failures[key]++
 	attempt = q.failures[key]
+	q.observer.failed()
 	q.mu.Unlock()
 	delay = lastDelay
 	if shift := attempt - 1; shift < 20 {
@@ -128,8 +131,9 @@ func (q *queue) run(ctx context.Context, workers int, work func(context.Context,
 			for {
 				key, ok := q.next()
 				if ok {
+					began := time.Now()
 					work(ctx, key)
-					q.finish(key)
+					q.finish(key, began)
 					if ctx.Err() != nil {
 						return
 					}
@@ -158,6 +162,7 @@ func (q *queue) next() (Key, bool) {
 	key := q.waiting[0]
 	q.waiting = q.waiting[1:]
 	delete(q.queued, key)
+	q.observer.taken(key)
 	q.running[key] = false
 	if len(q.waiting) > 0 {
 		q.signal()
@@ -165,9 +170,10 @@ func (q *queue) next() (Key, bool) {
 	return key, true
 }
 
-func (q *queue) finish(key Key) {
+func (q *queue) finish(key Key, began time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.observer.done(began)
 	again := q.running[key]
 	delete(q.running, key)
 	if again {

@@ -144,6 +144,7 @@ func AddOnPolicy() Policy {
 		ClusterRoleBindings: []*rbacv1.ClusterRoleBinding{
 			bindCluster("system:coredns", "system:coredns", serviceAccount("coredns")),
 			bindCluster("system:cloud-controller-manager", "system:cloud-controller-manager", user(CloudUser)),
+			bindCluster("system:cloud-controller-manager:system:auth-delegator", "system:auth-delegator", user(CloudUser)),
 			bindCluster("system:metrics-server", "system:metrics-server", serviceAccount("metrics-server")),
 			bindCluster("metrics-server:system:auth-delegator", "system:auth-delegator", serviceAccount("metrics-server")),
 			bindCluster("kubeadm:get-nodes", "kubeadm:get-nodes", groupOf("system:bootstrappers")),
@@ -165,6 +166,10 @@ func AddOnPolicy() Policy {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "metrics-server-auth-reader"},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "extension-apiserver-authentication-reader"},
 			Subjects:   []rbacv1.Subject{serviceAccount("metrics-server")},
+		}, {
+			ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "system:cloud-controller-manager-auth-reader"},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "extension-apiserver-authentication-reader"},
+			Subjects:   []rbacv1.Subject{user(CloudUser)},
 		}},
 	}
 	return p

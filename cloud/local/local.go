@@ -45,7 +45,7 @@ type Config struct {
 // ports that a node can't be managed without: SSH, etcd, kubelet, kube-proxy's health.
 func (c *Config) reserved(port int32) bool {
 	switch port {
-	case 22, 2379, 2380, 10250, 10256:
+	case 22, 2379, 2380, 10250, 10256, 10257, 10258, 10259:
 		return true
 	}
 	return slices.Contains(c.Reserved, port)

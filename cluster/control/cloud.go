@@ -15,7 +15,8 @@ import (
 	"kogge.dev/kogge/reconcile"
 )
 
-const cloudLease = "cloud-controller-manager"
+// CloudLease is what the cloud loops stand for.
+const CloudLease = "cloud-controller-manager"
 
 // CloudConfig is what the cloud loops need besides an API server; they may run in a process of their own.
 type CloudConfig struct {
@@ -27,6 +28,8 @@ type CloudConfig struct {
 	// Pool and Reserved are the built-in provider's: where load balancers get addresses, and ports of nodes that they don't.
 	Pool     []netip.Prefix
 	Reserved []int32
+	// Vitals are told how it goes; nil tells nobody.
+	Vitals *Vitals
 }
 
 func (p *Plane) runCloud(ctx context.Context) error {
@@ -38,7 +41,7 @@ func (p *Plane) runCloud(ctx context.Context) error {
 // RunCloud stands for leadership and runs the cloud loops with the built-in provider while it leads.
 func RunCloud(ctx context.Context, config CloudConfig) error {
 	elect := reconcile.ElectConfig{
-		Client: config.Client, Log: config.Log.With("component", "cloud"), Namespace: "kube-system", Name: cloudLease, Identity: config.Identity,
+		Client: config.Client, Log: config.Log.With("component", "cloud"), Namespace: "kube-system", Name: CloudLease, Identity: config.Identity,
 	}
 	return reconcile.Elect(ctx, elect, func(ctx context.Context) error {
 		informers := client.NewInformers(config.Client, config.Log.With("component", "cloud"))
@@ -46,6 +49,7 @@ func RunCloud(ctx context.Context, config CloudConfig) error {
 		if err != nil {
 			return err
 		}
+		defer config.Vitals.lead(informers)()
 		return cloud.Run(ctx, cloud.Config{Client: config.Client, Informers: informers, Provider: provider, Log: config.Log})
 	})
 }

@@ -62,7 +62,7 @@ import (
 // Names of the lease and identity of the controllers as a whole.
 const (
 	managerUser  = "system:kube-controller-manager"
-	managerLease = "kube-controller-manager"
+	ManagerLease = "kube-controller-manager"
 )
 
 // ControllersConfig is what the controllers need besides an API server; they may run in a process of their own.
@@ -82,6 +82,8 @@ type ControllersConfig struct {
 	// Server is the API server's URL for joining nodes.
 	Server   string
 	PodCIDRs []netip.Prefix
+	// Vitals are told how it goes; nil tells nobody.
+	Vitals *Vitals
 }
 
 func (p *Plane) runControllers(ctx context.Context) error {
@@ -112,7 +114,7 @@ func TokenSigner(path string) (serviceaccounttoken.Sign, error) {
 // RunControllers stands for leadership and runs every controller while it leads.
 func RunControllers(ctx context.Context, config ControllersConfig) error {
 	elect := reconcile.ElectConfig{
-		Client: config.Manager, Log: config.Log, Namespace: "kube-system", Name: managerLease, Identity: config.Identity,
+		Client: config.Manager, Log: config.Log, Namespace: "kube-system", Name: ManagerLease, Identity: config.Identity,
 	}
 	return reconcile.Elect(ctx, elect, func(ctx context.Context) error { return lead(ctx, config) })
 }
@@ -127,7 +129,10 @@ func lead(ctx context.Context, config ControllersConfig) error {
 		g.Go(func() error { return events.Run(ctx) })
 		return reconcile.Scope{Client: own, Informers: informers, Events: events, Log: log}
 	}
-	for _, loop := range controllers(config, scope) {
+	loops := controllers(config, scope)
+	config.Vitals.observe(loops)
+	defer config.Vitals.lead(informers)()
+	for _, loop := range loops {
 		g.Go(func() error { return named(loop.Name(), loop.Run(ctx)) })
 	}
 	g.Go(func() error { return informers.Run(ctx) })

@@ -17,7 +17,7 @@ import (
 // Names of the scheduler's identity and lease.
 const (
 	schedulerUser  = "system:kube-scheduler"
-	schedulerLease = "kube-scheduler"
+	SchedulerLease = "kube-scheduler"
 )
 
 // SchedulerConfig is what a scheduler needs besides an API server; it may run in a process of its own.
@@ -27,12 +27,14 @@ type SchedulerConfig struct {
 	Identity string
 	// Settings, nil for the defaults.
 	Settings *scheduler.Settings
+	// Vitals are told how it goes; nil tells nobody.
+	Vitals *Vitals
 }
 
 // RunScheduler stands for leadership and schedules while it leads.
 func RunScheduler(ctx context.Context, config SchedulerConfig) error {
 	elect := reconcile.ElectConfig{
-		Client: config.Client, Log: config.Log, Namespace: "kube-system", Name: schedulerLease, Identity: config.Identity,
+		Client: config.Client, Log: config.Log, Namespace: "kube-system", Name: SchedulerLease, Identity: config.Identity,
 	}
 	return reconcile.Elect(ctx, elect, func(ctx context.Context) error {
 		log := config.Log.With("component", "scheduler")
@@ -44,6 +46,7 @@ func RunScheduler(ctx context.Context, config SchedulerConfig) error {
 		if err != nil {
 			return err
 		}
+		defer config.Vitals.lead(informers)()
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return informers.Run(ctx) })
 		g.Go(func() error { return events.Run(ctx) })

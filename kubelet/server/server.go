@@ -23,6 +23,7 @@ import (
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/client/gate"
 	"kogge.dev/kogge/cri"
 )
 
@@ -70,7 +71,7 @@ type Config struct {
 // Server serves one kubelet.
 type Server struct {
 	config Config
-	gate   *gate
+	gate   *gate.Gate
 	mux    *http.ServeMux
 }
 
@@ -124,7 +125,7 @@ func (s *Server) routes() {
 
 // ServeHTTP lets in who may come in.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if status, err := s.gate.check(r); err != nil {
+	if status, err := s.check(r); err != nil {
 		if status == http.StatusInternalServerError {
 			s.config.Logger.Warn("request can't be judged", "err", err)
 		}
@@ -156,12 +157,32 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
+// RunHealth answers health checks at a listener until ctx ends: ok, whatever else is wrong.
+func RunHealth(ctx context.Context, listener net.Listener) error {
+	mux := http.NewServeMux()
+	for _, path := range []string{"/healthz", "/healthz/ping"} {
+		mux.HandleFunc("GET "+path, writeOK)
+	}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
+	stop := context.AfterFunc(ctx, func() { server.Close() }) //nolint:errcheck // the listener goes with the process
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve health checks: %w", err)
+	}
+	return nil
+}
+
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	if err := s.config.Healthy(); err != nil && r.PathValue("check") != "ping" {
 		http.Error(w, "[-]syncloop failed: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
+	writeOK(w, r)
+}
+
+func writeOK(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Write([]byte("ok")) //nolint:errcheck // the client is gone
 }
 
