@@ -223,7 +223,6 @@ func (c *controller) count(q *corev1.ResourceQuota) (used corev1.ResourceList, a
 	used = corev1.ResourceList{}
 	var pending []corev1.ResourceName
 	seen := map[schema.GroupResource]bool{}
-	now := time.Now()
 	for _, name := range names {
 		gr, ok := quota.GroupResourceOf(name)
 		if !ok || seen[gr] {
@@ -244,19 +243,11 @@ func (c *controller) count(q *corev1.ResourceQuota) (used corev1.ResourceList, a
 			pending = append(pending, e.Names(names)...)
 			continue
 		}
-		for _, obj := range f.List(q.Namespace) {
-			matches, err := e.Matches(q, obj)
-			if err != nil {
-				return nil, 0, err
-			}
-			if !matches {
-				continue
-			}
-			used = quota.Add(used, e.Usage(obj, now))
-			if pod, is := obj.(*corev1.Pod); is && pod.DeletionTimestamp != nil && quota.PodActive(pod, now) {
-				again = time.Second // its grace period ends without an event
-			}
+		part, wait, err := sum(q, e, f.List(q.Namespace))
+		if err != nil {
+			return nil, 0, err
 		}
+		used, again = quota.Add(used, part), max(again, wait)
 	}
 	used = quota.Mask(used, names)
 	for _, name := range names {
@@ -269,6 +260,26 @@ func (c *controller) count(q *corev1.ResourceQuota) (used corev1.ResourceList, a
 			zero := q.Spec.Hard[name].DeepCopy()
 			zero.Set(0)
 			used[name] = zero
+		}
+	}
+	return used, again, nil
+}
+
+// sum adds up the objects of one resource.
+func sum(q *corev1.ResourceQuota, e *quota.Evaluator, objects []kinds.Object) (used corev1.ResourceList, again time.Duration, err error) {
+	now := time.Now()
+	used = corev1.ResourceList{}
+	for _, obj := range objects {
+		matches, err := e.Matches(q, obj)
+		if err != nil {
+			return nil, 0, err
+		}
+		if !matches {
+			continue
+		}
+		used = quota.Add(used, e.Usage(obj, now))
+		if pod, is := obj.(*corev1.Pod); is && pod.DeletionTimestamp != nil && quota.PodActive(pod, now) {
+			again = time.Second // its grace period ends without an event
 		}
 	}
 	return used, again, nil
