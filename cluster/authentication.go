@@ -4,15 +4,21 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 
 	"kogge.dev/kogge/apiserver"
 	"kogge.dev/kogge/apiserver/authn"
 	"kogge.dev/kogge/apiserver/authn/oidc"
+	"kogge.dev/kogge/apiserver/review"
 	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/expr"
 )
@@ -24,6 +30,30 @@ type AuthenticationSettings struct {
 	ConfigFile string `json:"configFile,omitempty"`
 	// TokenFile is a list of tokens: token,user,uid,"group1,group2" on each line. It is read once.
 	TokenFile string `json:"tokenFile,omitempty"`
+	// Webhook is asked about tokens that nobody else recognises; default none.
+	Webhook TokenWebhookSettings `json:"webhook"`
+}
+
+// TokenWebhookSettings describe a server that is asked about tokens.
+type TokenWebhookSettings struct {
+	// ConfigFile is a kubeconfig that names the server, which answers TokenReviews (authentication.k8s.io/v1).
+	ConfigFile string `json:"configFile,omitempty"`
+	// CacheTTL is how long its answers are remembered; default 2m, 0s for not at all.
+	CacheTTL *metav1.Duration `json:"cacheTTL,omitempty"`
+}
+
+// defaultCacheTTL of a token webhook's answers.
+const defaultCacheTTL = 2 * time.Minute
+
+func (s *AuthenticationSettings) validate() error {
+	ttl := s.Webhook.CacheTTL
+	switch {
+	case ttl != nil && ttl.Duration < 0:
+		return fmt.Errorf("api.authentication.webhook.cacheTTL: %s is negative", ttl.Duration)
+	case ttl != nil && s.Webhook.ConfigFile == "":
+		return errors.New("api.authentication.webhook.configFile: required where cacheTTL is given")
+	}
+	return nil
 }
 
 // authentication is what the settings add to the cluster's own means.
@@ -59,5 +89,29 @@ func openAuthentication(s AuthenticationSettings, log *slog.Logger) (authenticat
 		a.runners = append(a.runners, apiserver.Runner{Name: "authentication configuration", Run: issuers.Run})
 		a.collectors = append(a.collectors, issuers.Collectors()...)
 	}
+	if s.Webhook.ConfigFile != "" {
+		hook, err := dialReviews(s.Webhook.ConfigFile, authn.WebhookTimeout)
+		if err != nil {
+			return a, fmt.Errorf("api.authentication.webhook.configFile: %w", err)
+		}
+		ttl := defaultCacheTTL
+		if s.Webhook.CacheTTL != nil {
+			ttl = s.Webhook.CacheTTL.Duration
+		}
+		a.tokens = append(a.tokens, authn.NewTokenCache(authn.Webhook{Server: hook, Audiences: server}, authn.CacheConfig{Known: ttl, Unknown: ttl}))
+	}
 	return a, nil
+}
+
+// dialReviews is the review.Dialer of kubeconfigs.
+func dialReviews(path string, timeout time.Duration) (*review.Server, error) {
+	server, err := openKubeconfig(path)
+	if err != nil {
+		return nil, err
+	}
+	carrier, err := rest.TransportFor(server.config)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
+	}
+	return &review.Server{URL: server.config.Host, Client: &http.Client{Transport: carrier, Timeout: timeout}}, nil
 }

@@ -178,7 +178,8 @@ func (m *machine) server(ctx context.Context) error {
 		Names: append(names, m.Node.Name), Addresses: append(addresses, m.ip), PodCIDRs: m.pods, ServiceCIDRs: m.services,
 		Domain: m.Network.Domain, Identity: m.identity(), Audit: auditor, Scheduler: settings,
 		Tokens: users.tokens, Anonymous: users.anonymous, Runners: users.runners,
-		Collectors: append(users.collectors, secret.collectors...), Checks: secret.checks,
+		Authorization: m.API.Authorization.authorization(m.console.Log),
+		Collectors:    append(users.collectors, secret.collectors...), Checks: secret.checks,
 		Without: control.Components{
 			Controllers: m.without(RoleControllers), Scheduler: m.without(RoleScheduler), Cloud: m.without(RoleCloud),
 		},

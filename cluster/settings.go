@@ -79,6 +79,8 @@ type APISettings struct {
 	Audit AuditSettings `json:"audit"`
 	// Authentication recognises users of others; default the cluster's own only.
 	Authentication AuthenticationSettings `json:"authentication"`
+	// Authorization decides what users may do; default Node, then RBAC.
+	Authorization AuthorizationSettings `json:"authorization"`
 	// Encryption keeps resources encrypted in the store; default none.
 	Encryption EncryptionSettings `json:"encryption"`
 }
@@ -270,7 +272,7 @@ func (s *Settings) Validate() error {
 			refuse("store.endpoints", "%q is not a URL like https://10.0.0.1:2379", endpoint)
 		}
 	}
-	errs = append(errs, s.Node.validate(), s.API.Audit.validate(), s.validateComponents())
+	errs = append(errs, s.Node.validate(), s.API.Audit.validate(), s.API.Authentication.validate(), s.validateComponents())
 	errs = append(errs, checkRanges("network.podCIDRs", s.Network.PodCIDRs), checkRanges("network.serviceCIDRs", s.Network.ServiceCIDRs))
 	switch s.LogLevel {
 	case "", "debug", "info", "warn", "error":

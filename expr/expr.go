@@ -24,6 +24,7 @@ import (
 	authenticationcel "k8s.io/apiserver/pkg/authentication/cel"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	authorizationcel "k8s.io/apiserver/pkg/authorization/cel"
 	"k8s.io/apiserver/pkg/cel/environment"
 )
 
@@ -109,6 +110,8 @@ type Compiler struct {
 	plain func() plugincel.ConditionCompiler
 	// tokens compiles expressions over claims and users.
 	tokens func() authenticationcel.Compiler
+	// access compiles conditions over what somebody wants to do.
+	access func() authorizationcel.Compiler
 }
 
 // NewCompiler makes a compiler.
@@ -120,6 +123,7 @@ func NewCompiler() *Compiler {
 		base:   base,
 		plain:  sync.OnceValue(func() plugincel.ConditionCompiler { return plugincel.NewConditionCompiler(base()) }),
 		tokens: sync.OnceValue(func() authenticationcel.Compiler { return authenticationcel.NewCompiler(base()) }),
+		access: sync.OnceValue(func() authorizationcel.Compiler { return authorizationcel.NewCompiler(base()) }),
 	}
 }
 

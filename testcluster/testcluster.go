@@ -14,6 +14,8 @@ import (
 
 	"kogge.dev/kogge/apiserver"
 	"kogge.dev/kogge/apiserver/authn"
+	"kogge.dev/kogge/apiserver/authz"
+	"kogge.dev/kogge/apiserver/authz/configured"
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/store"
@@ -29,6 +31,8 @@ type Config struct {
 	// Tokens are believed besides the cluster's own, and Runners run beside the API server, as in control.Config.
 	Tokens  []authn.TokenAuthenticator
 	Runners []apiserver.Runner
+	// Authorization makes another chain of authorizers, as in control.Config.
+	Authorization func(builtIn map[string]authz.Authorizer) (*configured.Chain, error)
 	// Log; nil discards.
 	Log *slog.Logger
 }
@@ -57,7 +61,7 @@ func New(t testing.TB, configs ...Config) *Cluster {
 		Store: config.Store, Keys: keys, Log: config.Log, Advertise: netip.MustParseAddr("192.0.2.1"), Port: 6443,
 		PodCIDRs:     []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
-		Domain:       "cluster.local", Identity: "test", Without: config.Without, Tokens: config.Tokens, Runners: config.Runners,
+		Domain:       "cluster.local", Identity: "test", Without: config.Without, Tokens: config.Tokens, Runners: config.Runners, Authorization: config.Authorization,
 	})
 	if err != nil {
 		t.Fatalf("compose control plane: %v", err)

@@ -187,7 +187,7 @@ func TestBearer(t *testing.T) {
 func TestTokenCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := &tokens{}
-		c := authn.NewTokenCache(next)
+		c := authn.NewTokenCache(next, authn.CacheConfig{Known: authn.TokenTTL})
 		ask := func(token string) (bool, *request.State) {
 			s := &request.State{}
 			_, ok, _ := c.AuthenticateToken(request.With(t.Context(), s), token, nil)

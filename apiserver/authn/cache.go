@@ -14,31 +14,39 @@ import (
 	"kogge.dev/kogge/apiserver/request"
 )
 
-// tokenCacheTTL bounds how long a deleted pod's token may still be believed (upstream: 10 s for success).
-const tokenCacheTTL = 10 * time.Second
+// TokenTTL bounds how long a deleted pod's token may still be believed (upstream: 10 s for success).
+const TokenTTL = 10 * time.Second
 
 // tokenCacheSize bounds the memory of the cache; at the bound everything expired, then everything, is dropped.
 const tokenCacheSize = 4096
 
-// TokenCache remembers what tokens proved, for tokenCacheTTL. Failures are not remembered: verifying garbage costs little
-// and a token that becomes valid must be believed at once. Keys are keyed hashes, never tokens.
+// CacheConfig says how long answers are remembered; 0 means not at all. Errors never are.
+type CacheConfig struct {
+	// Known tokens, and those that nobody knows: verifying garbage costs little where no server is asked for it, and a token that becomes valid
+	// must be believed at once.
+	Known, Unknown time.Duration
+}
+
+// TokenCache remembers what tokens proved. Keys are keyed hashes, never tokens.
 type TokenCache struct {
-	next TokenAuthenticator
-	key  [32]byte
+	next   TokenAuthenticator
+	config CacheConfig
+	key    [32]byte
 
 	mu      sync.Mutex
 	entries map[[32]byte]cachedToken
 }
 
 type cachedToken struct {
+	// user is nil for a token that nobody knows.
 	user        *TokenUser
 	annotations map[string]string
 	until       time.Time
 }
 
 // NewTokenCache wraps next.
-func NewTokenCache(next TokenAuthenticator) *TokenCache {
-	c := &TokenCache{next: next, entries: map[[32]byte]cachedToken{}}
+func NewTokenCache(next TokenAuthenticator, config CacheConfig) *TokenCache {
+	c := &TokenCache{next: next, config: config, entries: map[[32]byte]cachedToken{}}
 	// crypto/rand.Read never fails (it ends the process instead).
 	_, _ = rand.Read(c.key[:])
 	return c
@@ -53,13 +61,17 @@ func (c *TokenCache) AuthenticateToken(ctx context.Context, token string, audien
 	c.mu.Unlock()
 	if hit && now.Before(entry.until) {
 		annotateAll(ctx, entry.annotations)
-		return entry.user, true, nil
+		return entry.user, entry.user != nil, nil
 	}
 	// The annotations that verification leaves (stale token) belong to every request that shows the token.
 	inner := &request.State{}
 	user, ok, err := c.next.AuthenticateToken(request.With(ctx, inner), token, audiences)
 	annotateAll(ctx, inner.Annotations)
-	if !ok || err != nil {
+	ttl := c.config.Known
+	if !ok {
+		user, ttl = nil, c.config.Unknown
+	}
+	if err != nil || ttl == 0 {
 		return user, ok, err
 	}
 	c.mu.Lock()
@@ -67,8 +79,8 @@ func (c *TokenCache) AuthenticateToken(ctx context.Context, token string, audien
 	if len(c.entries) >= tokenCacheSize {
 		c.shrinkLocked(now)
 	}
-	c.entries[key] = cachedToken{user: user, annotations: inner.Annotations, until: now.Add(tokenCacheTTL)}
-	return user, true, nil
+	c.entries[key] = cachedToken{user: user, annotations: inner.Annotations, until: now.Add(ttl)}
+	return user, ok, nil
 }
 
 func (c *TokenCache) shrinkLocked(now time.Time) {

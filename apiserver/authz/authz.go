@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The kogge authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package authz decides whether a user may do what a request asks. The chain is Node, then RBAC (then webhooks).
+// Package authz decides whether a user may do what a request asks. The chain is Node, then RBAC, or
+// what a file says (configured).
 package authz
 
 import (

@@ -35,6 +35,8 @@ type Reviews struct {
 	}
 	// IsNode tells nodes, whose rights can't be listed. Optional.
 	IsNode func(*request.User) bool
+	// HasWebhooks tells whether webhooks are asked, whose rules can't be listed. Optional.
+	HasWebhooks func() bool
 }
 
 // SubjectAccessReview answers what any user may do.
@@ -125,6 +127,10 @@ func (v *Reviews) SelfSubjectRulesReview(ctx context.Context, obj runtime.Object
 	if v.IsNode != nil && v.IsNode(&state.User) {
 		st.Incomplete = true
 		errs = append(errs, errors.New("node authorizer does not support user rule resolution"))
+	}
+	if v.HasWebhooks != nil && v.HasWebhooks() {
+		st.Incomplete = true
+		errs = append(errs, errors.New("webhook authorizer does not support user rule resolution"))
 	}
 	list, err := v.Rules.RulesFor(ctx, &state.User, in.Spec.Namespace)
 	if err != nil {

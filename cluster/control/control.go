@@ -21,6 +21,8 @@ import (
 	"kogge.dev/kogge/apiserver"
 	"kogge.dev/kogge/apiserver/audit"
 	"kogge.dev/kogge/apiserver/authn"
+	"kogge.dev/kogge/apiserver/authz"
+	"kogge.dev/kogge/apiserver/authz/configured"
 	"kogge.dev/kogge/apiserver/bootstrap"
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
@@ -62,6 +64,8 @@ type Config struct {
 	Tokens []authn.TokenAuthenticator
 	// Anonymous tells which paths requests without credentials may reach; nil means authn.AnonymousPaths.
 	Anonymous func(path string) bool
+	// Authorization makes the chain of authorizers from those of this server, by the names Node and RBAC; nil means these two.
+	Authorization func(builtIn map[string]authz.Authorizer) (*configured.Chain, error)
 	// Runners run beside the API server, Collectors are published with its metrics, Checks count for its health.
 	Runners    []apiserver.Runner
 	Collectors []prometheus.Collector

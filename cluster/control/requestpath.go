@@ -10,7 +10,9 @@ import (
 	"crypto/x509"
 	"maps"
 	"net/http"
+	"slices"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -62,10 +64,15 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 		return apiserver.Parts{}, err
 	}
 	roles := rbac.New(reader)
-	authorizer := authz.Chain{authz.Masters{}, node.New(reader, nodeRules), roles}
+	authorizer, chain, err := p.authorizer(map[string]authz.Authorizer{"Node": node.New(reader, nodeRules), "RBAC": roles})
+	if err != nil {
+		return apiserver.Parts{}, err
+	}
 	clientRoots, proxyRoots := p.config.Keys.CA.Pool(), p.config.Keys.ProxyCA.Pool()
 	who := authn.Reviews{Tokens: bearer, Audiences: server}
-	may := authz.Reviews{Authorizer: authorizer, Rules: roles, IsNode: func(u *request.User) bool { _, is := node.NameOf(u); return is }}
+	may := authz.Reviews{
+		Authorizer: authorizer, Rules: roles, IsNode: func(u *request.User) bool { _, is := node.NameOf(u); return is }, HasWebhooks: chain.webhooks,
+	}
 	requests := satoken.Requests{Issuer: tokens, Reader: reader, Audiences: server}
 	routes := &route.Resolver{Reader: reader}
 	calls := outcall.New(routes)
@@ -92,7 +99,7 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 		Authorizer: authorizer,
 		Admission:  admitted,
 		Fairness:   limiter.Filter,
-		Collectors: append(limiter.Collectors(), p.config.Collectors...),
+		Collectors: slices.Concat(limiter.Collectors(), chain.collectors, p.config.Collectors),
 		Aggregate:  aggregator.Handler,
 		Virtual: map[schema.GroupResource]apiserver.VirtualFunc{
 			{Group: "authentication.k8s.io", Resource: "tokenreviews"}:             who.TokenReview,
@@ -107,13 +114,13 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 			},
 		},
 		Paths: p.paths(documents),
-		Runners: append([]apiserver.Runner{
+		Runners: slices.Concat([]apiserver.Runner{
 			{Name: "custom resource definitions", Run: definitions.Run},
 			{Name: "aggregation", Run: aggregator.Run},
 			{Name: "priority and fairness", Run: func(ctx context.Context) error {
 				return limiter.Run(ctx, p.asServer(s), p.config.Log.With("component", "apiserver"))
 			}},
-		}, p.config.Runners...),
+		}, chain.runners, p.config.Runners),
 		Checks: p.config.Checks,
 		Hooks:  []apiserver.Hook{{Name: "bootstrap", Run: p.bootstrap}},
 	}, nil
@@ -130,8 +137,30 @@ func (p *Plane) tokens(reader admission.Reader) (authn.TokenAuthenticator, error
 	if err != nil {
 		return nil, err
 	}
-	bootstrap := authn.ForServer{Tokens: authn.BootstrapToken{Reader: reader}, Audiences: server}
-	return authn.NewTokenCache(append(authn.TokenUnion{verifier, secrets, bootstrap}, p.config.Tokens...)), nil
+	joining := authn.ForServer{Tokens: authn.BootstrapToken{Reader: reader}, Audiences: server}
+	return authn.NewTokenCache(append(authn.TokenUnion{verifier, secrets, joining}, p.config.Tokens...), authn.CacheConfig{Known: authn.TokenTTL}), nil
+}
+
+// chain is what keeps a configured chain of authorizers working.
+type chain struct {
+	webhooks   func() bool
+	runners    []apiserver.Runner
+	collectors []prometheus.Collector
+}
+
+// authorizer makes the chain of the configuration, or Node and RBAC.
+func (p *Plane) authorizer(builtIn map[string]authz.Authorizer) (authz.Authorizer, chain, error) {
+	if p.config.Authorization == nil {
+		return authz.Chain{authz.Masters{}, builtIn["Node"], builtIn["RBAC"]}, chain{webhooks: func() bool { return false }}, nil
+	}
+	configured, err := p.config.Authorization(builtIn)
+	if err != nil {
+		return nil, chain{}, err
+	}
+	return configured, chain{
+		webhooks: configured.HasWebhooks, collectors: configured.Collectors(),
+		runners: []apiserver.Runner{{Name: "authorization configuration", Run: configured.Run}},
+	}, nil
 }
 
 func (p *Plane) anonymous() func(path string) bool {

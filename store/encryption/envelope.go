@@ -104,6 +104,7 @@ func decodeEnvelope(stored []byte) (*envelope, error) {
 	e := &envelope{}
 	err := each(stored, func(number protowire.Number, data []byte, n uint64) error {
 		switch number {
+		default: // of a later version
 		case fieldData:
 			e.data = data
 		case fieldKeyID:
@@ -117,6 +118,7 @@ func decodeEnvelope(stored []byte) (*envelope, error) {
 			v := []byte{}
 			if err := each(data, func(number protowire.Number, data []byte, _ uint64) error {
 				switch number {
+				default:
 				case 1:
 					k = string(data)
 				case 2:

@@ -101,7 +101,7 @@ func newPlugin(config *apiserverv1.KMSConfiguration, log *slog.Logger, healed fu
 
 // run asks the plugin for its key from time to time, until ctx ends.
 func (p *plugin) run(ctx context.Context) {
-	defer p.conn.Close()
+	defer p.conn.Close() //nolint:errcheck // nothing is lost with the connection
 	for {
 		wait := askEvery
 		if p.check(ctx) != nil {

@@ -142,14 +142,14 @@ func newProvider(p *apiserverv1.ProviderConfiguration, plugin func(*apiserverv1.
 
 var errNoKey = errors.New("no key of the encryption configuration has the name that the value was encrypted under")
 
-func withKeys(prefix string, keys []apiserverv1.Key, make func(secret []byte) (transformer, error)) (prefixed, error) {
+func withKeys(prefix string, keys []apiserverv1.Key, create func(secret []byte) (transformer, error)) (prefixed, error) {
 	c := &choice{unknown: errNoKey}
 	for _, key := range keys {
 		secret, err := base64.StdEncoding.DecodeString(key.Secret)
 		if err != nil {
 			return prefixed{}, err
 		}
-		t, err := make(secret)
+		t, err := create(secret)
 		if err != nil {
 			return prefixed{}, err
 		}
