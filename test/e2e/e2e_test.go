@@ -67,7 +67,7 @@ func runStories(t *testing.T, dir string, more map[string]func(*testscript.TestS
 		"kogge": runKogge, "kubectl": runKubectl, "up": up, "join": join, "images": importImages, "get": get, "within": within,
 		"upapart": upApart, "binary": binary, "killserver": killServer, "killruntime": killRuntime, "pods": pods, "host": host, "forward": forward, "snapshot": snapshot, "unplug": unplug,
 		"component": startComponent, "interrupt": interrupt, "certificate": certificate,
-		"expand": expand, "archive": archive, "registry": registry,
+		"issuer": issuer, "issue": issue, "expand": expand, "archive": archive, "registry": registry,
 	}
 	maps.Copy(commands, more)
 	testscript.Run(t, testscript.Params{

@@ -42,6 +42,7 @@ type machine struct {
 	kogge    string
 	box      *box
 	registry *http.Server
+	issuer   *issued
 }
 
 // settings let the nodes work on a disk that is nearly full.

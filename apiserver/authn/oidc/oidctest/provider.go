@@ -13,10 +13,10 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -36,11 +36,24 @@ type Provider struct {
 	down    bool
 }
 
-// New starts a provider that ends with the test.
-func New(t testing.TB) *Provider {
+// T is the part of testing.TB that a provider needs.
+type T interface {
+	Helper()
+	Fatal(args ...any)
+	Cleanup(fn func())
+}
+
+// New starts a provider on loopback that ends with the test.
+func New(t T) *Provider {
+	t.Helper()
+	return NewOn(t, nil)
+}
+
+// NewOn is New on a listener; nil means one on loopback.
+func NewOn(t T, listener net.Listener) *Provider {
 	t.Helper()
 	p := &Provider{}
-	p.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.down {
@@ -65,6 +78,11 @@ func New(t testing.TB) *Provider {
 			http.NotFound(w, r)
 		}
 	}))
+	if listener != nil {
+		_ = p.Listener.Close() // the one that it would use
+		p.Listener = listener
+	}
+	p.StartTLS()
 	t.Cleanup(p.Close)
 	return p
 }
@@ -74,7 +92,7 @@ func (p *Provider) ca() string {
 }
 
 // Rotate replaces the provider's keys by one.
-func (p *Provider) Rotate(t testing.TB, id string, alg jose.SignatureAlgorithm) jose.JSONWebKey {
+func (p *Provider) Rotate(t T, id string, alg jose.SignatureAlgorithm) jose.JSONWebKey {
 	t.Helper()
 	key := jose.JSONWebKey{Key: NewKey(t, alg), KeyID: id, Algorithm: string(alg), Use: "sig"}
 	p.mu.Lock()
@@ -84,7 +102,7 @@ func (p *Provider) Rotate(t testing.TB, id string, alg jose.SignatureAlgorithm) 
 }
 
 // NewKey makes a key for an algorithm.
-func NewKey(t testing.TB, alg jose.SignatureAlgorithm) crypto.Signer {
+func NewKey(t T, alg jose.SignatureAlgorithm) crypto.Signer {
 	t.Helper()
 	curves := map[jose.SignatureAlgorithm]elliptic.Curve{jose.ES256: elliptic.P256(), jose.ES384: elliptic.P384(), jose.ES512: elliptic.P521()}
 	if curve := curves[alg]; curve != nil {
@@ -101,11 +119,14 @@ func NewKey(t testing.TB, alg jose.SignatureAlgorithm) crypto.Signer {
 	return key
 }
 
+// Key is a key of a provider.
+type Key = jose.JSONWebKey
+
 // Object is JSON.
 type Object = map[string]any
 
 // Sign makes a token with claims, completed with those that every token needs.
-func (p *Provider) Sign(t testing.TB, key jose.JSONWebKey, more Object) string {
+func (p *Provider) Sign(t T, key jose.JSONWebKey, more Object) string {
 	t.Helper()
 	claims := Object{"iss": p.URL, "aud": "kogge", "sub": "alice", "exp": time.Now().Add(time.Hour).Unix()}
 	for k, v := range more {
