@@ -71,11 +71,11 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	})
 	c.crds.Handle(client.Handler[*apiextensionsv1.CustomResourceDefinition]{Delete: c.undefine})
 	// A status that admission has raised is no reason to count: the object that it was raised for may not be stored yet, and
-	// a count without it would let another one in.
+	// a count without it would let another one in. One that others gave limits of its own is.
 	c.quotas.Handle(client.Handler[*corev1.ResourceQuota]{
 		Add: func(q *corev1.ResourceQuota) { c.loop.Enqueue(reconcile.KeyOf(q)) },
 		Update: func(old, q *corev1.ResourceQuota) {
-			if !equality.Semantic.DeepEqual(old.Spec, q.Spec) {
+			if !equality.Semantic.DeepEqual(old.Spec, q.Spec) || !equality.Semantic.DeepEqual(q.Spec.Hard, q.Status.Hard) {
 				c.loop.Enqueue(reconcile.KeyOf(q))
 			}
 		},

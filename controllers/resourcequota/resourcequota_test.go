@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/testcluster"
@@ -42,4 +43,27 @@ func TestQuotaCountsWhatCameWithIt(t *testing.T) {
 			return used.Name(corev1.ResourceSecrets, resource.DecimalSI).Value() == 1 && used.Name(corev1.ResourceQuotas, resource.DecimalSI).Value() == 1
 		})
 	}
+}
+
+// TestLimitsInStatusFollowTheSpec writes limits into a status, which only the controller's own are to stand in.
+func TestLimitsInStatusFollowTheSpec(t *testing.T) {
+	c := testcluster.New(t).Admin()
+	quotas := client.Of[*corev1.ResourceQuota](c)
+	meta := metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "x"}
+	hard := func(text string) corev1.ResourceList { return corev1.ResourceList{corev1.ResourceSecrets: resource.MustParse(text)} }
+	if _, err := quotas.Create(t.Context(), &corev1.ResourceQuota{ObjectMeta: meta, Spec: corev1.ResourceQuotaSpec{Hard: hard("5")}}); err != nil {
+		t.Fatal(err)
+	}
+	settled := func() {
+		t.Helper()
+		testcluster.Await(t, c, meta.Namespace, 10*time.Second, func(all []*corev1.ResourceQuota) bool {
+			return len(all) == 1 && all[0].Status.Hard.Name(corev1.ResourceSecrets, resource.DecimalSI).Value() == 5
+		})
+	}
+	settled()
+	patch := []byte(`{"status":{"hard":{"secrets":"9"}}}`)
+	if _, err := quotas.Patch(t.Context(), meta.Namespace, meta.Name, types.MergePatchType, patch, "status"); err != nil {
+		t.Fatal(err)
+	}
+	settled()
 }
