@@ -42,7 +42,7 @@ fmt: bin/golangci-lint ## format the code, imports included
 	@bin/golangci-lint fmt
 
 # The other modules of test/thirdparty are pins of the programs of others.
-LINTED := . helpers tools test/conformance test/kubectl test/peers test/thirdparty/csi-mock test/thirdparty/csi-sanity
+LINTED := . helpers tools test/conformance test/kubectl test/peers test/thirdparty/csi-mock test/thirdparty/csi-sanity test/thirdparty/operator
 lint: bin/golangci-lint ## what .golangci.yaml holds (linters and formatters), module by module
 	@for module in $(LINTED); do \
 	  echo "lint: $$module"; (cd $$module && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yaml ./...); done
@@ -67,7 +67,7 @@ differential: ## compare the API server with upstream's, request by request (bui
 	@mkdir -p .scratch/peers && cd test/peers && go run -tags $(TAGS) ./cmd/differential -root ../.. -scratch ../../.scratch/peers > ../../.scratch/differential.txt \
 		|| { cat ../../.scratch/differential.txt; exit 1; }
 
-e2e-others: build kubectl ## stories with programs of others: CSI drivers and sidecars, an old kubectl, Helm; csi-sanity
+e2e-others: build kubectl ## stories with programs of others: CSI drivers and sidecars, an old kubectl, Helm, Kustomize, kwok, metrics-server, an aggregated API server, an operator; csi-sanity
 	@tools/others
 	cd test/thirdparty/csi-sanity && go test -count=1 ./...
 	go test -count=1 -timeout 40m -tags e2e,others -run TestOthers ./test/e2e
