@@ -93,17 +93,10 @@ func (g *golden) kubectl(args ...string) string {
 	return g.must(append([]string{g.program("kubectl"), "-n", "golden"}, args...)...)
 }
 
-// goldenSettings let the node work on a disk that is nearly full.
-const goldenSettings = "apiVersion: kogge.dev/v1\nkind: Config\nkubelet: {evictionHard: {imagefs.available: 1%, nodefs.available: 1%, memory.available: 100Mi}}\n"
-
 // up starts the node.
 func (g *golden) up() {
 	g.t.Helper()
-	config := filepath.Join(g.dir, "kogge.yaml")
-	if err := os.WriteFile(config, []byte(goldenSettings), 0o644); err != nil {
-		g.t.Fatal(err)
-	}
-	g.must(g.kogge, "up", "--detach", "--config", config, "--data-dir", g.data(0), "--node-name", "one")
+	g.must(g.kogge, "up", "--detach", "--config", g.settings(), "--data-dir", g.data(0), "--node-name", "one")
 	g.must(g.kogge, "image", "import", g.images, "--data-dir", g.data(0))
 }
 
