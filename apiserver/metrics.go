@@ -7,11 +7,13 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver/rest"
 )
@@ -27,12 +29,19 @@ type metrics struct {
 	events   *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
 	authn    *prometheus.CounterVec
+	// serves tells whether a resource is served now.
+	serves func(schema.GroupVersionResource) bool
+
+	// mu is held for reading from the question whether a resource is served to the making of its series, so that none is made after
+	// forget has removed those of a resource that is served no more.
+	mu sync.RWMutex
 }
 
-func newMetrics() *metrics {
+func newMetrics(serves func(schema.GroupVersionResource) bool) *metrics {
 	target := []string{"verb", "group", "version", "resource", "subresource", "scope", "component"}
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
+		serves:   serves,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_request_total", Help: "Requests by verb, target and code."},
 			append([]string{"code", "dry_run"}, target...)),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -102,8 +111,10 @@ func labelsOf(p *parsed) prometheus.Labels {
 
 // begin counts a request; the function returned ends it.
 func (m *metrics) begin(p *parsed) func(code int) {
-	labels := labelsOf(p)
 	started := time.Now()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	labels := m.labelsNow(p)
 	gauge := m.inflight.WithLabelValues("readOnly")
 	if labels["verb"] != "GET" && labels["verb"] != "LIST" {
 		gauge = m.inflight.WithLabelValues("mutating")
@@ -115,6 +126,11 @@ func (m *metrics) begin(p *parsed) func(code int) {
 	gauge.Inc()
 	return func(code int) {
 		gauge.Dec()
+		m.mu.RLock()
+		defer m.mu.RUnlock()
+		if p.served && !m.serves(p.GroupVersionResource) {
+			labels = m.labelsNow(p)
+		}
 		counted := prometheus.Labels{"code": strconv.Itoa(code), "dry_run": ""}
 		maps.Copy(counted, labels)
 		m.requests.With(counted).Inc()
@@ -126,13 +142,41 @@ func (m *metrics) begin(p *parsed) func(code int) {
 	}
 }
 
+// labelsNow are those of a request, without the names of a resource that is served no more.
+func (m *metrics) labelsNow(p *parsed) prometheus.Labels {
+	if p.served && !m.serves(p.GroupVersionResource) {
+		p.served = false
+	}
+	return labelsOf(p)
+}
+
+// forget removes the series of a resource that is served no more.
+func (m *metrics) forget(gr schema.GroupResource) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	labels := prometheus.Labels{"group": gr.Group, "resource": gr.Resource}
+	for _, vec := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.duration, m.long, m.sizes, m.events, m.bytes} {
+		vec.DeletePartialMatch(labels)
+	}
+}
+
 func (m *metrics) size(p *parsed, n int) {
-	if p != nil && p.served {
+	if p == nil || !p.served {
+		return
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.serves(p.GroupVersionResource) {
 		m.sizes.With(labelsOf(p)).Observe(float64(n))
 	}
 }
 
 func (m *metrics) event(t *rest.Target, n int) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if !m.serves(t.GVR) {
+		return
+	}
 	m.events.WithLabelValues(t.GVR.Group, t.GVR.Version, t.GVR.Resource).Inc()
 	m.bytes.WithLabelValues(t.GVR.Group, t.GVR.Version, t.GVR.Resource).Add(float64(n))
 }

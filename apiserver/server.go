@@ -52,7 +52,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, metrics: newMetrics(), health: newHealth(), scheme: sync.OnceValue(catalog.Scheme)}
+	s := &Server{cfg: cfg, log: cfg.Logger, health: newHealth(), scheme: sync.OnceValue(catalog.Scheme)}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.openapi = openapi.New(cfg.Catalog.All())
 	engine, err := rest.NewEngine(rest.Config{
@@ -62,6 +62,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.engine = engine
+	s.metrics = newMetrics(func(gvr schema.GroupVersionResource) bool { return engine.Lookup(gvr) != nil })
 	s.registry = discovery.NewRegistry()
 	s.registry.FindStored(func(gvr schema.GroupVersionResource) schema.GroupVersionKind {
 		if t := engine.Lookup(gvr); t != nil && t.Kind.Storage.Prefix != "" {
@@ -98,6 +99,9 @@ func (s *Server) Reader() admission.Reader { return s.engine.Reader() }
 
 // Engine executes structured requests without authorization: for parts of the server itself only (custom resources, bootstrap).
 func (s *Server) Engine() *rest.Engine { return s.engine }
+
+// Forget removes what the metrics say of a custom resource that is served no more: names come and go, and each has dozens of series.
+func (s *Server) Forget(gr schema.GroupResource) { s.metrics.forget(gr) }
 
 // Registry tells clients what is served; sources of dynamic APIs add theirs.
 func (s *Server) Registry() *discovery.Registry { return s.registry }

@@ -5,14 +5,18 @@ package testcluster_test
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/testcluster"
@@ -57,5 +61,62 @@ func TestReadOfAPath(t *testing.T) {
 	}
 	if _, err := cluster.Admin().Read(t.Context(), "/apis/absent.example.com/v1", nil); !apierrors.IsNotFound(err) {
 		t.Errorf("Read of an absent group = %v, want not found", err)
+	}
+}
+
+// TestMetricsForgetKindsThatAreGone defines a kind, uses it, and deletes it: no series has its name then.
+func TestMetricsForgetKindsThatAreGone(t *testing.T) {
+	c := testcluster.New(t).Admin()
+	definitions := client.Of[*apiextensionsv1.CustomResourceDefinition](c)
+	if _, err := definitions.Create(t.Context(), &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: "ships.sea.example"},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: "sea.example", Scope: apiextensionsv1.NamespaceScoped,
+			Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: "ships", Kind: "Ship"},
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
+				Name: "v1", Served: true, Storage: true,
+				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object"}},
+			}},
+		},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	testcluster.Await(t, c, "", 10*time.Second, func(all []*apiextensionsv1.CustomResourceDefinition) bool {
+		return len(all) == 1 && slices.ContainsFunc(all[0].Status.Conditions, func(condition apiextensionsv1.CustomResourceDefinitionCondition) bool {
+			return condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue
+		})
+	})
+	gvr := schema.GroupVersionResource{Group: "sea.example", Version: "v1", Resource: "ships"}
+	ships := client.At(c, gvr, func() *unstructured.Unstructured { return &unstructured.Unstructured{} })
+	stream, err := ships.Watch(t.Context(), "default", metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ships.Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "sea.example/v1", "kind": "Ship", "metadata": map[string]any{"namespace": "default", "name": "kogge"},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	named := func() int {
+		t.Helper()
+		text, err := c.Read(t.Context(), "/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(text), "sea.example")
+	}
+	if named() == 0 {
+		t.Fatal("no series has the name of a kind that is used")
+	}
+	if err := definitions.Delete(t.Context(), "", "ships.sea.example", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for range stream.Events() { //nolint:revive // until the watch ends, with the resource
+	}
+	testcluster.Await(t, c, "", 10*time.Second, func(all []*apiextensionsv1.CustomResourceDefinition) bool { return len(all) == 0 })
+	for deadline := time.Now().Add(10 * time.Second); named() > 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d series have the name of a kind that is gone", named())
+		}
 	}
 }

@@ -41,7 +41,7 @@ type Engine interface {
 
 var _ Engine = (*rest.Engine)(nil)
 
-// Config of a Controller. All but OpenAPI and Changed are required.
+// Config of a Controller. All but OpenAPI, Changed and Dropped are required.
 type Config struct {
 	// Client acts as a member of system:masters.
 	Client   *client.Client
@@ -53,6 +53,8 @@ type Config struct {
 	Logger  *slog.Logger
 	// Changed is called, from the controller's goroutine, after the set of served versions or their schemas changed.
 	Changed func()
+	// Dropped is called, from the same goroutine, after a resource has stopped being served; optional.
+	Dropped func(schema.GroupResource)
 }
 
 // Controller is the driver of all definitions of one API server.
@@ -77,6 +79,9 @@ func New(cfg Config) (*Controller, error) {
 	}
 	if cfg.Changed == nil {
 		cfg.Changed = func() {}
+	}
+	if cfg.Dropped == nil {
+		cfg.Dropped = func(schema.GroupResource) {}
 	}
 	return &Controller{cfg: cfg, ready: make(chan struct{}), served: map[string]*served{}}, nil
 }
@@ -238,6 +243,7 @@ func (c *Controller) drop(name string) string {
 		return ""
 	}
 	c.cfg.Engine.Remove(s.resource.GroupResource())
+	c.cfg.Dropped(s.resource.GroupResource())
 	c.publish()
 	return s.crd.Spec.Group
 }

@@ -192,7 +192,7 @@ func (p *Plane) extensions(s *apiserver.Server, routes *route.Resolver, calls *o
 	}
 	definitions, err = crd.New(crd.Config{
 		Client: p.asServer(s), Engine: s.Engine(), Registry: s.Registry(), Calls: calls, OpenAPI: s.OpenAPI(), Logger: log,
-		Changed: aggregator.Refresh,
+		Changed: aggregator.Refresh, Dropped: s.Forget,
 	})
 	return definitions, aggregator, err
 }
