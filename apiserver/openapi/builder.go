@@ -285,8 +285,7 @@ func (b *builder) addSubresource(sub *kinds.Subresource, served *kinds.Served, p
 		model = own
 	}
 	if sub.Connect && sub.Name != "binding" && sub.Name != "eviction" && sub.Name != "token" {
-		b.addConnect(item, sub, gvk, suffix)
-		b.doc.Paths[path+"/"+sub.Name] = hoist(item)
+		b.addStream(sub, gvk, path+"/"+sub.Name, params, suffix)
 		return
 	}
 	if allows("create") {
@@ -297,22 +296,6 @@ func (b *builder) addSubresource(sub *kinds.Subresource, served *kinds.Served, p
 	}
 	b.addVerbs(item, func(verb string) bool { return verb != "delete" && allows(verb) }, gvk, suffix, verbModels{model: model})
 	b.doc.Paths[path+"/"+sub.Name] = hoist(item)
-}
-
-// addConnect adds operations whose bodies are streams.
-func (b *builder) addConnect(item object, sub *kinds.Subresource, gvk schema.GroupVersionKind, suffix string) {
-	methods := map[string]string{"get": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
-	for _, verb := range sub.Verbs {
-		method := methods[verb]
-		if method == "" {
-			continue
-		}
-		op := b.operation(operation{
-			action: "connect", id: "connect" + strings.Replace(suffix, idPart(b.group), idPart(b.group)+title(method), 1), text: "connect " + strings.ToUpper(method) + " requests to " + sub.Name + " of " + gvk.Kind, codes: []string{"200"},
-		}, gvk)
-		op["responses"].(object)["200"] = object{"description": "OK", "content": object{"*/*": object{"schema": object{"type": "string"}}}}
-		item[method] = op
-	}
 }
 
 // hoist moves the parameters that all operations of a path have to the path.

@@ -222,11 +222,57 @@ func (s *Service) v3(path string) (*encoded, error) {
 		if err != nil || doc == nil {
 			return nil, err
 		}
+		if err := s.ownKinds(doc, path); err != nil {
+			return nil, err
+		}
 		return map[string]any{
 			"openapi": "3.0.0", "info": map[string]any{"title": "Kubernetes", "version": "1.36"},
 			"paths": doc.Paths, "components": map[string]any{"schemas": doc.Schemas},
 		}, nil
 	})
+}
+
+// ownKinds leaves of the kinds that every group-version has, DeleteOptions and WatchEvent, those of the core group and of the document's
+// own group-version, as in upstream's documents of built-in kinds. v2 has them all.
+func (s *Service) ownKinds(doc *Document, path string) error {
+	if !slices.ContainsFunc(s.kinds, func(k *kinds.Kind) bool {
+		return slices.ContainsFunc(k.Served, func(served kinds.Served) bool { return gvPath(served.GroupVersion()) == path })
+	}) {
+		return nil
+	}
+	for _, name := range []string{deleteModel, watchEventModel} {
+		raw, ok := doc.Schemas[name]
+		if !ok {
+			continue
+		}
+		var model map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &model); err != nil {
+			return fmt.Errorf("schema %s: %w", name, err)
+		}
+		var all []kindName
+		if err := json.Unmarshal(model[kindExtension], &all); err != nil {
+			return fmt.Errorf("schema %s: %w", name, err)
+		}
+		own := slices.DeleteFunc(all, func(k kindName) bool {
+			gv := schema.GroupVersion{Group: k.Group, Version: k.Version}
+			return gv != schema.GroupVersion{Version: "v1"} && gvPath(gv) != path
+		})
+		var err error
+		if model[kindExtension], err = json.Marshal(own); err != nil {
+			return err
+		}
+		if doc.Schemas[name], err = json.Marshal(model); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kindName is an element of the kinds that a schema is of.
+type kindName struct {
+	Group   string `json:"group"`
+	Kind    string `json:"kind"`
+	Version string `json:"version"`
 }
 
 // index is the list of v3 documents with the hashes that let clients keep them.
@@ -243,11 +289,14 @@ func (s *Service) index() (*encoded, error) {
 	})
 }
 
-// hash names the content of a v3 document without building it: it depends on the data file, on the kinds, and on dynamic documents.
+// form counts the forms that this package gave to documents: what it makes of the same kinds has changed where it has.
+const form = 2
+
+// hash names the content of a v3 document without building it: it depends on the data file, on the kinds, on form, and on dynamic documents.
 func (s *Service) hash(path string) string {
 	h := sha512.New()
 	h.Write(packed)
-	fmt.Fprintln(h, path)
+	fmt.Fprintln(h, form, path)
 	for _, k := range s.kinds {
 		for i := range k.Served {
 			if gvPath(k.Served[i].GroupVersion()) == path {

@@ -5,7 +5,9 @@ package openapi_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +53,43 @@ func TestReferencesResolve(t *testing.T) {
 				t.Errorf("%s: %s leads nowhere", path, ref)
 			}
 		})
+	}
+}
+
+func TestStreamsAreDescribedByTheirParameters(t *testing.T) {
+	paths, _ := get(t, openapi.New(catalog.New().All()), "/openapi/v3/api/v1")["paths"].(map[string]any)
+	for path, want := range map[string]string{
+		"pods/{name}/log":          "get readCoreV1NamespacedPodLog container follow insecureSkipTLSVerifyBackend limitBytes name namespace pretty previous sinceSeconds stream tailLines timestamps",
+		"pods/{name}/exec":         "get connectCoreV1GetNamespacedPodExec command container name namespace stderr stdin stdout tty",
+		"pods/{name}/portforward":  "post connectCoreV1PostNamespacedPodPortforward name namespace ports",
+		"services/{name}/proxy":    "head connectCoreV1HeadNamespacedServiceProxy name namespace path",
+		"pods/{name}/proxy/{path}": "options connectCoreV1OptionsNamespacedPodProxyWithPath name namespace path path",
+	} {
+		item, _ := paths["/api/v1/namespaces/{namespace}/"+path].(map[string]any)
+		var names []string
+		parameters, _ := item["parameters"].([]any)
+		for _, one := range parameters {
+			names = append(names, one.(map[string]any)["name"].(string))
+		}
+		slices.Sort(names)
+		method, _, _ := strings.Cut(want, " ")
+		operation, _ := item[method].(map[string]any)
+		if got := fmt.Sprint(method, " ", operation["operationId"], " ", strings.Join(names, " ")); got != want {
+			t.Errorf("%s: %s\nwant %s", path, got, want)
+		}
+	}
+}
+
+func TestDocumentsNameTheirOwnKindsOnly(t *testing.T) {
+	s := openapi.New(catalog.New().All())
+	kinds := func(path string) int {
+		components, _ := get(t, s, path)["components"].(map[string]any)
+		model, _ := components["schemas"].(map[string]any)["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"].(map[string]any)
+		list, _ := model["x-kubernetes-group-version-kind"].([]any)
+		return len(list)
+	}
+	if core, apps := kinds("/openapi/v3/api/v1"), kinds("/openapi/v3/apis/apps/v1"); core != 1 || apps != 2 {
+		t.Errorf("DeleteOptions are of %d group-versions in the core group's document and of %d in that of apps/v1, want 1 and 2", core, apps)
 	}
 }
 
