@@ -50,7 +50,7 @@ const (
 // slackHeap is in MiB: what the watch caches remember of the last minutes, and buffers that grew, differ between the marks.
 const slackHeap = 16
 
-// Memory is judged by its slope, since a garbage collector and an allocator never give all of it back. What is made and removed here in an
+// Anonymous memory is judged by its slope, since a garbage collector and an allocator never give all of it back. What is made and removed here in an
 // hour, thousands of pods and ten thousands of other objects, would leave more than this if it left anything.
 const (
 	climbKogge      = 64.
@@ -63,9 +63,11 @@ const judgedFrom = 20 * time.Minute
 
 // quantities are all that is measured.
 var quantities = []quantity{
-	{"kogge: resident MiB", func(r reading) float64 { return float64(r.kogge.resident) / mebi }, climbs(climbKogge)},
+	{"kogge: resident MiB", func(r reading) float64 { return float64(r.kogge.resident) / mebi }, shown},
+	{"kogge: anonymous MiB", func(r reading) float64 { return float64(r.kogge.anonymous) / mebi }, climbs(climbKogge)},
 	{"kogge: live heap MiB", func(r reading) float64 { return float64(r.heap) / mebi }, bound{slack: slackHeap, marked: true, long: true}},
-	{"containerd: resident MiB", func(r reading) float64 { return float64(r.containerd.resident) / mebi }, climbs(climbContainerd)},
+	{"containerd: resident MiB", func(r reading) float64 { return float64(r.containerd.resident) / mebi }, shown},
+	{"containerd: anonymous MiB", func(r reading) float64 { return float64(r.containerd.anonymous) / mebi }, climbs(climbContainerd)},
 	{"shims: resident MiB", func(r reading) float64 { return float64(r.shims.resident) / mebi }, shown},
 	{"kogge: descriptors", func(r reading) float64 { return float64(r.kogge.descriptors) }, returns(slackDescriptors)},
 	{"containerd: descriptors", func(r reading) float64 { return float64(r.containerd.descriptors) }, returns(slackDescriptors)},

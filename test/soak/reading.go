@@ -25,8 +25,9 @@ import (
 // program is what a set of processes uses.
 type program struct {
 	processes int
-	// resident is the sum of VmRSS (proc(5)) in bytes: shared pages count once for each process.
-	resident int64
+	// resident is the sum of VmRSS (proc(5)) in bytes: shared pages count once for each process. anonymous is the part of it that is no
+	// file's, RssAnon: etcd maps its database, whose pages the kernel takes back when it wants.
+	resident, anonymous int64
 	// descriptors are open, threads are the kernel's.
 	descriptors, threads int
 }
@@ -241,6 +242,7 @@ func (i *instrument) process(pid int, r *reading, ours map[int]bool, parents map
 	s := statusOf(status)
 	into.processes++
 	into.resident += s.resident
+	into.anonymous += s.anonymous
 	into.threads += s.threads
 	into.descriptors += len(descriptors)
 	return nil
@@ -265,12 +267,12 @@ func (r *reading) role(command []string) *program {
 
 // processStatus is the part of /proc/<pid>/status that is read.
 type processStatus struct {
-	zombie          bool
-	parent, threads int
-	resident        int64
+	zombie              bool
+	parent, threads     int
+	resident, anonymous int64
 }
 
-var statusLine = regexp.MustCompile(`(?m)^(State|PPid|Threads|VmRSS):\s+(\S+)`)
+var statusLine = regexp.MustCompile(`(?m)^(State|PPid|Threads|VmRSS|RssAnon):\s+(\S+)`)
 
 func statusOf(text []byte) processStatus {
 	var s processStatus
@@ -283,6 +285,8 @@ func statusOf(text []byte) processStatus {
 			s.parent = number
 		case "Threads":
 			s.threads = number
+		case "RssAnon":
+			s.anonymous = int64(number) << 10
 		default:
 			s.resident = int64(number) << 10
 		}

@@ -18,7 +18,7 @@ func climbing(minutes int, perMinute float64) []sample {
 	var out []sample
 	for i := range minutes + 1 {
 		s := sample{at: time.Unix(int64(60*i), 0)}
-		s.kogge.resident = int64((100 + perMinute*float64(i)) * mebi)
+		s.kogge.anonymous = int64((100 + perMinute*float64(i)) * mebi)
 		out = append(out, s)
 	}
 	return out
@@ -26,18 +26,18 @@ func climbing(minutes int, perMinute float64) []sample {
 
 func TestSlopeIsPerHour(t *testing.T) {
 	t.Parallel()
-	resident := quantities[0].of
-	if got := slope(climbing(10, 0.5), resident); math.Abs(got-30) > 1e-6 {
+	anonymous := quantities[1].of
+	if got := slope(climbing(10, 0.5), anonymous); math.Abs(got-30) > 1e-6 {
 		t.Errorf("slope of 0.5 MiB a minute = %v, want 30", got)
 	}
 	zigzag := climbing(40, 0)
 	for i := range zigzag {
-		zigzag[i].kogge.resident += int64(i%2) * 20 * mebi
+		zigzag[i].kogge.anonymous += int64(i%2) * 20 * mebi
 	}
-	if got := slope(zigzag, resident); math.Abs(got) > 1 {
+	if got := slope(zigzag, anonymous); math.Abs(got) > 1 {
 		t.Errorf("slope of a zigzag = %v, want about 0", got)
 	}
-	if got := slope(nil, resident); !math.IsNaN(got) {
+	if got := slope(nil, anonymous); !math.IsNaN(got) {
 		t.Errorf("slope of nothing = %v, want NaN", got)
 	}
 }
@@ -57,7 +57,7 @@ func TestTableNamesWhatIsOverItsBound(t *testing.T) {
 		t.Error("returned() = true beyond the slack")
 	}
 	text, failed := table(before, far, climbing(30, 2))
-	if want := []string{"kogge: resident MiB", "kogge: live heap MiB", "kogge: goroutines", "mounts"}; !slices.Equal(failed, want) {
+	if want := []string{"kogge: anonymous MiB", "kogge: live heap MiB", "kogge: goroutines", "mounts"}; !slices.Equal(failed, want) {
 		t.Errorf("table() finds %q, want %q:\n%s", failed, want, text)
 	}
 	if text, failed := table(before, before, climbing(5, 2)); len(failed) > 0 || !strings.Contains(text, "too short to judge") {
@@ -82,8 +82,8 @@ func TestProcessesAreToldByTheirCommand(t *testing.T) {
 	if r.helpers != 0 || r.role([]string{"/x/runc", "create"}) != nil || r.helpers != 1 {
 		t.Errorf("runc: %d helpers", r.helpers)
 	}
-	got := statusOf([]byte("Name:\tkogge\nState:\tZ (zombie)\nPPid:\t7\nVmRSS:\t  12 kB\nThreads:\t3\n"))
-	if want := (processStatus{zombie: true, parent: 7, threads: 3, resident: 12 << 10}); got != want {
+	got := statusOf([]byte("Name:\tkogge\nState:\tZ (zombie)\nPPid:\t7\nVmRSS:\t  12 kB\nRssAnon:\t 8 kB\nThreads:\t3\n"))
+	if want := (processStatus{zombie: true, parent: 7, threads: 3, resident: 12 << 10, anonymous: 8 << 10}); got != want {
 		t.Errorf("statusOf = %+v, want %+v", got, want)
 	}
 }
