@@ -39,9 +39,9 @@ type TokenCache struct {
 
 type cachedToken struct {
 	// user is nil for a token that nobody knows.
-	user        *TokenUser
-	annotations map[string]string
-	until       time.Time
+	user  *TokenUser
+	left  *request.State // annotations and warnings
+	until time.Time
 }
 
 // NewTokenCache wraps next.
@@ -60,13 +60,13 @@ func (c *TokenCache) AuthenticateToken(ctx context.Context, token string, audien
 	entry, hit := c.entries[key]
 	c.mu.Unlock()
 	if hit && now.Before(entry.until) {
-		annotateAll(ctx, entry.annotations)
+		leave(ctx, entry.left)
 		return entry.user, entry.user != nil, nil
 	}
-	// The annotations that verification leaves (stale token) belong to every request that shows the token.
+	// The annotations and warnings that verification leaves (stale token) belong to every request that shows the token.
 	inner := &request.State{}
 	user, ok, err := c.next.AuthenticateToken(request.With(ctx, inner), token, audiences)
-	annotateAll(ctx, inner.Annotations)
+	leave(ctx, inner)
 	ttl := c.config.Known
 	if !ok {
 		user, ttl = nil, c.config.Unknown
@@ -79,7 +79,7 @@ func (c *TokenCache) AuthenticateToken(ctx context.Context, token string, audien
 	if len(c.entries) >= tokenCacheSize {
 		c.shrinkLocked(now)
 	}
-	c.entries[key] = cachedToken{user: user, annotations: inner.Annotations, until: now.Add(ttl)}
+	c.entries[key] = cachedToken{user: user, left: inner, until: now.Add(ttl)}
 	return user, ok, nil
 }
 
@@ -104,10 +104,16 @@ func (c *TokenCache) hash(token string, audiences []string) [32]byte {
 	return [32]byte(h.Sum(nil))
 }
 
-func annotateAll(ctx context.Context, annotations map[string]string) {
-	if s := request.From(ctx); s != nil {
-		for k, v := range annotations {
-			s.Annotate(k, v)
-		}
+// leave passes on to a request what verification has left.
+func leave(ctx context.Context, left *request.State) {
+	s := request.From(ctx)
+	if s == nil {
+		return
+	}
+	for k, v := range left.Annotations {
+		s.Annotate(k, v)
+	}
+	for _, text := range left.Warnings {
+		s.Warn(text)
 	}
 }

@@ -27,6 +27,7 @@ import (
 	flowcontrol "k8s.io/apiserver/pkg/apis/flowcontrol/bootstrap"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/rules/legacytoken"
 	"kogge.dev/kogge/store"
 )
 
@@ -101,6 +102,7 @@ func Once(ctx context.Context, cfg Config) error {
 		{"flow control", func(ctx context.Context) error { return flowControl(ctx, c) }},
 		{"service CIDR", func(ctx context.Context) error { return serviceCIDR(ctx, c, cfg.ServiceCIDRs) }},
 		{"authentication trust", func(ctx context.Context) error { return authenticationTrust(ctx, &cfg) }},
+		{"tracking of tokens in secrets", func(ctx context.Context) error { return tokenTracking(ctx, c) }},
 		{"kubernetes service", func(ctx context.Context) error { return kubernetesService(ctx, &cfg) }},
 	}
 	// They don't depend on each other: the store syncs once for many of them.
@@ -249,6 +251,23 @@ func serviceCIDR(ctx context.Context, c *client.Client, ranges []netip.Prefix) e
 		return nil // another API server, or the controller, was there first
 	}
 	return err
+}
+
+// tokenTracking says since when the use of service account tokens in secrets is noted: since this cluster's first start, or since
+// somebody spoiled what was said.
+func tokenTracking(ctx context.Context, c *client.Client) error {
+	want := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: legacytoken.TrackingName},
+		Data:       map[string]string{legacytoken.TrackingKey: legacytoken.Day(time.Now())},
+	}
+	return ensureOne(ctx, client.Of[*corev1.ConfigMap](c), want, func(old, want *corev1.ConfigMap) (*corev1.ConfigMap, bool) {
+		if legacytoken.IsDay(old.Data[legacytoken.TrackingKey]) {
+			return nil, false
+		}
+		next := old.DeepCopy()
+		next.Data = want.Data
+		return next, true
+	})
 }
 
 // authenticationTrust publishes what extension API servers need to believe us: the client CA and the front proxy's.

@@ -31,6 +31,7 @@ import (
 	"kogge.dev/kogge/controllers/ephemeralvolume"
 	"kogge.dev/kogge/controllers/garbage"
 	"kogge.dev/kogge/controllers/job"
+	"kogge.dev/kogge/controllers/legacytokencleaner"
 	"kogge.dev/kogge/controllers/localvolume"
 	"kogge.dev/kogge/controllers/namespace"
 	"kogge.dev/kogge/controllers/nodeipam"
@@ -57,6 +58,7 @@ import (
 	"kogge.dev/kogge/controllers/vapstatus"
 	"kogge.dev/kogge/internal/pki"
 	"kogge.dev/kogge/reconcile"
+	"kogge.dev/kogge/rules/legacytoken"
 )
 
 // Names of the lease and identity of the controllers as a whole.
@@ -173,6 +175,7 @@ func controllers(config ControllersConfig, scope func(name string) reconcile.Sco
 		csrcleaner.New(scope("certificate-controller")),
 		bootstrapsigner.New(scope("bootstrap-signer"), config.Server, config.RootCA),
 		tokencleaner.New(scope("token-cleaner")),
+		legacytokencleaner.New(scope("legacy-service-account-token-cleaner"), legacytoken.Period),
 
 		// Volumes.
 		pvbinder.New(scope("persistent-volume-binder")),

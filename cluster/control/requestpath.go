@@ -8,6 +8,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
@@ -42,6 +44,7 @@ import (
 	"kogge.dev/kogge/expr"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/metrics"
+	"kogge.dev/kogge/rules/legacytoken"
 )
 
 // build makes the parts of the request path that read the server's own caches.
@@ -133,7 +136,7 @@ func (p *Plane) tokens(reader admission.Reader) (authn.TokenAuthenticator, error
 	if err != nil {
 		return nil, err
 	}
-	secrets, err := satoken.NewSecrets(satoken.VerifierConfig{Keys: keys, Audiences: server, Reader: reader})
+	secrets, err := satoken.NewSecrets(satoken.VerifierConfig{Keys: keys, Audiences: server, Reader: reader}, p.noteUse)
 	if err != nil {
 		return nil, err
 	}
@@ -248,6 +251,18 @@ func typesOf(s *apiserver.Server) func(gvr schema.GroupVersionResource) (managed
 func (p *Plane) asServer(s *apiserver.Server) *client.Client {
 	user := request.User{Name: "system:apiserver", Groups: []string{request.GroupMasters, request.GroupAuthenticated}}
 	return client.New(s.Client(user), p.catalog)
+}
+
+// noteUse stores on what day the token of a secret was used.
+func (p *Plane) noteUse(ctx context.Context, secret *corev1.Secret, day string) {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": secret.UID, "labels": map[string]string{legacytoken.LastUsed: day}}})
+	if err == nil {
+		secrets := client.Of[*corev1.Secret](p.asServer(p.server))
+		_, err = secrets.Patch(ctx, secret.Namespace, secret.Name, types.MergePatchType, patch)
+	}
+	if err != nil {
+		p.config.Log.Warn("use of a token not noted", "component", "apiserver", "object", secret.Namespace+"/"+secret.Name, "err", err)
+	}
 }
 
 // updateQuota stores what admission has charged to a quota.

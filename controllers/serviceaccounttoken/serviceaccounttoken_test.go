@@ -4,6 +4,7 @@
 package serviceaccounttoken_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/rules/legacytoken"
 	"kogge.dev/kogge/testcluster"
 )
 
@@ -77,4 +79,56 @@ func TestTokenInASecret(t *testing.T) {
 	}
 	testcluster.Await(t, c, "default", limit, func(all []*corev1.Secret) bool { return len(all) == 0 })
 	gone("its account was deleted", second)
+}
+
+// TestUseOfATokenInASecretIsNoted: on the secret, by its day; who uses one that was marked invalid is told what to do.
+func TestUseOfATokenInASecretIsNoted(t *testing.T) {
+	c, ctx := testcluster.New(t).Admin(), t.Context()
+	secrets := client.Of[*corev1.Secret](c)
+	if _, err := client.Of[*corev1.ServiceAccount](c).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "robot"}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, labels := range map[string]map[string]string{"token": nil, "marked": {legacytoken.InvalidSince: "2026-01-01"}} {
+		_, err := secrets.Create(ctx, &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: labels, Annotations: map[string]string{corev1.ServiceAccountNameKey: "robot"}},
+			Type:       corev1.SecretTypeServiceAccountToken,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	tokens := map[string]string{}
+	testcluster.Await(t, c, "default", limit, func(all []*corev1.Secret) bool {
+		for _, s := range all {
+			if len(s.Data["token"]) > 0 {
+				tokens[s.Name] = string(s.Data["token"])
+			}
+		}
+		return len(tokens) == 2
+	})
+	review := func(name string) authenticationv1.TokenReviewStatus {
+		t.Helper()
+		r, err := client.Of[*authenticationv1.TokenReview](c).Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: tokens[name]}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Status
+	}
+	before := time.Now()
+	if got := review("token"); !got.Authenticated {
+		t.Errorf("review of a token: %+v", got)
+	}
+	const why = "the token in secret default/marked for service account default/robot has been marked invalid. Use tokens from the TokenRequest API"
+	if got := review("marked"); got.Authenticated || !strings.Contains(got.Error, why) {
+		t.Errorf("review of a token that was marked invalid: %+v", got)
+	}
+	for name := range tokens {
+		s, err := secrets.Get(ctx, "default", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Labels[legacytoken.LastUsed]; got != legacytoken.Day(before) && got != legacytoken.Day(time.Now()) {
+			t.Errorf("%s was last used %q, want today", name, got)
+		}
+	}
 }
