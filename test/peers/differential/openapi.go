@@ -55,8 +55,9 @@ func unfoldOperation(operation, shared map[string]any) {
 	}
 }
 
-// urls are the keys of an OpenAPI document's paths.
-var urls = regexp.MustCompile(`\.paths\.(/[^ ]*?)(\.(get|put|post|delete|patch|head|options|parameters)\b|$)`)
+// urls are the keys of an OpenAPI document's paths, with what follows.
+var urls = regexp.MustCompile(`\.paths\.(/[^ ]*?)(\.(get|put|post|delete|patch|head|options|parameters)\b)`)
 
-// place takes the URL out of where in an OpenAPI document something is, so that the same difference at many URLs is one kind.
+// place takes the URL out of where in an OpenAPI document something is, so that the same difference at many URLs is one kind; where a whole
+// URL differs, it stays.
 func place(where string) string { return urls.ReplaceAllString(where, ".paths.(url)$2") }
