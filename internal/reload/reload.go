@@ -5,8 +5,8 @@
 package reload
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,10 +32,11 @@ var ErrPasses = errors.New("may pass")
 // File is one file that is applied again when it changes. What was applied before stays in force when the new content is refused; log
 // and metrics say so.
 type File struct {
-	path    string
-	apply   func(ctx context.Context, content []byte) error
-	log     *slog.Logger
-	applied []byte
+	path  string
+	apply func(ctx context.Context, content []byte) error
+	log   *slog.Logger
+	// judged is the sum of the content that was applied or refused for good: the content itself may hold keys.
+	judged [sha256.Size]byte
 
 	total *prometheus.CounterVec
 	last  *prometheus.GaugeVec
@@ -58,7 +59,7 @@ func Open(config Config) (*File, []byte, error) {
 		return nil, nil, err
 	}
 	return &File{
-		path: config.Path, apply: config.Apply, applied: content, log: config.Log.With("file", config.Path),
+		path: config.Path, apply: config.Apply, judged: sha256.Sum256(content), log: config.Log.With("file", config.Path),
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "apiserver", Subsystem: config.Name, Name: "automatic_reloads_total", Help: "Reloads of a changed configuration file by status.",
 		}, []string{"status"}),
@@ -125,7 +126,8 @@ func (f *File) check(ctx context.Context) <-chan time.Time {
 		f.log.Error("configuration file is not readable; what was read before stays in force", "err", err)
 		return nil
 	}
-	if bytes.Equal(content, f.applied) {
+	sum := sha256.Sum256(content)
+	if sum == f.judged {
 		return nil
 	}
 	if err := f.apply(ctx, content); err != nil {
@@ -137,9 +139,10 @@ func (f *File) check(ctx context.Context) <-chan time.Time {
 		if errors.Is(err, ErrPasses) {
 			return time.After(again)
 		}
+		f.judged = sum
 		return nil
 	}
-	f.applied = content
+	f.judged = sum
 	f.record("success")
 	f.log.Info("changed configuration file is in force")
 	return nil

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -53,6 +54,9 @@ type Store struct {
 	again chan struct{}
 	// unread is set when a value came out encrypted, unreached when that was for a plugin's failure.
 	unread, unreached bool
+	// watches counts those that run. due is set when everything is to be read again and none ran to say so: the next ends at once.
+	watches int
+	due     bool
 }
 
 // generation is what one content of the file says.
@@ -139,9 +143,24 @@ func (s *Store) apply(ctx context.Context, content []byte) error {
 		}
 	}
 	before := s.current.Swap(next)
-	before.stop()
 	s.readAgain(false)
+	s.running.Go(func() { // What has begun with the plugins of before may end with them.
+		select {
+		case <-ctx.Done():
+		case <-time.After(before.grace()):
+		}
+		before.stop()
+	})
 	return nil
+}
+
+// grace is how long a call of the plugins may take.
+func (g *generation) grace() time.Duration {
+	var sum time.Duration
+	for _, p := range g.plugins {
+		sum += 2 * p.timeout
+	}
+	return sum
 }
 
 // readAgain ends all watches if values came out encrypted that may be decrypted now; after a failure of plugins only those that failed for it.
@@ -151,7 +170,7 @@ func (s *Store) readAgain(onlyUnreached bool) {
 	if !s.unread || onlyUnreached && !s.unreached {
 		return
 	}
-	s.unread, s.unreached = false, false
+	s.unread, s.unreached, s.due = false, false, s.watches == 0
 	close(s.again)
 	s.again = make(chan struct{})
 }
@@ -164,10 +183,10 @@ func (s *Store) open(ctx context.Context, key string, stored []byte) (plain []by
 	}
 	plain, stale, err = t.open(ctx, key, stored)
 	if err != nil {
-		s.opened.WithLabelValues("from_storage", "failure").Inc()
+		s.opened.WithLabelValues("from_storage", "Unknown").Inc()
 		return stored, false, fmt.Errorf("decrypt %s: %w", key, err)
 	}
-	s.opened.WithLabelValues("from_storage", "success").Inc()
+	s.opened.WithLabelValues("from_storage", "OK").Inc()
 	return plain, stale, nil
 }
 
@@ -179,10 +198,10 @@ func (s *Store) seal(ctx context.Context, key string, plain []byte) ([]byte, err
 	}
 	stored, err := c.seal(ctx, key, plain)
 	if err != nil {
-		s.opened.WithLabelValues("to_storage", "failure").Inc()
+		s.opened.WithLabelValues("to_storage", "Unknown").Inc()
 		return nil, fmt.Errorf("encrypt %s: %w", key, err)
 	}
-	s.opened.WithLabelValues("to_storage", "success").Inc()
+	s.opened.WithLabelValues("to_storage", "OK").Inc()
 	return stored, nil
 }
 

@@ -205,6 +205,13 @@ func TestKMSComesBack(t *testing.T) {
 	must(t, s.Check(t.Context()))
 	<-again
 	s.wants(t, at, "value", false)
+	// No watch ran to be ended: the first that comes is.
+	if err := s.Watch(t.Context(), "/registry/", 0, func(store.Batch) error { return errors.New("delivered") }); !errors.Is(err, store.ErrCompacted) {
+		t.Errorf("the first watch: %v, want %v", err, store.ErrCompacted)
+	}
+	if err := s.Watch(t.Context(), "/registry/", 0, func(store.Batch) error { return errors.New("delivered") }); err == nil || err.Error() != "delivered" {
+		t.Errorf("the second watch: %v, want what its function said", err)
+	}
 }
 
 // storedEnvelope is the message that upstream made of "the plain value" at /registry/secrets/default/a with a seed of 32 sevens.

@@ -89,8 +89,19 @@ var errAgain = errors.New("values can be decrypted that could not be before")
 // Watch implements store.Store. It ends with ErrCompacted, too, when what was delivered encrypted may be decrypted now.
 func (s *Store) Watch(ctx context.Context, prefix string, after int64, fn func(store.Batch) error) error {
 	s.mu.Lock()
+	if s.due {
+		s.due = false
+		s.mu.Unlock()
+		return fmt.Errorf("%w: %w", store.ErrCompacted, errAgain)
+	}
+	s.watches++
 	again := s.again
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.watches--
+		s.mu.Unlock()
+	}()
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan struct{})

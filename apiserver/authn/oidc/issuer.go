@@ -30,6 +30,8 @@ const (
 	// keysOld is the age after which keys are fetched again, beside the requests, when a token is shown: so keys that the issuer withdrew
 	// are not believed for ever.
 	keysOld = 10 * time.Minute
+	// askPause is the shortest time between two fetches: who makes up tokens can't make us hammer an issuer.
+	askPause = 200 * time.Millisecond
 	// askTimeout bounds one request to an issuer.
 	askTimeout = 30 * time.Second
 )
@@ -99,6 +101,11 @@ func (i *issuer) run(ctx context.Context) {
 		}
 		for _, w := range waiting {
 			w <- err
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(askPause):
 		}
 	}
 }

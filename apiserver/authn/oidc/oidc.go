@@ -162,12 +162,16 @@ func (a *Authenticator) apply(ctx context.Context, content []byte) error {
 // AuthenticateToken implements authn.TokenAuthenticator. Audiences are not asked for here: the file says which tokens are meant for this
 // API server.
 func (a *Authenticator) AuthenticateToken(ctx context.Context, token string, _ []string) (*authn.TokenUser, bool, error) {
-	i := a.current.Load().issuers[unverifiedIssuer(token)]
+	g := a.current.Load()
+	i := g.issuers[unverifiedIssuer(token)]
 	if i == nil {
 		return nil, false, nil
 	}
 	began := time.Now()
 	user, err := i.authenticate(ctx, token, began)
+	if errors.Is(err, errEnded) && a.current.Load() != g { // The file has changed meanwhile.
+		return a.AuthenticateToken(ctx, token, nil)
+	}
 	result := "success"
 	if err != nil {
 		result = "failure"
