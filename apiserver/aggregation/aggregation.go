@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,7 +40,7 @@ const (
 	managedLive  = "true"
 )
 
-// How often remote servers are asked whether they are there.
+// How often remote servers are asked whether they are there, besides when their Service or its endpoints change.
 const (
 	checkAvailable   = 30 * time.Second
 	checkUnavailable = 2 * time.Second
@@ -100,6 +102,7 @@ func (g *Aggregator) Run(ctx context.Context) error {
 	g.informer = client.InformerFor[*apiregistrationv1.APIService](informers)
 	loop := reconcile.New(reconcile.Config{Name: "apiservices", Log: g.cfg.Logger, Informers: informers, Workers: 4, Reconcile: g.reconcile})
 	reconcile.Self(loop, g.informer)
+	g.watchBackends(informers, loop)
 	g.mu.Lock()
 	g.loop = loop
 	g.mu.Unlock()
@@ -109,6 +112,27 @@ func (g *Aggregator) Run(ctx context.Context) error {
 	group.Go(func() error { return informers.Run(ctx) })
 	group.Go(func() error { return loop.Run(ctx) })
 	return group.Wait()
+}
+
+// watchBackends looks at a remote server at once when its Service or the Service's endpoints change.
+func (g *Aggregator) watchBackends(informers *client.Informers, loop *reconcile.Loop) {
+	look := func(namespace, name string) {
+		g.mu.RLock()
+		defer g.mu.RUnlock()
+		for _, r := range g.remotes {
+			if r.spec.Service.Namespace == namespace && r.spec.Service.Name == name {
+				loop.Enqueue(reconcile.Key{Name: r.name})
+			}
+		}
+	}
+	service := func(svc *corev1.Service) { look(svc.Namespace, svc.Name) }
+	client.InformerFor[*corev1.Service](informers).Handle(client.Handler[*corev1.Service]{
+		Add: service, Update: func(_, svc *corev1.Service) { service(svc) }, Delete: service,
+	})
+	endpoints := func(s *discoveryv1.EndpointSlice) { look(s.Namespace, s.Labels[discoveryv1.LabelServiceName]) }
+	client.InformerFor[*discoveryv1.EndpointSlice](informers).Handle(client.Handler[*discoveryv1.EndpointSlice]{
+		Add: endpoints, Update: func(_, s *discoveryv1.EndpointSlice) { endpoints(s) }, Delete: endpoints,
+	})
 }
 
 // Refresh looks again at what this server serves itself; call it when definitions changed.

@@ -17,6 +17,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"kogge.dev/kogge/client"
@@ -75,6 +76,16 @@ func TestRemoteGroupVersion(t *testing.T) {
 		}
 		return ""
 	})
+	reason := func(want string) {
+		t.Helper()
+		eventually(t, func() string {
+			got, err := client.Of[*apiregistrationv1.APIService](admin).Get(t.Context(), "", "v1alpha1.wardle.example.com")
+			if err != nil || got.Status.Conditions[0].Reason != want {
+				return "the condition's reason is not " + want
+			}
+			return ""
+		})
+	}
 	h := p.aggregator.Handler(schema.GroupVersion{Group: "wardle.example.com", Version: "v1alpha1"})
 	if h == nil {
 		t.Fatal("no handler for the remote group-version")
@@ -84,6 +95,19 @@ func TestRemoteGroupVersion(t *testing.T) {
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "flunders") {
 		t.Errorf("proxied: %d %s", w.Code, w.Body)
 	}
+	// Its endpoints go and come back: that is seen at once, not when it is asked again.
+	slices := client.Of[*discoveryv1.EndpointSlice](admin)
+	ready := func(ready string) {
+		t.Helper()
+		patch := `[{"op":"add","path":"/endpoints/0/conditions","value":{"ready":` + ready + `}}]`
+		if _, err := slices.Patch(t.Context(), "default", "api-1", types.JSONPatchType, []byte(patch)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ready("false")
+	reason("MissingEndpoints")
+	ready("true")
+	reason("Passed")
 }
 
 func TestPolicyMergesAnApplyConfiguration(t *testing.T) {
