@@ -238,10 +238,11 @@ func (c *Cache) Fresh(ctx context.Context) (int64, error) {
 	return revision, c.WaitReady(ctx)
 }
 
-// end lets everybody who waits for the cache go.
+// end lets everybody who waits for the cache go, and gives back its part of the budget. Who still has the cache finds what it held.
 func (c *Cache) end() {
 	c.mu.Lock()
 	c.ended = true
+	dead := c.core.entries()
 	if c.listing {
 		close(c.synced)
 		c.synced = make(chan struct{})
@@ -249,4 +250,7 @@ func (c *Cache) end() {
 	wake := c.watchersLocked()
 	c.mu.Unlock()
 	wakeAll(wake)
+	for _, e := range dead {
+		e.release()
+	}
 }

@@ -198,6 +198,18 @@ func (c *core) trim(now time.Time) (dead []*Entry) {
 	return dead
 }
 
+// entries returns all that can be found, each once: the content, and what only the history refers to.
+func (c *core) entries() (all []*Entry) {
+	c.tree.Ascend(func(i item) bool {
+		all = append(all, i.entry)
+		return true
+	})
+	for seq := c.log.first; seq != c.log.next; seq++ {
+		all = append(all, gone(c.log.get(seq))...)
+	}
+	return all
+}
+
 // gone returns the entries that only this change referred to.
 func gone(ch *change) (dead []*Entry) {
 	if ch.prev != nil {

@@ -4,6 +4,7 @@
 package cache_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -247,5 +248,55 @@ func TestBudgetFollowsWhatIsStored(t *testing.T) {
 	encodeAll()
 	if made != 20 && !invariant.Enabled {
 		t.Errorf("%d encodings were made, want each once", made)
+	}
+}
+
+// The part of the budget that a cache's entries make ends with the cache, as when a custom resource's definition is deleted.
+func TestBudgetShrinksWhenACacheEnds(t *testing.T) {
+	r := smallRig(t, 1)
+	const ships = "/registry/ships/"
+	for i := range 20 {
+		name := fmt.Sprintf("%sns/%d", ships, i)
+		if _, err := r.store.Update(t.Context(), name, value(name, strings.Repeat("n", 2000), ""), 0, store.WriteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, err := cache.New(cache.Config{Feed: r.feed, Prefix: ships, Decode: r.decode, Attrs: attrs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- other.Run(ctx) }()
+	if err := other.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	made := 0
+	encode := func(from, to int) {
+		for i := from; i < to; i++ {
+			e := r.get(fmt.Sprintf("ns/%d", i))
+			if _, err := e.Encoded("json", func() ([]byte, error) { made++; return make([]byte, 2000), nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i := range 22 {
+		r.put(fmt.Sprintf("ns/%d", i), "", "")
+	}
+	r.fresh()
+	encode(0, 20)
+	encode(0, 20)
+	if made != 20 && !invariant.Enabled {
+		t.Fatalf("%d encodings were made while the other cache ran, want each once", made)
+	}
+	end()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Fatalf("Run = %v, want it canceled", err)
+	}
+	encode(20, 22) // the budget looks when something is added, and spares what was read before
+	made = 0
+	encode(0, 20)
+	if made == 0 {
+		t.Error("what was derived is kept as if the other cache's entries were still there")
 	}
 }

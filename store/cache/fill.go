@@ -79,7 +79,11 @@ func (c *Cache) apply(events []store.Event, now time.Time) {
 		c.decodeAhead(fresh)
 	}
 	c.mu.Lock()
-	if c.listing {
+	switch {
+	case c.ended: // since the feed found it
+		c.mu.Unlock()
+		return
+	case c.listing:
 		c.pending = append(c.pending, events...)
 		c.mu.Unlock()
 		return
