@@ -7,7 +7,7 @@
 //	warm-up churn ─ all is deleted, quiet ─ MARK ─ churn, sampled ─ all is deleted, quiet ─ MARK
 //
 // Between the marks, everything that is counted must have come back; during the churn, memory must not climb. The program prints a live
-// line, then a table with the slope of each quantity, and exits 1 if a quantity is over its bound (see quantities).
+// line, then a table with the slope of each quantity in the second half of the churn, and exits 1 if a quantity is over its bound (see quantities).
 //
 //	make soak                 # half an hour of churn
 //	make soak FOR=6m ONLY=exec,job

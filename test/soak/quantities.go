@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -22,7 +23,7 @@ type quantity struct {
 type bound struct {
 	// slack is by how much it may be higher at the second mark than it was at the first; negative: it is not judged so.
 	slack float64
-	// climb is by how much it may grow in an hour of churn; 0: it is not judged so.
+	// climb is by how much it may grow in an hour of churn, by its second half; 0: it is not judged so.
 	climb float64
 	// marked says that it is read at the marks only.
 	marked bool
@@ -129,6 +130,16 @@ func (q quantity) verdict(before, after, perHour float64, churned time.Duration)
 	return ""
 }
 
+// secondHalf are the samples of the second half of the time: by then, caches are as full as they get.
+func secondHalf(samples []sample) []sample {
+	if len(samples) == 0 {
+		return nil
+	}
+	first, last := samples[0].at, samples[len(samples)-1].at
+	i := slices.IndexFunc(samples, func(s sample) bool { return s.at.Sub(first) >= last.Sub(first)/2 })
+	return samples[i:]
+}
+
 // table is the result: all quantities at both marks with their slopes between, and the names of those that are over their bounds.
 func table(before, after reading, samples []sample) (text string, failed []string) {
 	var churned time.Duration
@@ -139,7 +150,7 @@ func table(before, after reading, samples []sample) (text string, failed []strin
 	w := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "QUANTITY\tAFTER WARM-UP\tHIGHEST\tAT THE END\tSLOPE/H\tVERDICT")
 	for _, q := range quantities {
-		first, last, perHour := q.of(before), q.of(after), slope(samples, q.of)
+		first, last, perHour := q.of(before), q.of(after), slope(secondHalf(samples), q.of)
 		highest := max(first, last)
 		growth := fmt.Sprintf("%+.3g", perHour)
 		if q.marked {

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// quiet is how long nothing is done before the first mark: connections that nobody uses and shims end by then.
-	quiet = 30 * time.Second
+	// longestQuiet is how long nothing is done before a mark, at most: twice the time for which watch caches remember changes.
+	longestQuiet = 150 * time.Second
 	// settleLimit is how long all may take to come back before the second mark. Idle connections are kept for a minute and a half.
 	settleLimit = 3 * time.Minute
 )
@@ -104,9 +104,6 @@ func (s *soak) course(ctx context.Context) (before reading, samples []sample, af
 	if err := s.emptied(ctx); err != nil {
 		return before, nil, after, err
 	}
-	if err := wait(ctx, quiet); err != nil {
-		return before, nil, after, err
-	}
 	if before, err = s.mark(ctx, "before"); err != nil {
 		return before, nil, after, err
 	}
@@ -143,8 +140,15 @@ func (s *soak) enter(phase string) []sample {
 	return old
 }
 
-// emptied waits until nothing is left of what was churned.
+// emptied waits until nothing is left of what was churned, and some time more.
 func (s *soak) emptied(ctx context.Context) error {
+	if err := s.awaitNothing(ctx); err != nil {
+		return err
+	}
+	return wait(ctx, min(s.o.churn/8, longestQuiet))
+}
+
+func (s *soak) awaitNothing(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, settleLimit, fmt.Errorf("not within %v", settleLimit))
 	defer cancel()
 	for _, kind := range []string{"pods/v1", "persistentvolumes/v1", "customresourcedefinitions.apiextensions.k8s.io/v1"} {
