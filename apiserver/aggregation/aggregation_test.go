@@ -118,7 +118,7 @@ func TestCheckAndDiscover(t *testing.T) {
 	g := &Aggregator{cfg: Config{Registry: discovery.NewRegistry()}, remotes: map[schema.GroupVersion]*remote{{Group: "wardle.example.com", Version: "v1alpha1"}: r}}
 	g.publish()
 	f := r.found.Load()
-	if len(f.version.Resources) != 1 || f.version.Resources[0].Subresources[0].Subresource != "status" || len(f.openapi.Schemas) != 1 {
+	if len(f.version.Resources) != 1 || f.version.Resources[0].Subresources[0].Subresource != "status" || len(f.openapi.Make().Schemas) != 1 {
 		t.Errorf("found %+v", f)
 	}
 	status = http.StatusInternalServerError

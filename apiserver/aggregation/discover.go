@@ -21,7 +21,7 @@ import (
 // findings are what a remote server says about itself; immutable.
 type findings struct {
 	version apidiscoveryv2.APIVersionDiscovery
-	openapi *openapi.Document
+	openapi *openapi.Source
 }
 
 const aggregatedAccept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
@@ -108,7 +108,7 @@ func (f *findings) add(res *metav1.APIResource, gv schema.GroupVersion) {
 	})
 }
 
-func parseOpenAPI(body []byte) *openapi.Document {
+func parseOpenAPI(body []byte) *openapi.Source {
 	var doc struct {
 		Paths      map[string]any `json:"paths"`
 		Components struct {
@@ -118,7 +118,11 @@ func parseOpenAPI(body []byte) *openapi.Document {
 	if json.Unmarshal(body, &doc) != nil || doc.Paths == nil {
 		return nil
 	}
-	return &openapi.Document{Paths: doc.Paths, Schemas: doc.Components.Schemas}
+	source, err := openapi.Made(openapi.Document{Paths: doc.Paths, Schemas: doc.Components.Schemas})
+	if err != nil {
+		return nil
+	}
+	return &source
 }
 
 // builtInLocked adds the group-versions of this process's own handlers that no remote server has taken over.
@@ -150,7 +154,7 @@ func (g *Aggregator) publish() {
 	g.mu.RLock()
 	groups := map[string]*discovery.Group{}
 	g.builtInLocked(groups)
-	documents := map[string]openapi.Document{}
+	documents := map[string]openapi.Source{}
 	for gv, r := range g.remotes {
 		group := groups[gv.Group]
 		if group == nil {

@@ -266,7 +266,9 @@ type Version struct {
 	Namespaced, Status, Scale bool
 	// Definition is the schema's name in the documents.
 	Definition string
-	// Schema returns the schema as OpenAPI v3 documents hold it, with apiVersion, kind and metadata. It is made on the first call and shared.
+	// Revision changes whenever anything of it does.
+	Revision string
+	// Schema makes the schema as OpenAPI v3 documents hold it, with apiVersion, kind and metadata.
 	Schema func() (json.RawMessage, error)
 }
 
@@ -282,8 +284,8 @@ func (c *Controller) Versions() []Version {
 				GroupVersionKind: s.gvk(name), ListKind: s.names.ListKind, Plural: s.names.Plural,
 				Namespaced: s.crd.Spec.Scope == apiextensionsv1.NamespaceScoped, Status: v.hasStatus(),
 				Scale:      v.spec.Subresources != nil && v.spec.Subresources.Scale != nil,
-				Definition: definitionName(s.gvk(name)),
-				Schema:     s.rendered[name],
+				Definition: definitionName(s.gvk(name)), Revision: s.revision,
+				Schema: func() (json.RawMessage, error) { return s.render(name) },
 			})
 		}
 	}

@@ -24,21 +24,34 @@ const (
 	scaleModel    = "io.k8s.api.autoscaling.v1.Scale"
 )
 
-// documents describes all served versions for OpenAPI, by path. A version whose schema can't be rendered is left out and logged.
-func (c *Controller) documents() map[string]openapi.Document {
-	out := map[string]openapi.Document{}
+// documents describes all served versions for OpenAPI, by path, once somebody asks.
+func (c *Controller) documents() map[string]openapi.Source {
+	byPath := map[string][]Version{}
 	for _, v := range c.Versions() {
 		path := "apis/" + v.Group + "/" + v.Version
-		doc, ok := out[path]
-		if !ok {
-			doc = openapi.Document{Paths: map[string]any{}, Schemas: map[string]json.RawMessage{}}
-			out[path] = doc
+		byPath[path] = append(byPath[path], v)
+	}
+	out := make(map[string]openapi.Source, len(byPath))
+	for path, versions := range byPath {
+		var revisions strings.Builder
+		for i := range versions {
+			revisions.WriteString(versions[i].Revision)
+			revisions.WriteByte(' ')
 		}
-		if err := v.describe(&doc); err != nil {
-			c.cfg.Logger.Warn("schema is not published", "object", v.Definition, "err", err)
-		}
+		out[path] = openapi.Source{Version: revisions.String(), Make: func() openapi.Document { return c.document(versions) }}
 	}
 	return out
+}
+
+// document describes the versions of one path. One whose schema can't be rendered is left out and logged.
+func (c *Controller) document(versions []Version) openapi.Document {
+	doc := openapi.Document{Paths: map[string]any{}, Schemas: map[string]json.RawMessage{}}
+	for i := range versions {
+		if err := versions[i].describe(&doc); err != nil {
+			c.cfg.Logger.Warn("schema is not published", "object", versions[i].Definition, "err", err)
+		}
+	}
+	return doc
 }
 
 // render makes a version's schema for the documents.

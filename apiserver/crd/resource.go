@@ -5,10 +5,8 @@ package crd
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -35,8 +33,8 @@ type served struct {
 	storage  string
 	convert  converter
 	resource *rest.Resource
-	// rendered are the versions' schemas as OpenAPI documents hold them, each made once.
-	rendered map[string]func() (json.RawMessage, error)
+	// revision changes with the definition's spec and its accepted names.
+	revision string
 	// terminating is set while the instances are deleted; it may change without the resource being made anew.
 	terminating atomic.Bool
 }
@@ -47,6 +45,7 @@ var standardVerbs = []string{"delete", "deletecollection", "get", "list", "patch
 // newServed makes the resource of a definition whose names are accepted. It compiles nothing.
 func newServed(crd *apiextensionsv1.CustomResourceDefinition, convert converter) (*served, error) {
 	s := &served{crd: crd, names: crd.Status.AcceptedNames, versions: map[string]*version{}, convert: convert}
+	s.revision = fmt.Sprintf("%s/%d/%q", crd.UID, crd.Generation, s.names)
 	for i := range crd.Spec.Versions {
 		v := &crd.Spec.Versions[i]
 		s.versions[v.Name] = newVersion(crd, v)
@@ -56,10 +55,6 @@ func newServed(crd *apiextensionsv1.CustomResourceDefinition, convert converter)
 	}
 	if s.storage == "" {
 		return nil, fmt.Errorf("definition %s has no storage version", crd.Name)
-	}
-	s.rendered = map[string]func() (json.RawMessage, error){}
-	for name := range s.versions {
-		s.rendered[name] = sync.OnceValues(func() (json.RawMessage, error) { return s.render(name) })
 	}
 	kind := s.describe()
 	if len(kind.Served) == 0 {

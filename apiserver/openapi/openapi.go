@@ -43,14 +43,31 @@ type Document struct {
 	Schemas map[string]json.RawMessage
 }
 
+// Source is a document that is made when somebody asks for it.
+type Source struct {
+	// Version changes whenever the document does: clients keep documents by it.
+	Version string
+	// Make makes the document, for the caller alone.
+	Make func() Document
+}
+
+// Made is the source of a document that is there.
+func Made(d Document) (Source, error) {
+	text, err := json.Marshal(d)
+	if err != nil {
+		return Source{}, fmt.Errorf("name the content of an OpenAPI document: %w", err)
+	}
+	return Source{Version: fmt.Sprintf("%X", sha512.Sum512(text)), Make: func() Document { return d }}, nil
+}
+
 // Service serves the documents. It is safe for concurrent use.
 type Service struct {
 	kinds []*kinds.Kind
 
 	mu sync.Mutex
-	// dynamic documents by source, then by path ("apis/stable.example.com/v1").
-	dynamic map[string]map[string]Document
-	// cache of encoded documents by request; emptied when a source changes. generation counts the changes, so that a document that
+	// dynamic documents by where they come from, then by path ("apis/stable.example.com/v1").
+	dynamic map[string]map[string]Source
+	// cache of encoded documents by request, without those that a change touched. generation counts the changes, so that a document that
 	// was begun before one is not kept.
 	cache      map[string]*encoded
 	generation int
@@ -65,13 +82,14 @@ type encoded struct {
 
 // New makes a service for the built-in kinds.
 func New(all []*kinds.Kind) *Service {
-	return &Service{kinds: all, dynamic: map[string]map[string]Document{}, cache: map[string]*encoded{}}
+	return &Service{kinds: all, dynamic: map[string]map[string]Source{}, cache: map[string]*encoded{}}
 }
 
 // load and converter are what the embedded data says, read once per process: it is the same for every server.
 var (
 	load      = sync.OnceValues(readDefinitions)
 	converter = sync.OnceValues(readTypes)
+	packedSum = sync.OnceValue(func() [sha512.Size]byte { return sha512.Sum512(packed) })
 )
 
 func readDefinitions() (*definitions, error) {
@@ -113,16 +131,22 @@ func (s *Service) Schemas() (map[string]json.RawMessage, error) {
 	return defs.Schemas, nil
 }
 
-// Set replaces all documents of a dynamic source; the keys are paths such as "apis/stable.example.com/v1".
-func (s *Service) Set(source string, documents map[string]Document) {
+// Set replaces all documents that come from somewhere; the keys are paths such as "apis/stable.example.com/v1".
+func (s *Service) Set(from string, documents map[string]Source) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.dynamic[from]
 	if len(documents) == 0 {
-		delete(s.dynamic, source)
+		delete(s.dynamic, from)
 	} else {
-		s.dynamic[source] = documents
+		s.dynamic[from] = documents
 	}
-	clear(s.cache)
+	maps.DeleteFunc(s.cache, func(key string, _ *encoded) bool {
+		path, one := strings.CutPrefix(key, "v3/")
+		now, is := documents[path]
+		old, was := before[path]
+		return !one || is != was || now.Version != old.Version // what is not of one path is of all
+	})
 	s.generation++
 }
 
@@ -200,14 +224,19 @@ func (s *Service) build(path string) (*Document, error) {
 		}
 	}
 	s.mu.Lock()
+	var sources []Source
 	for _, docs := range s.dynamic {
 		if one, ok := docs[path]; ok {
-			known = true
-			maps.Copy(doc.Paths, one.Paths)
-			maps.Copy(doc.Schemas, one.Schemas)
+			sources = append(sources, one)
 		}
 	}
 	s.mu.Unlock()
+	for _, source := range sources {
+		known = true
+		one := source.Make()
+		maps.Copy(doc.Paths, one.Paths)
+		maps.Copy(doc.Schemas, one.Schemas)
+	}
 	if !known && !slices.Contains(s.paths(), path) {
 		return nil, nil // No such document.
 	}
@@ -295,7 +324,8 @@ const form = 2
 // hash names the content of a v3 document without building it: it depends on the data file, on the kinds, on form, and on dynamic documents.
 func (s *Service) hash(path string) string {
 	h := sha512.New()
-	h.Write(packed)
+	sum := packedSum()
+	h.Write(sum[:])
 	fmt.Fprintln(h, form, path)
 	for _, k := range s.kinds {
 		for i := range k.Served {
@@ -306,12 +336,9 @@ func (s *Service) hash(path string) string {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, source := range slices.Sorted(maps.Keys(s.dynamic)) {
-		if one, ok := s.dynamic[source][path]; ok {
-			data, err := json.Marshal(one)
-			if err == nil {
-				h.Write(data)
-			}
+	for _, from := range slices.Sorted(maps.Keys(s.dynamic)) {
+		if one, ok := s.dynamic[from][path]; ok {
+			fmt.Fprintln(h, from, one.Version)
 		}
 	}
 	return fmt.Sprintf("%X", h.Sum(nil))

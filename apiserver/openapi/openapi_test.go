@@ -119,10 +119,31 @@ func TestDynamicDocumentsComeAndGo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Set("test", map[string]openapi.Document{"apis/example.com/v1": {Schemas: map[string]json.RawMessage{"com.example.v1.Thing": raw}}})
+	made := 0
+	source := openapi.Source{Version: "1", Make: func() openapi.Document {
+		made++
+		return openapi.Document{Schemas: map[string]json.RawMessage{"com.example.v1.Thing": raw}}
+	}}
+	s.Set("test", map[string]openapi.Source{"apis/example.com/v1": source})
+	address := func() any {
+		return get(t, s, "/openapi/v3")["paths"].(map[string]any)["apis/example.com/v1"].(map[string]any)["serverRelativeURL"]
+	}
+	first := address()
+	if made != 0 {
+		t.Error("the document was made before anybody asked for it")
+	}
 	doc := get(t, s, "/openapi/v3/apis/example.com/v1")
 	if models := doc["components"].(map[string]any)["schemas"].(map[string]any); models["com.example.v1.Thing"] == nil || models["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"] == nil {
 		t.Errorf("the document has %d schemas, but not the kind and its metadata", len(models))
+	}
+	s.Set("test", map[string]openapi.Source{"apis/example.com/v1": source, "apis/example.com/v2": source})
+	if get(t, s, "/openapi/v3/apis/example.com/v1"); made != 1 || address() != first {
+		t.Errorf("the document was made %d times, at %v and then %v; it did not change", made, first, address())
+	}
+	source.Version = "2"
+	s.Set("test", map[string]openapi.Source{"apis/example.com/v1": source})
+	if get(t, s, "/openapi/v3/apis/example.com/v1"); made != 2 || address() == first {
+		t.Errorf("the document was made %d times, at %v; it changed once", made, address())
 	}
 	thing := get(t, s, "/openapi/v2")["definitions"].(map[string]any)["com.example.v1.Thing"].(map[string]any)
 	if thing["properties"] != nil || thing["type"] != "object" {
