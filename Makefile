@@ -96,7 +96,7 @@ bench: build bench-setup ## kogge beside tuned upstream, in an hour: ONLY=name,.
 cross: build kubectl conformance-setup cross-setup ## kogge's and upstream's components in each other's places, eight pairings: PAIRING=part of a name (default all)
 	@$(CONFORMANCE) -prepare
 	@mkdir -p .scratch/cross && cd test/peers && go vet ./cross && go test ./cross && go build -o ../../.scratch/cross/cross ./cross
-	@.scratch/cross/cross -root . $(if $(SUITE_BIN),-suite $(SUITE_BIN)) $(if $(PAIRING),-pairing $(PAIRING))
+	@.scratch/cross/cross -root . $(if $(SUITE_BIN),-suite $(SUITE_BIN)) $(if $(PAIRING),-pairing "$$PAIRING")
 
 cross-setup: setup
 	@tools/setup conntrack nftables iproute2
