@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -152,11 +153,13 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 		Owner: known, Kind: kind, Selector: selector, Objects: c.podAPI,
 		Fresh: func(ctx context.Context) (kinds.Object, error) { return c.api.Get(ctx, key.Namespace, key.Name) },
 	}
+	// Before the view is read: what it shows later may be forgotten between the two, and a pod that was read before would count twice.
+	released := c.releasedNow()
 	owned, err := claim.All(ctx, reconcile.OwnedBy(c.pods, known))
 	if err != nil {
 		return err
 	}
-	s := newRound(c, known.DeepCopy(), key, owned)
+	s := newRound(c, known.DeepCopy(), key, owned, released)
 	return s.run(ctx)
 }
 
@@ -235,6 +238,13 @@ func (c *controller) releaseAll(ctx context.Context, job *batchv1.Job) error {
 	return errors.Join(errs...)
 }
 
+// releasedNow are the pods whose finalizer is removed, as far as the view has not shown it: few at any time.
+func (c *controller) releasedNow() map[types.UID]struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.released)
+}
+
 func (c *controller) isReleased(uid types.UID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -242,16 +252,17 @@ func (c *controller) isReleased(uid types.UID) bool {
 	return ok
 }
 
-// free removes the finalizer.
+// free removes the finalizer. The pod is noted before, since the view may show it at once.
 func (c *controller) free(ctx context.Context, pod *corev1.Pod) error {
-	patch := fmt.Sprintf(`{"metadata":{"uid":%q,"$deleteFromPrimitiveList/finalizers":[%q]}}`, pod.UID, batchv1.JobTrackingFinalizer)
-	_, err := c.podAPI.Patch(ctx, pod.Namespace, pod.Name, types.StrategicMergePatchType, []byte(patch))
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("release pod %s: %w", pod.Name, err)
-	}
 	c.mu.Lock()
 	c.released[pod.UID] = struct{}{}
 	c.mu.Unlock()
+	patch := fmt.Sprintf(`{"metadata":{"uid":%q,"$deleteFromPrimitiveList/finalizers":[%q]}}`, pod.UID, batchv1.JobTrackingFinalizer)
+	_, err := c.podAPI.Patch(ctx, pod.Namespace, pod.Name, types.StrategicMergePatchType, []byte(patch))
+	if err != nil && !apierrors.IsNotFound(err) {
+		c.forget(pod.UID)
+		return fmt.Errorf("release pod %s: %w", pod.Name, err)
+	}
 	return nil
 }
 

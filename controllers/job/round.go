@@ -41,7 +41,8 @@ type round struct {
 	again time.Duration
 }
 
-func newRound(c *controller, job *batchv1.Job, key reconcile.Key, owned []*corev1.Pod) *round {
+// newRound begins with the pods that the view showed, and those that were released before it was read.
+func newRound(c *controller, job *batchv1.Job, key reconcile.Key, owned []*corev1.Pod, released map[types.UID]struct{}) *round {
 	s := &round{controller: c, job: job, key: key, before: *job.Status.DeepCopy(), owned: owned, now: time.Now()}
 	for _, pod := range owned {
 		switch {
@@ -50,7 +51,7 @@ func newRound(c *controller, job *batchv1.Job, key reconcile.Key, owned []*corev
 		case pods.IsTerminating(pod):
 			s.terminating = append(s.terminating, pod)
 		}
-		if !tracked(pod) || c.isReleased(pod.UID) {
+		if _, free := released[pod.UID]; free || !tracked(pod) {
 			continue
 		}
 		switch {
