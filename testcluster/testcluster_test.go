@@ -111,7 +111,7 @@ func TestMetricsForgetKindsThatAreGone(t *testing.T) {
 	if err := definitions.Delete(t.Context(), "", "ships.sea.example", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for range stream.Events() { //nolint:revive // until the watch ends, with the resource
+	for range stream.Events() { // until the watch ends, with the resource
 	}
 	testcluster.Await(t, c, "", 10*time.Second, func(all []*apiextensionsv1.CustomResourceDefinition) bool { return len(all) == 0 })
 	for deadline := time.Now().Add(10 * time.Second); named() > 0; {
