@@ -41,12 +41,15 @@ type inside struct {
 // handler's context.
 func (t *inside) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(r.Context())
-	stop := context.AfterFunc(t.server.stopping, cancel)
+	body, to := io.Pipe()
+	stop := context.AfterFunc(t.server.stopping, func() {
+		cancel()
+		_ = body.CloseWithError(http.ErrServerClosed) // Never fails, and frees a handler whose reader does not read.
+	})
 	served := r.Clone(ctx)
 	if served.Body == nil {
 		served.Body = http.NoBody
 	}
-	body, to := io.Pipe()
 	w := &streamed{header: http.Header{}, to: to, begun: make(chan struct{})}
 	t.server.streams.Go(func() {
 		defer cancel()
@@ -63,8 +66,12 @@ func (t *inside) RoundTrip(r *http.Request) (*http.Response, error) {
 	select {
 	case <-w.begun:
 	case <-ctx.Done():
-		_ = body.Close() // As above.
-		return nil, context.Cause(ctx)
+		select {
+		case <-w.begun: // An answer without a body is complete by now, and its handler's context over.
+		default:
+			_ = body.Close() // As above.
+			return nil, context.Cause(ctx)
+		}
 	}
 	return &http.Response{
 		StatusCode: w.code, Status: http.StatusText(w.code), Header: w.sent, Body: &read{ReadCloser: body, done: cancel}, ContentLength: -1,
