@@ -23,7 +23,7 @@ import (
 )
 
 // ErrUnauthorized is returned by Authenticate for credentials that nobody knows.
-var ErrUnauthorized = errors.New("Unauthorized") //nolint:staticcheck // what clients read
+var ErrUnauthorized = errors.New("Unauthorized")
 
 // Config of a Gate.
 type Config struct {

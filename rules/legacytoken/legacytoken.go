@@ -89,15 +89,16 @@ func Judge(secret *corev1.Secret, since string, period time.Duration, now time.T
 		}
 		ends = append(ends, at.AddDate(0, 0, 1).Add(period))
 	}
-	marked, err := time.Parse(day, secret.Labels[InvalidSince])
-	if err == nil {
-		ends = append(ends, marked.AddDate(0, 0, 1).Add(period))
+	invalid, err := time.Parse(day, secret.Labels[InvalidSince])
+	marked := err == nil
+	if marked {
+		ends = append(ends, invalid.AddDate(0, 0, 1).Add(period))
 	}
 	last := slices.MaxFunc(ends, time.Time.Compare)
 	switch {
 	case now.Before(last):
 		return Verdict{After: last.Sub(now)}, nil
-	case err != nil:
+	case !marked:
 		return Verdict{Action: Mark}, nil
 	}
 	return Verdict{Action: Delete}, nil
