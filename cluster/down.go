@@ -27,7 +27,7 @@ import (
 )
 
 // Down stops a cluster's process, its pods and its container runtime. Data stays.
-func Down(ctx context.Context, settings Settings, out io.Writer) error {
+func Down(ctx context.Context, settings Settings, out io.Writer) (err error) {
 	if _, err := os.Stat(settings.DataDir); errors.Is(err, fs.ErrNotExist) {
 		fmt.Fprintf(out, "no cluster in %s\n", settings.DataDir)
 		return nil
@@ -46,7 +46,11 @@ func Down(ctx context.Context, settings Settings, out io.Writer) error {
 		fmt.Fprintf(out, "no cluster runs in %s\n", settings.DataDir)
 		return nil
 	}
-	// Pods go first: their network is taken down by the process that made it.
+	// Pods go first: their network is taken down by the process that made it. Its kubelet must not start them again.
+	if err := paths.Hold(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, paths.Release()) }()
 	if err := stopPods(ctx, runtime); err != nil {
 		return err
 	}
@@ -110,6 +114,9 @@ func Reset(ctx context.Context, settings Settings, out io.Writer) ([]string, err
 	paths := node.PathsOf(settings.DataDir, DefaultDataDir)
 	runtime := node.Containerd(paths, nodeOf(settings), nil)
 	steps := newStages(out)
+	if err := paths.Hold(); err != nil {
+		return nil, err
+	}
 	if err := stopPods(ctx, runtime); err != nil {
 		fmt.Fprintf(out, "pods did not stop in order, they are killed: %v\n", err)
 	}

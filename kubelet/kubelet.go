@@ -77,6 +77,8 @@ type Config struct {
 
 	// Version is reported as nodeInfo.kubeletVersion, "v1.36.3" by default.
 	Version string
+	// Held tells that nothing is to be started, because the node is being taken down; nil means never.
+	Held func() bool
 	// OnRegistered is called once, after the node has an API object and a first lease.
 	OnRegistered func()
 }

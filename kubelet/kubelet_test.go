@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 )
 
 // standalone runs a kubelet without API server on a fake runtime until the test ends.
-func standalone(t *testing.T, runtime *fake.Runtime) (manifests string) {
+func standalone(t *testing.T, runtime *fake.Runtime, change ...func(*kubelet.Config)) (manifests string) {
 	t.Helper()
 	dir := t.TempDir()
 	manifests = filepath.Join(dir, "manifests")
@@ -28,11 +29,15 @@ func standalone(t *testing.T, runtime *fake.Runtime) (manifests string) {
 		t.Fatal(err)
 	}
 	no := false
-	k, err := kubelet.New(kubelet.Config{
+	config := kubelet.Config{
 		NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Runtime: runtime.CRI(), Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Root: filepath.Join(dir, "kubelet"), PodLogs: filepath.Join(dir, "pods"), ContainerLogs: filepath.Join(dir, "containers"),
 		Settings: kubeletconfig.KubeletConfiguration{StaticPodPath: manifests, CgroupsPerQOS: &no},
-	})
+	}
+	for _, f := range change {
+		f(&config)
+	}
+	k, err := kubelet.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,6 +76,14 @@ spec:
   volumes: [{name: scratch, emptyDir: {}}]
 `
 
+const plain = `
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  containers: [{name: c, image: "example.org/app:1"}]
+`
+
 func TestStaticPodRunsRestartsAndEnds(t *testing.T) {
 	need.Root(t, "volumes are mounted")
 	runtime := fake.New(fake.Config{}, "example.org/app:1")
@@ -92,4 +105,30 @@ func TestStaticPodRunsRestartsAndEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "container is gone", func() bool { return len(runtime.Find("web-n1", "c")) == 0 })
+}
+
+// A node that is being taken down while its kubelet runs starts nothing, and does not start again what was stopped.
+func TestNothingStartsWhileHeld(t *testing.T) {
+	runtime := fake.New(fake.Config{}, "example.org/app:1")
+	var held atomic.Bool
+	var asked atomic.Int64
+	manifests := standalone(t, runtime, func(c *kubelet.Config) {
+		c.Held = func() bool {
+			asked.Add(1)
+			return held.Load()
+		}
+	})
+	if err := os.WriteFile(filepath.Join(manifests, "web.yaml"), []byte(plain), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "container runs", func() bool { return len(runtime.Find("web-n1", "c")) == 1 })
+	held.Store(true)
+	before := asked.Load()
+	if err := runtime.Exit(runtime.Find("web-n1", "c")[0], 137); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a start is held back", func() bool { return asked.Load() > before })
+	if now := runtime.Find("web-n1", "c"); len(now) != 0 {
+		t.Errorf("%d containers run on a held node", len(now))
+	}
 }

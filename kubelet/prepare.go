@@ -23,8 +23,14 @@ import (
 	"kogge.dev/kogge/kubelet/volumes"
 )
 
+// errHeld is why nothing is started on a node that is being taken down.
+var errHeld = errors.New("the node is being taken down")
+
 // do carries out one action of a pod's machine.
 func (k *Kubelet) do(ctx context.Context, w *worker, p *corev1.Pod, a pod.Action) pod.Outcome {
+	if starts := a.Verb == pod.CreateSandbox || a.Verb == pod.StartContainer; starts && k.config.Held != nil && k.config.Held() {
+		return failed(errHeld)
+	}
 	switch a.Verb {
 	case pod.Prepare:
 		return failed(k.prepare(w.starts, w, p))

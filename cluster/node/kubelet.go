@@ -90,6 +90,9 @@ func (n *Node) runKubelet(ctx context.Context) error {
 	}
 	log := n.config.Log.With("component", "kubelet")
 	events := reconcile.NewRecorder(n.config.Kubelet, "kubelet", n.config.Name, log)
+	if err := n.config.Paths.Release(); err != nil { // a node that was not taken down to the end starts all the same
+		return err
+	}
 	k, err := kubelet.New(kubelet.Config{
 		NodeName: n.config.Name, NodeIPs: n.config.IPs, Labels: n.config.Labels, Client: n.config.Kubelet, Runtime: containers,
 		Recorder: recorder{events}, Logger: log, Settings: n.settings(),
@@ -97,6 +100,7 @@ func (n *Node) runKubelet(ctx context.Context) error {
 		CgroupRoot: n.config.Paths.Cgroup + n.config.Name,
 		ServerTLS:  &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{n.config.Serving}},
 		ClientCA:   n.config.ClientCA, Version: version.Kubernetes,
+		Held: n.config.Paths.held,
 		OnRegistered: func() {
 			n.config.Stage("node registered")
 			close(n.registered)

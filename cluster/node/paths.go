@@ -4,8 +4,11 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
+	"os"
 	"path/filepath"
 )
 
@@ -17,6 +20,31 @@ type Paths struct {
 	Cgroup string
 	// Kubelet, PodLogs, ContainerLogs, Manifests, CNIConf and CNIBin are the folders that charts, CSI and CNI drivers know.
 	Kubelet, PodLogs, ContainerLogs, Manifests, CNIConf, CNIBin string
+}
+
+// hold is the file whose presence tells the node's kubelet to start nothing.
+func (p Paths) hold() string { return filepath.Join(p.Run, "hold") }
+
+// Hold keeps the node's kubelet from starting containers, for a node that is being taken down while it runs: what is stopped would come
+// back. A node that does not run stays as it is.
+func (p Paths) Hold() error {
+	if err := os.WriteFile(p.hold(), nil, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keep the node from starting containers: %w", err)
+	}
+	return nil
+}
+
+// Release ends Hold.
+func (p Paths) Release() error {
+	if err := os.Remove(p.hold()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("let the node start containers again: %w", err)
+	}
+	return nil
+}
+
+func (p Paths) held() bool {
+	_, err := os.Stat(p.hold())
+	return err == nil
 }
 
 // longestRun bounds the run folder's path: containerd puts unix sockets into it, whose paths the kernel bounds.

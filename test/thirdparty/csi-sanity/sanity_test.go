@@ -20,11 +20,7 @@ func TestFakeDriver(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("volumes are mounted: run as root")
 	}
-	dir, err := os.MkdirTemp("/tmp", "csi-") // short: unix sockets lie in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // scratch
+	dir := t.TempDir() // the driver's socket lies in it: the path is short enough
 	driver := fake.New(fake.Config{
 		Name: "fake.csi.kogge.dev", NodeID: "node-1", Dir: dir, Controller: true, Topology: map[string]string{"fake.csi.kogge.dev/zone": "a"},
 	})
