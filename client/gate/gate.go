@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -65,9 +66,9 @@ type knownToken struct {
 	until time.Time
 }
 
-// knownQuestion is a question with who asked it; groups are joined, as slices can't be keys.
+// knownQuestion is a question with who asked it, groups and extra as texts: slices and maps can't be keys.
 type knownQuestion struct {
-	user, groups string
+	user, uid, groups, extra string
 	Question
 }
 
@@ -179,7 +180,11 @@ func (g *Gate) Allowed(ctx context.Context, u *User, what Question) (bool, error
 	if g.config.Client == nil {
 		return false, nil
 	}
-	q := knownQuestion{user: u.Name, groups: strings.Join(u.Groups, "\x00"), Question: what}
+	extra, err := json.Marshal(u.Extra) // in order of keys
+	if err != nil {
+		return false, fmt.Errorf("extra of user %q: %w", u.Name, err)
+	}
+	q := knownQuestion{user: u.Name, uid: u.UID, groups: strings.Join(u.Groups, "\x00"), extra: string(extra), Question: what}
 	now := time.Now()
 	g.mu.Lock()
 	known, ok := g.rules[q]
