@@ -105,6 +105,10 @@ func TestStaticPodRunsRestartsAndEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "container is gone", func() bool { return len(runtime.Find("web-n1", "c")) == 0 })
+	eventually(t, "what was mounted for the pod is gone", func() bool {
+		left, err := os.ReadDir(filepath.Join(filepath.Dir(manifests), "kubelet", "pods"))
+		return err == nil && len(left) == 0
+	})
 }
 
 // A node that is being taken down while its kubelet runs starts nothing, and does not start again what was stopped.

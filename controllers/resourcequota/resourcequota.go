@@ -69,7 +69,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	c.loop = reconcile.New(reconcile.Config{
 		Name: "resourcequota-controller", Log: scope.Log, Workers: 5, Informers: scope.Informers, Reconcile: c.reconcile,
 	})
-	c.crds.Handle(client.Handler[*apiextensionsv1.CustomResourceDefinition]{Delete: c.undefine})
+	c.crds.Handle(client.Handler[*apiextensionsv1.CustomResourceDefinition]{Add: c.define, Delete: c.undefine})
 	// A status that admission has raised is no reason to count: the object that it was raised for may not be stored yet, and
 	// a count without it would let another one in. One that others gave limits of its own is.
 	c.quotas.Handle(client.Handler[*corev1.ResourceQuota]{
@@ -125,6 +125,11 @@ func (c *controller) follow(gr schema.GroupResource) (f following, ok bool) {
 	})
 	c.followed[gr] = f
 	return f, true
+}
+
+// define counts again what was counted as nothing as long as no definition was known.
+func (c *controller) define(crd *apiextensionsv1.CustomResourceDefinition) {
+	c.changed(schema.GroupResource{Group: crd.Spec.Group, Resource: crd.Spec.Names.Plural}, "")
 }
 
 // undefine stops following the objects of a definition that is gone.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +26,7 @@ type engine struct {
 	applied []string // "<milliseconds> [whole] <kind>/<name>=<label> -<deleted>"
 	fail    int      // so many applications fail
 	idle    bool     // applications take note only
-	spoiled bool
+	spoiled atomic.Bool
 }
 
 func (e *engine) apply(batch Batch) (bool, error) {
@@ -49,10 +50,7 @@ func (e *engine) apply(batch Batch) (bool, error) {
 	return !e.idle, nil
 }
 
-func (e *engine) look() bool {
-	defer func() { e.spoiled = false }()
-	return e.spoiled
-}
+func (e *engine) look() bool { return e.spoiled.Swap(false) }
 
 func pod(name, v string) *corev1.Pod {
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"v": v}}}
@@ -141,7 +139,7 @@ func TestWhatSomebodySpoiledIsAppliedAgain(t *testing.T) {
 	play(t, e, func(q *Queue) {
 		q.Complete(true)
 		time.Sleep(LookEvery + time.Second)
-		e.spoiled = true
+		e.spoiled.Store(true)
 		time.Sleep(LookEvery)
 	}, "0 whole", "60000 whole")
 }
