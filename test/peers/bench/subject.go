@@ -48,6 +48,9 @@ const (
 // podRange has a /24 for each of thousands of nodes.
 const podRange = "10.128.0.0/9"
 
+// evictionHard lets kogge's node, as kubeletConfig does upstream's, work on a disk that is nearly full.
+const evictionHard = "{imagefs.available: 1%, nodefs.available: 1%, memory.available: 100Mi}"
+
 // koggeDir holds a measured kogge's data.
 const koggeDir = cell.Dir + "/kogge"
 
@@ -143,8 +146,12 @@ func (s *subject) stop() {
 func (r *round) prepareKogge(p parts) (*subject, string, error) {
 	args := []string{r.kogge, "server", "--data-dir", koggeDir, "--node-ip", cell.Address, "--pod-cidr", podRange, "--log-level", "warn"}
 	if p == whole {
+		settings := filepath.Join(cell.Dir, "settings.yaml")
+		if err := os.WriteFile(settings, []byte("apiVersion: kogge.dev/v1\nkind: Config\nkubelet: {evictionHard: "+evictionHard+"}\n"), 0o644); err != nil {
+			return nil, "", err
+		}
 		args[1] = "up"
-		args = append(args, "--node-name", cell.Node)
+		args = append(args, "--node-name", cell.Node, "--config", settings)
 	}
 	program, err := cell.Prepare(cell.Measured, filepath.Join(cell.Dir, "kogge.log"), args...)
 	if err != nil {
