@@ -36,7 +36,11 @@ func BenchmarkSchedule(b *testing.B) {
 			}}
 		},
 	}
-	for _, name := range []string{"basic", "spread", "anti-affinity"} {
+	shapes["anti-affinity, labels of its own"] = func(p *corev1.Pod) {
+		shapes["anti-affinity"](p)
+		p.Labels = map[string]string{"app": "one", "pod": p.Name} // as a StatefulSet's pods have
+	}
+	for _, name := range []string{"basic", "spread", "anti-affinity", "anti-affinity, labels of its own"} {
 		b.Run(name, func(b *testing.B) { benchmark(b, shapes[name]) })
 	}
 }

@@ -18,8 +18,8 @@ type Node struct {
 
 	// Pods are those bound to the node or assumed to be, in no order that means anything.
 	Pods []*Pod
-	// WithAffinity and WithAntiAffinity are those of Pods with any affinity term, and with a required anti-affinity term.
-	WithAffinity, WithAntiAffinity []*Pod
+	// WithTerms are those of Pods that have pod affinity or anti-affinity terms.
+	WithTerms []*Pod
 
 	// Requested is the sum of the pods' requests, Scored of what scoring assumes.
 	Requested, Scored Amounts
@@ -61,7 +61,7 @@ func (n *Node) setObject(node *corev1.Node) {
 // Clone returns a copy that may be changed.
 func (n *Node) Clone() *Node {
 	c := *n
-	c.Pods, c.WithAffinity, c.WithAntiAffinity = slices.Clone(n.Pods), slices.Clone(n.WithAffinity), slices.Clone(n.WithAntiAffinity)
+	c.Pods, c.WithTerms = slices.Clone(n.Pods), slices.Clone(n.WithTerms)
 	c.Ports, c.Claims = maps.Clone(n.Ports), maps.Clone(n.Claims)
 	return &c
 }
@@ -69,11 +69,8 @@ func (n *Node) Clone() *Node {
 // WithPod adds a pod to a clone.
 func (n *Node) WithPod(pod *Pod) {
 	n.Pods = append(n.Pods, pod)
-	if pod.HasAffinity() {
-		n.WithAffinity = append(n.WithAffinity, pod)
-	}
-	if len(pod.RequiredAntiAffinity) > 0 {
-		n.WithAntiAffinity = append(n.WithAntiAffinity, pod)
+	if len(pod.carried) > 0 {
+		n.WithTerms = append(n.WithTerms, pod)
 	}
 	n.count(pod, 1)
 }
@@ -86,8 +83,7 @@ func (n *Node) WithoutPod(pod *Pod) bool {
 	}
 	known := n.Pods[i]
 	n.Pods = drop(n.Pods, known)
-	n.WithAffinity = drop(n.WithAffinity, known)
-	n.WithAntiAffinity = drop(n.WithAntiAffinity, known)
+	n.WithTerms = drop(n.WithTerms, known)
 	n.count(known, -1)
 	return true
 }

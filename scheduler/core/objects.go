@@ -200,9 +200,6 @@ func (o *Objects) NamespaceLabels(name string) labels.Set {
 	return nil
 }
 
-// NamespacesVersion grows with every change of a namespace.
-func (o *Objects) NamespacesVersion() uint64 { return o.namespacesVersion }
-
 // Key names an object of a namespace.
 func Key(namespace, name string) types.NamespacedName {
 	return types.NamespacedName{Namespace: namespace, Name: name}

@@ -33,6 +33,16 @@ type State struct {
 	changes      []change
 	changesSince uint64
 	tallies      map[string]*counter
+
+	// carried are the different terms of the pods that are placed, by key; terms lists them, nil after a change.
+	carried map[string]*carriers
+	terms   []Carried
+}
+
+// carriers are the pods that have a term.
+type carriers struct {
+	Carried
+	pods int
 }
 
 // placed is a pod on a node.
@@ -47,7 +57,7 @@ func NewState() *State {
 	return &State{
 		nodes: map[string]*Node{}, pods: map[types.UID]*placed{}, objects: newObjects(),
 		nominated: map[string]map[types.UID]*Pod{}, nominations: map[types.UID]string{}, dirty: map[string]struct{}{},
-		tallies: map[string]*counter{},
+		tallies: map[string]*counter{}, carried: map[string]*carriers{},
 	}
 }
 
@@ -139,12 +149,26 @@ func (s *State) place(pod *Pod, assumed bool) {
 	s.Nominate(nil, pod.UID, "")
 	s.pods[pod.UID] = &placed{pod: pod, node: pod.Spec.NodeName, assumed: assumed}
 	s.touch(pod.Spec.NodeName).WithPod(pod)
+	for _, c := range pod.carried {
+		if known := s.carried[c.Key]; known != nil {
+			known.pods++
+			continue
+		}
+		s.carried[c.Key], s.terms = &carriers{Carried: c, pods: 1}, nil
+	}
 }
 
 func (s *State) unplace(p *placed) {
 	delete(s.pods, p.pod.UID)
 	s.touch(p.node).WithoutPod(p.pod)
 	s.forgetEmpty(p.node)
+	for _, c := range p.pod.carried {
+		known := s.carried[c.Key]
+		if known.pods--; known.pods == 0 {
+			delete(s.carried, c.Key)
+			s.terms = nil
+		}
+	}
 }
 
 // Assigned returns the pod with that UID, if it has a node in the API or by a decision of ours.
@@ -209,8 +233,8 @@ func (s *State) Nominated(uid types.UID) string { return s.nominations[uid] }
 type Snapshot struct {
 	// Nodes are ordered by name.
 	Nodes []*Node
-	// WithAffinity and WithAntiAffinity are the nodes that have such pods.
-	WithAffinity, WithAntiAffinity []*Node
+	// Terms are the different terms of the pods that are placed, in no order.
+	Terms []Carried
 	// ImageNodes counts the nodes that have an image.
 	ImageNodes map[string]int
 	*Objects
@@ -285,14 +309,12 @@ func (s *State) Snapshot() *Snapshot {
 	}
 	next.epoch = s.epoch
 	s.noteChanges(next)
-	for _, n := range next.Nodes {
-		if len(n.WithAffinity) > 0 {
-			next.WithAffinity = append(next.WithAffinity, n)
-		}
-		if len(n.WithAntiAffinity) > 0 {
-			next.WithAntiAffinity = append(next.WithAntiAffinity, n)
+	if s.terms == nil {
+		for _, c := range s.carried {
+			s.terms = append(s.terms, c.Carried)
 		}
 	}
+	next.Terms = s.terms
 	s.countImages(next)
 	clear(s.dirty)
 	s.relist, s.snapshot = false, next

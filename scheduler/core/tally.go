@@ -15,7 +15,7 @@ import (
 type Count func(node *Node, add func(topologyKey string, n int64))
 
 // maxTallies bounds how many questions are remembered; a cluster's pods come from few templates.
-const maxTallies = 32
+const maxTallies = 64
 
 // counter is what one question counts by domain. It is kept from snapshot to snapshot: only nodes that changed are counted anew.
 type counter struct {
@@ -197,16 +197,6 @@ func (c *Tally) Own(node *Node) int64 {
 	return n
 }
 
-// Sum adds up the sums of all domains that a node is in.
-func (c *Tally) Sum(node *Node) int64 {
-	n := int64(0)
-	for i := range c.kept.keys {
-		own, _ := c.In(c.kept.keys[i].key, node)
-		n += own
-	}
-	return n
-}
-
 // Zero reports whether all sums are 0.
 func (c *Tally) Zero() bool {
 	for id, n := range c.kept.sums {
@@ -237,7 +227,7 @@ func (c *Tally) Clone() *Tally { return &Tally{kept: c.kept, supposed: maps.Clon
 
 // Add supposes more, or with negative n less, in the domain of a key that a node is in.
 func (c *Tally) Add(key string, node *Node, n int64) {
-	id, _ := c.domainOf(key, node)
+	id := c.kept.idOf(key, node.Node)
 	if id == noDomain {
 		return
 	}

@@ -23,6 +23,8 @@ type history struct {
 	nodes      map[string]*corev1.Node
 	pods       map[string]*corev1.Pod
 	namespaces map[string]*corev1.Namespace
+	// waiting are the pods that wait for room, with the node that they wait for.
+	waiting map[string]*corev1.Pod
 }
 
 func (h *history) fresh() *core.State {
@@ -35,6 +37,9 @@ func (h *history) fresh() *core.State {
 	}
 	for _, p := range h.pods {
 		s.PutPod(p)
+	}
+	for _, p := range h.waiting {
+		s.Nominate(core.NewPod(p), p.UID, p.Status.NominatedNodeName)
 	}
 	return s
 }
@@ -81,7 +86,7 @@ func TestKeptTalliesDecideAsNewOnes(t *testing.T) {
 		t.Fatal(err)
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		h := &history{nodes: map[string]*corev1.Node{}, pods: map[string]*corev1.Pod{}, namespaces: map[string]*corev1.Namespace{}}
+		h := &history{nodes: map[string]*corev1.Node{}, pods: map[string]*corev1.Pod{}, namespaces: map[string]*corev1.Namespace{}, waiting: map[string]*corev1.Pod{}}
 		kept := core.NewState()
 		t.Repeat(map[string]func(*rapid.T){
 			"namespace": func(t *rapid.T) {
@@ -112,6 +117,12 @@ func TestKeptTalliesDecideAsNewOnes(t *testing.T) {
 				}
 				h.pods[pod.Name] = pod
 				kept.PutPod(pod)
+			},
+			"waiting pod": func(t *rapid.T) {
+				pod := neighbourly(t, fmt.Sprintf("waiting-%d", rapid.IntRange(0, 2).Draw(t, "waiting")))
+				pod.Status.NominatedNodeName = pick(t, "for", "", "node-0", "node-1", "node-2")
+				h.waiting[pod.Name] = pod
+				kept.Nominate(core.NewPod(pod), pod.UID, pod.Status.NominatedNodeName)
 			},
 			"no pod": func(t *rapid.T) {
 				name := fmt.Sprintf("pod-%d", rapid.IntRange(0, 9).Draw(t, "pod"))

@@ -5,12 +5,10 @@
 package podaffinity
 
 import (
-	"fmt"
 	"math"
-	"strings"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/sets"
 
 	"kogge.dev/kogge/scheduler/core"
 )
@@ -44,61 +42,46 @@ func New(config Config) *Plugin {
 // Name implements core.Plugin.
 func (*Plugin) Name() string { return Name }
 
-// Filter implements core.FilterPlugin.
-func (*Plugin) Filter(s *core.Snapshot, pod *core.Pod) (core.Filter, *core.Status) {
-	f := &neighbours{pod: pod, objects: s.Objects, nsLabels: s.NamespaceLabels(pod.Namespace), own: len(pod.RequiredAffinity)+len(pod.RequiredAntiAffinity) > 0}
-	f.forbidden = s.Tally(question("forbidden", pod, f.nsLabels), func(node *core.Node, add func(string, int64)) {
-		for _, other := range node.WithAntiAffinity {
-			f.countForbidding(other, add)
+// matching counts the pods that a term selects.
+func matching(s *core.Snapshot, t *core.Term) *core.Tally {
+	return s.Tally(Name+" match "+t.Question(s.Objects), func(node *core.Node, add func(string, int64)) {
+		for _, other := range node.Pods {
+			if t.Matches(other, s.NamespaceLabels(other.Namespace)) {
+				add(t.TopologyKey, 1)
+			}
 		}
 	})
-	if !f.own && f.forbidden.Zero() {
+}
+
+// carrying counts the pods that have a term, as often as they have it.
+func carrying(s *core.Snapshot, c core.Carried) *core.Tally {
+	return s.Tally(Name+" have "+c.Key, func(node *core.Node, add func(string, int64)) {
+		for _, other := range node.WithTerms {
+			for _, theirs := range other.Carried() {
+				if theirs.Key == c.Key {
+					add(c.TopologyKey, 1)
+				}
+			}
+		}
+	})
+}
+
+// Filter implements core.FilterPlugin.
+func (*Plugin) Filter(s *core.Snapshot, pod *core.Pod) (core.Filter, *core.Status) {
+	f := &neighbours{snapshot: s, pod: pod, nsLabels: s.NamespaceLabels(pod.Namespace)}
+	for _, c := range s.Terms {
+		f.forbid(c)
+	}
+	for i := range pod.RequiredAntiAffinity {
+		f.unwanted = append(f.unwanted, matching(s, &pod.RequiredAntiAffinity[i]))
+	}
+	if len(pod.RequiredAffinity) > 0 {
+		f.wanted = f.matchingAll()
+	}
+	if f.wanted == nil && len(f.unwanted)+len(f.forbidden) == 0 {
 		return nil, nil
 	}
-	if f.own {
-		terms := termsOf(s.Objects, pod.RequiredAffinity, pod.RequiredAntiAffinity)
-		f.wanted = s.Tally(question("wanted "+terms, pod, nil), func(node *core.Node, add func(string, int64)) {
-			for _, other := range node.Pods {
-				f.countWanted(other, add)
-			}
-		})
-		f.unwanted = s.Tally(question("unwanted "+terms, pod, nil), func(node *core.Node, add func(string, int64)) {
-			for _, other := range node.Pods {
-				f.countUnwanted(other, add)
-			}
-		})
-	}
 	return f, nil
-}
-
-// question names what is counted for a pod: nodes count the same for all pods of a namespace with the same labels, as far as terms of others go.
-func question(of string, pod *core.Pod, nsLabels labels.Set) string {
-	return strings.Join([]string{Name, of, pod.Namespace, labels.Set(pod.Labels).String(), nsLabels.String()}, "\x00")
-}
-
-// termsOf names terms, and the state of the namespaces where they select some by labels.
-func termsOf(objects *core.Objects, lists ...[]core.Term) string {
-	var b strings.Builder
-	byLabels := false
-	for _, terms := range lists {
-		for i := range terms {
-			t := &terms[i]
-			namespaces := "none"
-			if _, selectable := t.NamespaceSelector.Requirements(); selectable {
-				namespaces, byLabels = t.NamespaceSelector.String(), true
-			}
-			selector := "none"
-			if _, selectable := t.Selector.Requirements(); selectable {
-				selector = t.Selector.String()
-			}
-			fmt.Fprintf(&b, "%q %q %q %q,", t.TopologyKey, selector, sets.List(t.Namespaces), namespaces)
-		}
-		b.WriteByte(';')
-	}
-	if byLabels {
-		fmt.Fprint(&b, objects.NamespacesVersion())
-	}
-	return b.String()
 }
 
 // The refusals, which may be of thousands of nodes.
@@ -110,44 +93,54 @@ var (
 
 // neighbours counts, by domain, the pods that matter to a pod.
 type neighbours struct {
+	snapshot *core.Snapshot
 	pod      *core.Pod
-	objects  *core.Objects
 	nsLabels labels.Set // of the pod's namespace
-	own      bool       // the pod has terms of its own
-	// wanted counts pods that match all of the pod's affinity terms, unwanted those that match an anti-affinity term of it; nil without terms.
-	wanted, unwanted *core.Tally
-	// forbidden counts pods that have an anti-affinity term that matches the pod.
-	forbidden *core.Tally
+	// wanted counts pods that match all of the pod's affinity terms; nil without any.
+	wanted *core.Tally
+	// unwanted counts the pods that match each anti-affinity term of it, in their order.
+	unwanted []*core.Tally
+	// forbidden counts, for each anti-affinity term of others that matches the pod, those that have it.
+	forbidden []forbidding
 }
 
-func (f *neighbours) countForbidding(other *core.Pod, add func(string, int64)) {
-	for i := range other.RequiredAntiAffinity {
-		if t := &other.RequiredAntiAffinity[i]; t.Matches(f.pod, f.nsLabels) {
-			add(t.TopologyKey, 1)
-		}
-	}
+// forbidding is an anti-affinity term of others.
+type forbidding struct {
+	core.Carried
+	pods *core.Tally
 }
 
-func (f *neighbours) countWanted(other *core.Pod, add func(string, int64)) {
-	if len(f.pod.RequiredAffinity) == 0 || !matchesAll(f.pod.RequiredAffinity, other, f.objects.NamespaceLabels(other.Namespace)) {
-		return
+// forbid takes in a term of others, if it keeps the pod off, and returns the count of those that have it.
+func (f *neighbours) forbid(c core.Carried) *core.Tally {
+	if c.Role != core.RequiredApart || !c.Matches(f.pod, f.nsLabels) {
+		return nil
 	}
-	for i := range f.pod.RequiredAffinity {
-		add(f.pod.RequiredAffinity[i].TopologyKey, 1)
-	}
+	pods := carrying(f.snapshot, c)
+	f.forbidden = append(f.forbidden, forbidding{c, pods})
+	return pods
 }
 
-func (f *neighbours) countUnwanted(other *core.Pod, add func(string, int64)) {
-	for i := range f.pod.RequiredAntiAffinity {
-		if t := &f.pod.RequiredAntiAffinity[i]; t.Matches(other, f.objects.NamespaceLabels(other.Namespace)) {
-			add(t.TopologyKey, 1)
-		}
-	}
-}
-
-func matchesAll(terms []core.Term, pod *core.Pod, nsLabels labels.Set) bool {
+// matchingAll counts the pods that match all affinity terms.
+func (f *neighbours) matchingAll() *core.Tally {
+	terms, question := f.pod.RequiredAffinity, Name+" match all"
 	for i := range terms {
-		if !terms[i].Matches(pod, nsLabels) {
+		question += " " + terms[i].Question(f.snapshot.Objects)
+	}
+	return f.snapshot.Tally(question, func(node *core.Node, add func(string, int64)) {
+		for _, other := range node.Pods {
+			if f.matchesAll(other) {
+				for i := range terms {
+					add(terms[i].TopologyKey, 1)
+				}
+			}
+		}
+	})
+}
+
+func (f *neighbours) matchesAll(other *core.Pod) bool {
+	nsLabels := f.snapshot.NamespaceLabels(other.Namespace)
+	for i := range f.pod.RequiredAffinity {
+		if !f.pod.RequiredAffinity[i].Matches(other, nsLabels) {
 			return false
 		}
 	}
@@ -156,16 +149,18 @@ func matchesAll(terms []core.Term, pod *core.Pod, nsLabels labels.Set) bool {
 
 // Check implements core.Filter.
 func (f *neighbours) Check(node *core.Node) *core.Status {
-	if !f.near(node) {
+	if f.wanted != nil && !f.near(node) {
 		return farAway
 	}
-	for i := range f.pod.RequiredAntiAffinity {
-		if n, _ := f.unwanted.In(f.pod.RequiredAntiAffinity[i].TopologyKey, node); n > 0 {
+	for i, pods := range f.unwanted {
+		if n, _ := pods.In(f.pod.RequiredAntiAffinity[i].TopologyKey, node); n > 0 {
 			return tooNear
 		}
 	}
-	if f.forbidden.Sum(node) > 0 {
-		return keptOff
+	for i := range f.forbidden {
+		if n, _ := f.forbidden[i].pods.In(f.forbidden[i].TopologyKey, node); n > 0 {
+			return keptOff
+		}
 	}
 	return nil
 }
@@ -181,15 +176,21 @@ func (f *neighbours) near(node *core.Node) bool {
 		}
 		all = all && n > 0
 	}
-	return all || f.wanted.Zero() && matchesAll(f.pod.RequiredAffinity, f.pod, f.nsLabels)
+	return all || f.wanted.Zero() && f.matchesAll(f.pod)
 }
 
 // Clone implements core.Tracking.
 func (f *neighbours) Clone() core.Tracking {
 	c := *f
-	c.forbidden = f.forbidden.Clone()
-	if f.own {
-		c.wanted, c.unwanted = f.wanted.Clone(), f.unwanted.Clone()
+	if f.wanted != nil {
+		c.wanted = f.wanted.Clone()
+	}
+	c.unwanted, c.forbidden = slices.Clone(f.unwanted), slices.Clone(f.forbidden)
+	for i := range c.unwanted {
+		c.unwanted[i] = c.unwanted[i].Clone()
+	}
+	for i := range c.forbidden {
+		c.forbidden[i].pods = c.forbidden[i].pods.Clone()
 	}
 	return &c
 }
@@ -201,103 +202,99 @@ func (f *neighbours) Added(pod *core.Pod, node *core.Node) { f.change(pod, node,
 func (f *neighbours) Removed(pod *core.Pod, node *core.Node) { f.change(pod, node, -1) }
 
 func (f *neighbours) change(pod *core.Pod, node *core.Node, by int64) {
-	to := func(t *core.Tally) func(string, int64) {
-		return func(key string, n int64) { t.Add(key, node, n*by) }
+	if f.wanted != nil && f.matchesAll(pod) {
+		for i := range f.pod.RequiredAffinity {
+			f.wanted.Add(f.pod.RequiredAffinity[i].TopologyKey, node, by)
+		}
 	}
-	f.countForbidding(pod, to(f.forbidden))
-	if f.own {
-		f.countWanted(pod, to(f.wanted))
-		f.countUnwanted(pod, to(f.unwanted))
+	for i, pods := range f.unwanted {
+		if t := &f.pod.RequiredAntiAffinity[i]; t.Matches(pod, f.snapshot.NamespaceLabels(pod.Namespace)) {
+			pods.Add(t.TopologyKey, node, by)
+		}
 	}
+	for _, c := range pod.Carried() {
+		if pods := f.forbiddenBy(c); pods != nil {
+			pods.Add(c.TopologyKey, node, by)
+		}
+	}
+}
+
+// forbiddenBy returns the count of those that have a term which keeps the pod off, nil if it does not. Pods that only wait for room may have
+// terms that no other has.
+func (f *neighbours) forbiddenBy(c core.Carried) *core.Tally {
+	for i := range f.forbidden {
+		if f.forbidden[i].Key == c.Key {
+			return f.forbidden[i].pods
+		}
+	}
+	return f.forbid(c)
 }
 
 // Score implements core.ScorePlugin.
 func (p *Plugin) Score(s *core.Snapshot, pod *core.Pod, _ []*core.Node) (core.Scorer, *core.Status) {
-	own := len(pod.PreferredAffinity)+len(pod.PreferredAntiAffinity) > 0
-	if !own && (p.ignoreExisting || len(s.WithAffinity) == 0) {
-		return nil, nil
+	var r attraction
+	for i := range pod.PreferredAffinity {
+		r.pull(&pod.PreferredAffinity[i].Term, pod.PreferredAffinity[i].Weight, matching(s, &pod.PreferredAffinity[i].Term))
 	}
-	r := &attraction{plugin: p, pod: pod, objects: s.Objects, nsLabels: s.NamespaceLabels(pod.Namespace)}
-	of := "attraction "
-	if own {
-		of += weightsOf(pod.PreferredAffinity) + weightsOf(pod.PreferredAntiAffinity) + termsOf(s.Objects, bare(pod.PreferredAffinity), bare(pod.PreferredAntiAffinity))
+	for i := range pod.PreferredAntiAffinity {
+		r.pull(&pod.PreferredAntiAffinity[i].Term, -pod.PreferredAntiAffinity[i].Weight, matching(s, &pod.PreferredAntiAffinity[i].Term))
 	}
-	r.sum = s.Tally(question(of, pod, r.nsLabels), func(node *core.Node, add func(string, int64)) {
-		others := node.WithAffinity
-		if own {
-			others = node.Pods
+	if own := len(pod.PreferredAffinity)+len(pod.PreferredAntiAffinity) > 0; own || !p.ignoreExisting {
+		nsLabels := s.NamespaceLabels(pod.Namespace)
+		for _, c := range s.Terms {
+			if weight := p.weightOf(c); weight != 0 && c.Matches(pod, nsLabels) {
+				r.pull(c.Term, weight, carrying(s, c))
+			}
 		}
-		for _, other := range others {
-			r.add(other, add)
-		}
-	})
-	if r.sum.Zero() {
+	}
+	if len(r) == 0 {
 		return nil, nil
 	}
 	return r, nil
 }
 
-func bare(terms []core.WeightedTerm) []core.Term {
-	out := make([]core.Term, len(terms))
-	for i := range terms {
-		out[i] = terms[i].Term
+// weightOf is what a term of a pod that runs counts towards one that it matches.
+func (p *Plugin) weightOf(c core.Carried) int32 {
+	switch c.Role {
+	case core.RequiredNear:
+		return p.weight
+	case core.PreferredNear:
+		return c.Weight
+	case core.PreferredApart:
+		return -c.Weight
+	case core.RequiredApart: // a matter for Filter
 	}
-	return out
+	return 0
 }
 
-func weightsOf(terms []core.WeightedTerm) string {
-	out := make([]int32, len(terms))
-	for i := range terms {
-		out[i] = terms[i].Weight
-	}
-	return fmt.Sprint(out)
+// attraction is what draws the pod, and what keeps it off.
+type attraction []pull
+
+// pull is what each of some pods adds to the score of the nodes in its domain.
+type pull struct {
+	key    string
+	weight int64
+	pods   *core.Tally
 }
 
-// attraction is how much each domain draws the pod.
-type attraction struct {
-	plugin   *Plugin
-	pod      *core.Pod
-	objects  *core.Objects
-	nsLabels labels.Set
-	sum      *core.Tally
-}
-
-// add counts what the pod wants of another and what the other wants of it.
-func (r *attraction) add(other *core.Pod, add func(string, int64)) {
-	theirs := r.objects.NamespaceLabels(other.Namespace)
-	draw := func(t *core.Term, weight int32, matched *core.Pod, nsLabels labels.Set) {
-		if t.Matches(matched, nsLabels) {
-			add(t.TopologyKey, int64(weight))
-		}
-	}
-	for i := range r.pod.PreferredAffinity {
-		t := &r.pod.PreferredAffinity[i]
-		draw(&t.Term, t.Weight, other, theirs)
-	}
-	for i := range r.pod.PreferredAntiAffinity {
-		t := &r.pod.PreferredAntiAffinity[i]
-		draw(&t.Term, -t.Weight, other, theirs)
-	}
-	if r.plugin.weight > 0 {
-		for i := range other.RequiredAffinity {
-			draw(&other.RequiredAffinity[i], r.plugin.weight, r.pod, r.nsLabels)
-		}
-	}
-	for i := range other.PreferredAffinity {
-		t := &other.PreferredAffinity[i]
-		draw(&t.Term, t.Weight, r.pod, r.nsLabels)
-	}
-	for i := range other.PreferredAntiAffinity {
-		t := &other.PreferredAntiAffinity[i]
-		draw(&t.Term, -t.Weight, r.pod, r.nsLabels)
+func (r *attraction) pull(t *core.Term, weight int32, pods *core.Tally) {
+	if !pods.Zero() {
+		*r = append(*r, pull{t.TopologyKey, int64(weight), pods})
 	}
 }
 
 // Score implements core.Scorer.
-func (r *attraction) Score(node *core.Node) int64 { return r.sum.Sum(node) }
+func (r attraction) Score(node *core.Node) int64 {
+	sum := int64(0)
+	for i := range r {
+		n, _ := r[i].pods.In(r[i].key, node)
+		sum += r[i].weight * n
+	}
+	return sum
+}
 
 // Normalize implements core.Normalizer.
-func (*attraction) Normalize(_ []*core.Node, scores []int64) {
+func (attraction) Normalize(_ []*core.Node, scores []int64) {
 	least, most := int64(math.MaxInt64), int64(math.MinInt64)
 	for _, score := range scores {
 		least, most = min(least, score), max(most, score)
@@ -331,5 +328,5 @@ var (
 	_ core.ScorePlugin  = (*Plugin)(nil)
 	_ core.Waker        = (*Plugin)(nil)
 	_ core.Tracking     = (*neighbours)(nil)
-	_ core.Normalizer   = (*attraction)(nil)
+	_ core.Normalizer   = attraction(nil)
 )
