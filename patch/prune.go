@@ -5,11 +5,11 @@ package patch
 
 import (
 	"reflect"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -20,58 +20,12 @@ var leaves = map[reflect.Type]bool{
 	reflect.TypeFor[intstr.IntOrString](): true, reflect.TypeFor[runtime.RawExtension](): true, reflect.TypeFor[metav1.FieldsV1](): true,
 }
 
-// same reports whether two values of one type read the same on the wire; it may miss that for values whose fields it can't see. It
-// is what equality.Semantic is for, without a copy of all that it looks at, and with the difference between nil and empty.
-func same(a, b reflect.Value) bool {
-	switch a.Kind() {
-	case reflect.Struct:
-		return sameStruct(a, b)
-	case reflect.Pointer, reflect.Interface:
-		if a.IsNil() || b.IsNil() {
-			return a.IsNil() == b.IsNil()
-		}
-		return a.Elem().Type() == b.Elem().Type() && same(a.Elem(), b.Elem())
-	case reflect.Slice:
-		if a.Len() != b.Len() || a.IsNil() != b.IsNil() {
-			return false
-		}
-		for i := range a.Len() {
-			if !same(a.Index(i), b.Index(i)) {
-				return false
-			}
-		}
-		return true
-	case reflect.Map:
-		if a.Len() != b.Len() || a.IsNil() != b.IsNil() {
-			return false
-		}
-		for entries := a.MapRange(); entries.Next(); {
-			other := b.MapIndex(entries.Key())
-			if !other.IsValid() || !same(entries.Value(), other) {
-				return false
-			}
-		}
-		return true
-	default:
-		return a.Comparable() && a.Equal(b)
-	}
-}
-
-func sameStruct(a, b reflect.Value) bool {
-	switch a.Type() {
-	case reflect.TypeFor[resource.Quantity]():
-		left, right := a.Interface().(resource.Quantity), b.Interface().(resource.Quantity)
-		return left.Format == right.Format && left.Cmp(right) == 0 && left.String() == right.String()
-	case reflect.TypeFor[time.Time]():
-		return a.Interface().(time.Time).Equal(b.Interface().(time.Time))
-	}
-	for i := range a.NumField() {
-		if !same(a.Field(i), b.Field(i)) {
-			return false
-		}
-	}
-	return true
-}
+// same compares as texts compare: what it holds equal, reads the same on the wire.
+var same = conversion.EqualitiesOrDie(
+	func(a, b resource.Quantity) bool { return a.String() == b.String() },
+	func(a, b metav1.Time) bool { return a.Equal(&b) },
+	func(a, b metav1.MicroTime) bool { return a.Equal(&b) },
+)
 
 // prune returns copies of two objects of one type without the fields, outside of metadata, that are equal in both: a
 // comparison of the copies finds what one of the objects would, and most writes leave most of an object as it was. The
@@ -104,7 +58,7 @@ func pruneStruct(a, b reflect.Value) {
 		case !fa.CanSet() || fa.Type() == reflect.TypeFor[metav1.TypeMeta]() || fa.Type() == reflect.TypeFor[metav1.ObjectMeta]():
 		case fa.Kind() == reflect.Struct && !leaves[fa.Type()]:
 			pruneStruct(fa, fb)
-		case same(fa, fb):
+		case same.DeepEqualWithNilDifferentFromEmpty(fa.Interface(), fb.Interface()):
 			fa.SetZero()
 			fb.SetZero()
 		}
