@@ -43,8 +43,7 @@ type Manager struct {
 	// version of the requests; hub tells whether objects are handed over in it.
 	version string
 	hub     bool
-	// noStatus says that requests don't reach status.
-	noStatus bool
+	types   *converter
 }
 
 // NewManager makes a Manager.
@@ -62,12 +61,12 @@ func NewManager(cfg ManagerConfig) (*Manager, error) {
 		construct = managedfields.NewDefaultCRDFieldManager
 	}
 	a := adapter{cfg}
-	noStatus := slices.ContainsFunc(cfg.Reset, fieldpath.MakePathOrDie("status").Equals)
-	m, err := construct(&converter{TypeConverter: cfg.Types, noStatus: noStatus}, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
+	types := &converter{TypeConverter: cfg.Types, noStatus: slices.ContainsFunc(cfg.Reset, fieldpath.MakePathOrDie("status").Equals)}
+	m, err := construct(types, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{fields: m, noStatus: noStatus, version: cfg.Kind.GroupVersion().String(), hub: cfg.Kind.GroupVersion() == cfg.Hub}, nil
+	return &Manager{fields: m, types: types, version: cfg.Kind.GroupVersion().String(), hub: cfg.Kind.GroupVersion() == cfg.Hub}, nil
 }
 
 // Update records what a write changed. It changes obj's managed fields in place; live is only read.
@@ -97,7 +96,7 @@ func (m *Manager) atVersion(entries []metav1.ManagedFieldsEntry) bool {
 // Apply merges an applied configuration into live and returns the result; live is only read.
 func (m *Manager) Apply(live, applied runtime.Object, manager string, force bool) (runtime.Object, error) {
 	out, err := m.fields.Apply(live, applied, manager, force)
-	if err == nil && m.noStatus {
+	if err == nil && m.types.noStatus {
 		keepStatus(out, live)
 	}
 	return out, err
