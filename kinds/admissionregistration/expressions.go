@@ -5,7 +5,6 @@ package admissionregistration
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/google/cel-go/cel"
@@ -13,6 +12,8 @@ import (
 	plugincel "k8s.io/apiserver/pkg/admission/plugin/cel"
 	apiservercel "k8s.io/apiserver/pkg/cel"
 	"k8s.io/apiserver/pkg/cel/environment"
+
+	"kogge.dev/kogge/expr"
 )
 
 // expressions compiles the CEL of webhooks and policies, to refuse what can't be evaluated. The environment takes some
@@ -104,13 +105,5 @@ func finding(err *apiservercel.Error, text string, at *field.Path) field.ErrorLi
 	if err == nil {
 		return nil
 	}
-	switch err.Type {
-	case apiservercel.ErrorTypeRequired:
-		return field.ErrorList{field.Required(at, err.Detail)}
-	case apiservercel.ErrorTypeInvalid:
-		return field.ErrorList{field.Invalid(at, text, err.Detail)}
-	case apiservercel.ErrorTypeInternal:
-		return field.ErrorList{field.InternalError(at, err)}
-	}
-	return field.ErrorList{field.InternalError(at, fmt.Errorf("unsupported error type: %w", err))}
+	return field.ErrorList{expr.FieldError(at, text, err)}
 }

@@ -4,12 +4,11 @@
 package resource
 
 import (
-	"errors"
-
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	apiservercel "k8s.io/apiserver/pkg/cel"
 	dracel "k8s.io/dynamic-resource-allocation/cel"
+
+	"kogge.dev/kogge/expr"
 )
 
 // selectors judges device selectors, their expressions included.
@@ -37,24 +36,9 @@ func deviceExpression(expression string, path *field.Path) field.ErrorList {
 	features := dracel.Features{EnableConsumableCapacity: true}
 	switch result := dracel.GetCompiler(features).CompileCELExpression(expression, dracel.Options{}); {
 	case result.Error != nil:
-		return field.ErrorList{refusal(expression, result.Error, path)}
+		return field.ErrorList{expr.FieldError(path, expression, result.Error)}
 	case result.MaxCost > resourcev1.CELSelectorExpressionMaxCost:
 		return field.ErrorList{field.Forbidden(path, "too complex, exceeds cost limit")}
 	}
 	return nil
-}
-
-func refusal(expression string, err error, path *field.Path) *field.Error {
-	var compile *apiservercel.Error
-	if !errors.As(err, &compile) {
-		return field.InternalError(path, err)
-	}
-	switch compile.Type {
-	case apiservercel.ErrorTypeRequired:
-		return field.Required(path, compile.Detail)
-	case apiservercel.ErrorTypeInvalid:
-		return field.Invalid(path, expression, compile.Detail)
-	default:
-		return field.InternalError(path, compile)
-	}
 }
