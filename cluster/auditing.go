@@ -8,12 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/rest"
 
 	"kogge.dev/kogge/apiserver/audit"
 )
@@ -66,10 +64,11 @@ func openAudit(s AuditSettings, log *slog.Logger) (*audit.Auditor, func(ctx cont
 		})
 	}
 	if s.WebhookConfigFile != "" {
-		hook, err := auditWebhook(s.WebhookConfigFile, log)
+		url, caller, err := openWebhook(s.WebhookConfigFile, webhookTimeout)
 		if err != nil {
 			return nil, nil, fmt.Errorf("api.audit.webhookConfigFile: %w", err)
 		}
+		hook := audit.NewWebhook(url, caller, log)
 		sinks = append(sinks, hook.Sink)
 		runs = append(runs, hook.Run)
 	}
@@ -88,15 +87,3 @@ func openAudit(s AuditSettings, log *slog.Logger) (*audit.Auditor, func(ctx cont
 
 // webhookTimeout bounds one call of the audit webhook.
 const webhookTimeout = 30 * time.Second
-
-func auditWebhook(path string, log *slog.Logger) (*audit.Webhook, error) {
-	server, err := openKubeconfig(path)
-	if err != nil {
-		return nil, err
-	}
-	carrier, err := rest.TransportFor(server.config)
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
-	}
-	return audit.NewWebhook(server.config.Host, &http.Client{Transport: carrier, Timeout: webhookTimeout}, log), nil
-}

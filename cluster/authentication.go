@@ -7,13 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 
 	"kogge.dev/kogge/apiserver"
 	"kogge.dev/kogge/apiserver/authn"
@@ -105,13 +103,9 @@ func openAuthentication(s AuthenticationSettings, log *slog.Logger) (authenticat
 
 // dialReviews is the review.Dialer of kubeconfigs.
 func dialReviews(path string, timeout time.Duration) (*review.Server, error) {
-	server, err := openKubeconfig(path)
+	url, caller, err := openWebhook(path, timeout)
 	if err != nil {
 		return nil, err
 	}
-	carrier, err := rest.TransportFor(server.config)
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
-	}
-	return &review.Server{URL: server.config.Host, Client: &http.Client{Transport: carrier, Timeout: timeout}}, nil
+	return &review.Server{URL: url, Client: caller}, nil
 }

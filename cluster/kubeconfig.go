@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"time"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -39,6 +40,20 @@ func openKubeconfig(path string) (*kubeconfigFile, error) {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
 	return k, nil
+}
+
+// openWebhook returns the address of the webhook that a kubeconfig names, and what calls it with the kubeconfig's identity, each time
+// for at most timeout.
+func openWebhook(path string, timeout time.Duration) (url string, caller *http.Client, err error) {
+	k, err := openKubeconfig(path)
+	if err != nil {
+		return "", nil, err
+	}
+	carrier, err := rest.TransportFor(k.config)
+	if err != nil {
+		return "", nil, fmt.Errorf("kubeconfig %s: %w", path, err)
+	}
+	return k.config.Host, &http.Client{Transport: carrier, Timeout: timeout}, nil
 }
 
 // authority returns the certificate authority that the kubeconfig trusts, in PEM; nil if it is the machine's.
