@@ -54,6 +54,8 @@ type Store struct {
 	again chan struct{}
 	// unread is set when a value came out encrypted, unreached when that was for a plugin's failure.
 	unread, unreached bool
+	// epoch counts how often more values may have become readable.
+	epoch uint64
 	// watches counts those that run. due is set when everything is to be read again and none ran to say so: the next ends at once.
 	watches int
 	due     bool
@@ -164,9 +166,11 @@ func (g *generation) grace() time.Duration {
 }
 
 // readAgain ends all watches if values came out encrypted that may be decrypted now; after a failure of plugins only those that failed for it.
+// The caller has put in force what decrypts them.
 func (s *Store) readAgain(onlyUnreached bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.epoch++
 	if !s.unread || onlyUnreached && !s.unreached {
 		return
 	}
@@ -205,14 +209,30 @@ func (s *Store) seal(ctx context.Context, key string, plain []byte) ([]byte, err
 	return stored, nil
 }
 
-// show decrypts a record for lists and watches.
+// show decrypts a record for lists and watches. What becomes readable while it tries is tried again: readAgain has not seen that value.
 func (s *Store) show(ctx context.Context, r *store.Record) {
-	plain, _, err := s.open(ctx, r.Key, r.Value)
-	if err != nil {
-		s.config.Log.Error("stored value is not decrypted", "key", r.Key, "err", err)
+	for {
 		s.mu.Lock()
-		s.unread, s.unreached = true, s.unreached || errors.Is(err, errUnreached)
+		epoch := s.epoch
 		s.mu.Unlock()
+		plain, _, err := s.open(ctx, r.Key, r.Value)
+		if err == nil || s.note(epoch, err) || ctx.Err() != nil {
+			r.Value = plain
+			if err != nil {
+				s.config.Log.Error("stored value is not decrypted", "key", r.Key, "err", err)
+			}
+			return
+		}
 	}
-	r.Value = plain
+}
+
+// note keeps in mind that a value came out encrypted, unless more may have become readable since the epoch in which it was tried.
+func (s *Store) note(epoch uint64, err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.epoch != epoch {
+		return false
+	}
+	s.unread, s.unreached = true, s.unreached || errors.Is(err, errUnreached)
+	return true
 }

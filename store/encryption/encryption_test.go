@@ -249,6 +249,46 @@ func TestLostKey(t *testing.T) {
 	s.wants(t, at, "value", true)
 }
 
+// slowly fails to open, when it may.
+type slowly struct {
+	transformer
+
+	begun, finish chan struct{}
+}
+
+func (s slowly) open(context.Context, string, []byte) ([]byte, bool, error) {
+	s.begun <- struct{}{}
+	<-s.finish
+	return nil, false, errNoKey
+}
+
+// TestKeyComesMeanwhile lists a value while the key comes that it could not be read with at first.
+func TestKeyComesMeanwhile(t *testing.T) {
+	const at = "/registry/secrets/a"
+	s := newBed(t, memory.New(), entry("secrets", provider("aescbc", key("a", 1, 32))))
+	_, err := s.Create(t.Context(), at, []byte("value"), store.WriteOptions{})
+	must(t, err)
+	with := s.current.Load()
+	slow := slowly{begun: make(chan struct{}), finish: make(chan struct{})}
+	s.current.Store(&generation{table: table{{Resource: "secrets"}: {list: []prefixed{{prefix: []byte(prefixCBC), transformer: slow}}}}})
+	listed := make(chan string, 1)
+	go func() {
+		page, err := s.List(t.Context(), store.ListOptions{Prefix: "/registry/"})
+		if err != nil || len(page.Records) != 1 {
+			listed <- fmt.Sprint(page, err)
+			return
+		}
+		listed <- string(page.Records[0].Value)
+	}()
+	<-slow.begun
+	s.current.Store(with)
+	s.readAgain(false)
+	close(slow.finish)
+	if got := <-listed; got != "value" {
+		t.Errorf("List = %q, want the value: nobody is told to read it again", got)
+	}
+}
+
 func TestWrongFileLater(t *testing.T) {
 	s := newBed(t, memory.New(), entry("secrets", provider("aescbc", key("a", 1, 32))))
 	s.run(t)
