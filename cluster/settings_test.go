@@ -56,7 +56,7 @@ func TestSettingsRefusals(t *testing.T) {
 		"serving: {certFile: a}":                           `serving: certFile and keyFile go together`,
 		"proxy: {nodePortAddresses: [a]}":                  `proxy.nodePortAddresses: "a" is not an address range`,
 		"controllers: {signingKeyFile: a}":                 `controllers: signingCertFile and signingKeyFile go together`,
-		"scheduler: {parallelism: 3}":                      `scheduler: scheduler configuration: is`,
+		"scheduler: {parallelism: 3}":                      `scheduler: scheduler configuration: Object 'Kind' is missing`,
 		"controllers: {useServiceAccountCredential: true}": `unknown field "useServiceAccountCredential"; did you mean "useServiceAccountCredentials"?`,
 	} {
 		_, err := ParseSettings([]byte(settingsHead + text))

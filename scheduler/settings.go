@@ -10,11 +10,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	"sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 
+	"kogge.dev/kogge/codec"
 	"kogge.dev/kogge/scheduler/core"
 	"kogge.dev/kogge/scheduler/plugins"
 	"kogge.dev/kogge/scheduler/plugins/podaffinity"
@@ -32,16 +33,9 @@ type Settings struct {
 
 // ParseSettings reads a KubeSchedulerConfiguration of kubescheduler.config.k8s.io/v1, strictly.
 func ParseSettings(text []byte) (*Settings, error) {
-	raw, err := yaml.YAMLToJSONStrict(text)
-	if err != nil {
-		return nil, fmt.Errorf("scheduler configuration: %w", err)
-	}
 	var in configv1.KubeSchedulerConfiguration
-	if err := strict(raw, &in); err != nil {
+	if err := codec.DecodeFile(text, "KubeSchedulerConfiguration", []schema.GroupVersion{configv1.SchemeGroupVersion}, &in); err != nil {
 		return nil, fmt.Errorf("scheduler configuration: %w", err)
-	}
-	if in.APIVersion != configv1.SchemeGroupVersion.String() || in.Kind != "KubeSchedulerConfiguration" {
-		return nil, fmt.Errorf("scheduler configuration: is %s %s, not %s KubeSchedulerConfiguration", in.APIVersion, in.Kind, configv1.SchemeGroupVersion)
 	}
 	if len(in.Extenders) > 0 {
 		return nil, errors.New("scheduler configuration: extenders are not supported")
@@ -57,14 +51,6 @@ func ParseSettings(text []byte) (*Settings, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-func strict(raw []byte, into any) error {
-	strictErrs, err := json.UnmarshalStrict(raw, into)
-	if err != nil {
-		return err
-	}
-	return errors.Join(strictErrs...)
 }
 
 func (s *Settings) queue() core.QueueConfig {
@@ -181,6 +167,15 @@ func pluginConfig(in []configv1.PluginConfig) (plugins.Config, error) {
 		}
 	}
 	return out, nil
+}
+
+// strict reads the arguments of a plugin, which need no kind.
+func strict(raw []byte, into any) error {
+	strictErrs, err := json.UnmarshalStrict(raw, into)
+	if err != nil {
+		return err
+	}
+	return errors.Join(strictErrs...)
 }
 
 func pluginArgs(out *plugins.Config, name string, raw []byte) error {

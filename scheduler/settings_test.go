@@ -34,7 +34,10 @@ profiles:
   - name: PodTopologySpread
     args: {defaultingType: List, defaultConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]}
 `},
-		"another kind":     {text: "apiVersion: v1\nkind: Pod\n", refusal: "is v1 Pod"},
+		"no kind": {text: "parallelism: 3\n", refusal: "Object 'Kind' is missing"},
+		"another kind": {
+			text: "apiVersion: v1\nkind: Pod\n", refusal: `no kind "Pod" is registered for version "v1"; want KubeSchedulerConfiguration of kubescheduler.config.k8s.io/v1`,
+		},
 		"a misspelt field": {text: head + "profile: []\n", refusal: `unknown field "profile"`},
 		"a field twice":    {text: head + "parallelism: 1\nparallelism: 2\n", refusal: "already set"},
 		"an unknown plugin": {
