@@ -16,6 +16,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
+// APIServerVersions are those of kube-apiserver's files whose fields and defaults are the same in all.
+var APIServerVersions = []schema.GroupVersion{
+	{Group: "apiserver.config.k8s.io", Version: "v1"},
+	{Group: "apiserver.config.k8s.io", Version: "v1beta1"},
+	{Group: "apiserver.config.k8s.io", Version: "v1alpha1"},
+}
+
 // DecodeFile reads a configuration file in the form of API objects, YAML or JSON, strictly: its kind must be kind, its version one of
 // versions, and unknown or repeated fields are errors. The versions must have the same fields: into is one structure for all.
 func DecodeFile(data []byte, kind string, versions []schema.GroupVersion, into any) error {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
@@ -22,13 +21,6 @@ import (
 
 // maxIssuers bounds the issuers of one file.
 const maxIssuers = 64
-
-// versions of the file; their fields are the same.
-var versions = []schema.GroupVersion{
-	{Group: "apiserver.config.k8s.io", Version: "v1"},
-	{Group: "apiserver.config.k8s.io", Version: "v1beta1"},
-	{Group: "apiserver.config.k8s.io", Version: "v1alpha1"},
-}
 
 // configuration is a file that has been read, with its expressions compiled.
 type configuration struct {
@@ -56,7 +48,7 @@ type rule struct {
 // parse reads a file. Tokens of the disallowed issuers are somebody else's.
 func parse(data []byte, compiler *expr.Compiler, disallowed []string) (*configuration, error) {
 	c := &configuration{}
-	if err := codec.DecodeFile(data, "AuthenticationConfiguration", versions, &c.file); err != nil {
+	if err := codec.DecodeFile(data, "AuthenticationConfiguration", codec.APIServerVersions, &c.file); err != nil {
 		return nil, err
 	}
 	v := validator{compiler: compiler, disallowed: disallowed}

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
@@ -21,13 +20,6 @@ import (
 	"kogge.dev/kogge/codec"
 	"kogge.dev/kogge/expr"
 )
-
-// versions of the file; their fields are the same.
-var versions = []schema.GroupVersion{
-	{Group: "apiserver.config.k8s.io", Version: "v1"},
-	{Group: "apiserver.config.k8s.io", Version: "v1beta1"},
-	{Group: "apiserver.config.k8s.io", Version: "v1alpha1"},
-}
 
 const typeWebhook = "Webhook"
 
@@ -47,7 +39,7 @@ type configuration struct {
 // parse reads, completes and judges a file. builtIn are the types besides Webhook. Messages are upstream's.
 func parse(data []byte, compiler *expr.Compiler, builtIn []string) (*configuration, error) {
 	c := &configuration{}
-	if err := codec.DecodeFile(data, "AuthorizationConfiguration", versions, &c.file); err != nil {
+	if err := codec.DecodeFile(data, "AuthorizationConfiguration", codec.APIServerVersions, &c.file); err != nil {
 		return nil, err
 	}
 	for i := range c.file.Authorizers {
