@@ -19,7 +19,9 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	kmsapi "k8s.io/kms/apis/v2"
@@ -51,13 +53,16 @@ type plugin struct {
 	// healed is called when the plugin answers after it had not.
 	healed func()
 
+	// wake holds a token when a call went unanswered although the plugin was taken to work; a second one adds nothing.
+	wake chan struct{}
+
 	// asking is held while the plugin is asked for its health. It is taken before mu.
 	asking sync.Mutex
 
 	mu sync.Mutex
 	// current encrypts; its transformer is nil until the plugin answered once.
 	current current
-	// asked is when the plugin was last asked, and failure what came of it.
+	// asked is when the plugin was last asked, and failure what came of it; or asked is zero, and failure that of a call since.
 	asked   time.Time
 	failure error
 	// secrets are those that the plugin unwrapped, by what they are wrapped in.
@@ -95,13 +100,14 @@ func newPlugin(config *apiserverv1.KMSConfiguration, log *slog.Logger, healed fu
 	}
 	return &plugin{
 		name: config.Name, timeout: config.Timeout.Duration, conn: conn, client: kmsapi.NewKeyManagementServiceClient(conn),
-		log: log.With("kms", config.Name), healed: healed, secrets: map[[32]byte]secret{}, failure: errors.New("has not been asked yet"),
+		log: log.With("kms", config.Name), healed: healed, wake: make(chan struct{}, 1), secrets: map[[32]byte]secret{}, failure: errors.New("has not been asked yet"),
 	}, nil
 }
 
-// run asks the plugin for its key from time to time, until ctx ends.
+// run asks the plugin for its key from time to time, and when a call went unanswered, until ctx ends.
 func (p *plugin) run(ctx context.Context) {
 	defer p.conn.Close() //nolint:errcheck // nothing is lost with the connection
+	var woken time.Time
 	for {
 		wait := askEvery
 		if p.check(ctx) != nil {
@@ -111,6 +117,14 @@ func (p *plugin) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
+		case <-p.wake:
+			// Seldom: a plugin that says it is well, and never unwraps, would have everybody read again without a pause.
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Until(woken.Add(askEverySick))):
+			}
+			woken = time.Now()
 		}
 	}
 }
@@ -130,6 +144,7 @@ func (p *plugin) check(ctx context.Context) error {
 		return ctx.Err() // Who asked went away: that says nothing about the plugin.
 	}
 	p.mu.Lock()
+	before, asked = p.failure, p.asked // A call may have gone unanswered meanwhile.
 	p.asked, p.failure = time.Now(), err
 	p.mu.Unlock()
 	switch {
@@ -145,22 +160,22 @@ func (p *plugin) check(ctx context.Context) error {
 // ask reads the plugin's state. A key that is not the current one's wraps a new secret.
 func (p *plugin) ask(ctx context.Context) error {
 	until := time.Now().Add(writesWithout)
-	status, err := call(ctx, p, func(ctx context.Context) (*kmsapi.StatusResponse, error) {
+	state, err := call(ctx, p, func(ctx context.Context) (*kmsapi.StatusResponse, error) {
 		return p.client.Status(ctx, &kmsapi.StatusRequest{})
 	})
 	switch {
 	case err != nil:
 		return err
-	case status.GetVersion() != "v2" && status.GetVersion() != "v2beta1":
-		return fmt.Errorf("%w %s: version %q is not v2", errUnreached, p.name, status.GetVersion())
-	case status.GetHealthz() != "ok":
-		return fmt.Errorf("%w %s: says of its health: %s", errUnreached, p.name, status.GetHealthz())
+	case state.GetVersion() != "v2" && state.GetVersion() != "v2beta1":
+		return fmt.Errorf("%w %s: version %q is not v2", errUnreached, p.name, state.GetVersion())
+	case state.GetHealthz() != "ok":
+		return fmt.Errorf("%w %s: says of its health: %s", errUnreached, p.name, state.GetHealthz())
 	}
-	if err := validateKeyID(status.GetKeyId()); err != nil {
+	if err := validateKeyID(state.GetKeyId()); err != nil {
 		return fmt.Errorf("%w %s: %w", errUnreached, p.name, err)
 	}
 	p.mu.Lock()
-	same := p.current.transformer != nil && p.current.keyID == status.GetKeyId()
+	same := p.current.transformer != nil && p.current.keyID == state.GetKeyId()
 	if same {
 		p.current.until = until
 	}
@@ -182,7 +197,7 @@ func (p *plugin) ask(ctx context.Context) error {
 	if err := next.validate(); err != nil {
 		return fmt.Errorf("%w %s: %w", errUnreached, p.name, err)
 	}
-	if next.keyID != status.GetKeyId() {
+	if next.keyID != state.GetKeyId() {
 		return fmt.Errorf("%w %s: encrypts under another key than its status names", errUnreached, p.name)
 	}
 	p.mu.Lock()
@@ -202,6 +217,26 @@ func call[T any](ctx context.Context, p *plugin, fn func(context.Context) (T, er
 		return out, fmt.Errorf("%w %s: %w", errUnreached, p.name, err)
 	}
 	return out, nil
+}
+
+// unanswered tells whether a call failed for want of an answer, not for what the plugin said.
+func unanswered(err error) bool {
+	code := status.Code(err)
+	return code == codes.Unavailable || code == codes.DeadlineExceeded
+}
+
+// doubt keeps in mind that a call went unanswered, so that who could not read is told when the plugin answers again.
+func (p *plugin) doubt(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failure != nil {
+		return
+	}
+	p.asked, p.failure = time.Time{}, err
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
 }
 
 // id identifies a wrapped secret.
@@ -256,6 +291,9 @@ func (p *plugin) unwrap(ctx context.Context, w *wrapped) (transformer, error) {
 		return p.client.Decrypt(ctx, &kmsapi.DecryptRequest{Ciphertext: w.source, Uid: uuid.NewString(), KeyId: w.keyID, Annotations: w.annotations})
 	})
 	if err != nil {
+		if unanswered(err) && ctx.Err() == nil {
+			p.doubt(err)
+		}
 		return nil, err
 	}
 	var t transformer = derived{answer.GetPlaintext()}

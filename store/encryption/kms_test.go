@@ -33,6 +33,8 @@ type vault struct {
 	key string
 	// sick is what Status says instead of ok, and fails all else.
 	sick string
+	// deaf is how many calls of Decrypt are not answered from now on.
+	deaf int
 	// unwrapped counts calls of Decrypt.
 	unwrapped int
 }
@@ -94,10 +96,20 @@ func (v *vault) Encrypt(_ context.Context, r *kmsapi.EncryptRequest) (*kmsapi.En
 	return &kmsapi.EncryptResponse{Ciphertext: add(r.GetPlaintext(), v.key), KeyId: v.key, Annotations: map[string][]byte{"a.example.org": []byte("b")}}, nil
 }
 
-func (v *vault) Decrypt(_ context.Context, r *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
+func (v *vault) Decrypt(ctx context.Context, r *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
+	v.mu.Lock()
+	v.unwrapped++
+	deaf := v.deaf > 0
+	if deaf {
+		v.deaf--
+	}
+	v.mu.Unlock()
+	if deaf {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.unwrapped++
 	switch {
 	case v.sick != "":
 		return nil, errors.New(v.sick)
@@ -107,8 +119,19 @@ func (v *vault) Decrypt(_ context.Context, r *kmsapi.DecryptRequest) (*kmsapi.De
 	return &kmsapi.DecryptResponse{Plaintext: add(r.GetCiphertext(), r.GetKeyId())}, nil
 }
 
+func (v *vault) miss(calls int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.deaf = calls
+}
+
 func (v *vault) provider(name string) string {
 	return fmt.Sprintf("{kms: {apiVersion: v2, name: %s, endpoint: 'unix://%s'}}", name, v.socket)
+}
+
+// hasty is provider with a short timeout.
+func (v *vault) hasty(name string) string {
+	return fmt.Sprintf("{kms: {apiVersion: v2, name: %s, endpoint: 'unix://%s', timeout: 300ms}}", name, v.socket)
 }
 
 // forget lets the plugins of a bed be asked again at once.
@@ -212,6 +235,41 @@ func TestKMSComesBack(t *testing.T) {
 	if err := s.Watch(t.Context(), "/registry/", 0, func(store.Batch) error { return errors.New("delivered") }); err == nil || err.Error() != "delivered" {
 		t.Errorf("the second watch: %v, want what its function said", err)
 	}
+}
+
+// TestKMSMissesOneCall follows a value whose secret is not unwrapped in time, although the plugin says all the while that it is well.
+func TestKMSMissesOneCall(t *testing.T) {
+	const at = "/registry/secrets/default/a"
+	v := newVault(t, "one")
+	under := memory.New()
+	first := newBed(t, under, entry("secrets", v.provider("vault")))
+	must(t, first.Check(t.Context()))
+	_, err := first.Create(t.Context(), at, []byte("value"), store.WriteOptions{})
+	must(t, err)
+	s := newBed(t, under, entry("secrets", v.hasty("vault")))
+	must(t, s.Check(t.Context()))
+	p := s.current.Load().plugins[0]
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := s.Get(gone, at); err == nil || len(p.wake) > 0 {
+		t.Errorf("Get of somebody who went away = %v, and wakes %d", err, len(p.wake))
+	}
+	s.mu.Lock()
+	again := s.again
+	s.mu.Unlock()
+	s.run(t)
+	v.miss(1)
+	page, err := s.List(t.Context(), store.ListOptions{Prefix: "/registry/"})
+	must(t, err)
+	if string(page.Records[0].Value) == "value" {
+		return // It was told already, and has read again.
+	}
+	select {
+	case <-again:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody is told to read again")
+	}
+	s.wants(t, at, "value", false)
 }
 
 // storedEnvelope is the message that upstream made of "the plain value" at /registry/secrets/default/a with a seed of 32 sevens.
