@@ -10,24 +10,20 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apiserver/pkg/apis/apiserver"
-	"k8s.io/apiserver/pkg/apis/apiserver/install"
-	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
-	"k8s.io/apiserver/pkg/apis/apiserver/v1alpha1"
-	"k8s.io/apiserver/pkg/apis/apiserver/v1beta1"
 	"k8s.io/apiserver/pkg/apis/apiserver/validation"
 	authenticationcel "k8s.io/apiserver/pkg/authentication/cel"
 	"sigs.k8s.io/yaml"
 
 	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/codec"
+	"kogge.dev/kogge/codec/codectest"
 	"kogge.dev/kogge/expr"
 )
 
@@ -53,76 +49,40 @@ func counter(t *testing.T, a *Authenticator, status string) float64 {
 	return 0
 }
 
-// TestVersionsAreAlike holds what lets one structure read all versions.
-func TestVersionsAreAlike(t *testing.T) {
-	want := shape(reflect.TypeFor[apiserverv1.AuthenticationConfiguration]())
-	for _, other := range []reflect.Type{reflect.TypeFor[v1beta1.AuthenticationConfiguration](), reflect.TypeFor[v1alpha1.AuthenticationConfiguration]()} {
-		if diff := cmp.Diff(want, shape(other)); diff != "" {
-			t.Errorf("%s: %s", other, diff)
-		}
+const clusterIssuer = "https://kubernetes.default.svc"
+
+func files() codectest.Kind[*apiserver.AuthenticationConfiguration] {
+	ours, theirs := expr.NewCompiler(), authenticationcel.NewDefaultCompiler()
+	return codectest.Kind[*apiserver.AuthenticationConfiguration]{
+		Name: "AuthenticationConfiguration", Versions: codec.APIServerVersions,
+		Judge: func(file *apiserver.AuthenticationConfiguration) error {
+			err := validation.ValidateAuthenticationConfiguration(theirs, file, []string{clusterIssuer}).ToAggregate()
+			if err == nil {
+				return nil
+			}
+			return errors.New(strings.ReplaceAll(err.Error(), `{"Path"`, `{"path"`)) // Values have JSON names in our messages.
+		},
+		Parse: func(text []byte) (runtime.Object, error) {
+			c, err := parse(text, ours, []string{clusterIssuer})
+			if err != nil {
+				return nil, err
+			}
+			return &c.file, nil
+		},
 	}
 }
 
-// shape lists the JSON fields of a structure and those below.
-func shape(t reflect.Type) []string {
-	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
-		t = t.Elem()
-	}
-	if t.Kind() != reflect.Struct {
-		return []string{t.Kind().String()}
-	}
-	var out []string
-	for f := range t.Fields() {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		for _, below := range shape(f.Type) {
-			out = append(out, name+"."+below)
-		}
-	}
-	return out
-}
-
-// upstream judges a file with upstream's own decoder and validation.
-func upstream(t *testing.T, text string) error {
-	t.Helper()
-	scheme := runtime.NewScheme()
-	install.Install(scheme)
-	codecs := serializer.NewCodecFactory(scheme, serializer.EnableStrict)
-	obj, err := runtime.Decode(codecs.UniversalDecoder(), []byte(text))
-	if err != nil {
-		return err
-	}
-	return validation.ValidateAuthenticationConfiguration(authenticationcel.NewDefaultCompiler(), obj.(*apiserver.AuthenticationConfiguration),
-		[]string{"https://kubernetes.default.svc"}).ToAggregate()
-}
+func TestVersionsAreAlike(t *testing.T) { files().SameFields(t) }
 
 const fileHead = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n"
 
-// TestRefusalsAreUpstreams compares with upstream's validation, word by word.
+// TestRefusalsAreUpstreams compares with upstream, word by word.
 func TestRefusalsAreUpstreams(t *testing.T) {
 	cases, err := os.ReadFile(filepath.Join("testdata", "files.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused := 0
-	for text := range strings.SplitSeq(string(cases), "\n---\n") {
-		name, rest, _ := strings.Cut(strings.TrimPrefix(text, "# "), "\n")
-		t.Run(name, func(t *testing.T) {
-			want := upstream(t, fileHead+rest)
-			if want != nil { // Values have JSON names in our messages.
-				want = errors.New(strings.ReplaceAll(want.Error(), `{"Path"`, `{"path"`))
-			}
-			_, got := parse([]byte(fileHead+rest), expr.NewCompiler(), []string{"https://kubernetes.default.svc"})
-			if (want == nil) != (got == nil) || want != nil && want.Error() != got.Error() {
-				t.Errorf("upstream: %v\nours:     %v", want, got)
-			}
-			if want != nil {
-				refused++
-			}
-		})
-	}
-	if refused < 20 {
-		t.Errorf("only %d of the files are wrong", refused)
-	}
+	files().Compare(t, strings.Split(string(cases), "\n---\n"), 20)
 }
 
 func TestFilesOfOtherKinds(t *testing.T) {
