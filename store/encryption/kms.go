@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -56,6 +57,9 @@ type plugin struct {
 	// wake holds a token when a call went unanswered although the plugin was taken to work; a second one adds nothing.
 	wake chan struct{}
 
+	// unwrapping shares calls for one secret, by id.
+	unwrapping singleflight.Group
+
 	// asking is held while the plugin is asked for its health. It is taken before mu.
 	asking sync.Mutex
 
@@ -65,6 +69,8 @@ type plugin struct {
 	// asked is when the plugin was last asked, and failure what came of it; or asked is zero, and failure that of a call since.
 	asked   time.Time
 	failure error
+	// silent is when a call last went unanswered.
+	silent time.Time
 	// secrets are those that the plugin unwrapped, by what they are wrapped in.
 	secrets map[[32]byte]secret
 }
@@ -100,7 +106,8 @@ func newPlugin(config *apiserverv1.KMSConfiguration, log *slog.Logger, healed fu
 	}
 	return &plugin{
 		name: config.Name, timeout: config.Timeout.Duration, conn: conn, client: kmsapi.NewKeyManagementServiceClient(conn),
-		log: log.With("kms", config.Name), healed: healed, wake: make(chan struct{}, 1), secrets: map[[32]byte]secret{}, failure: errors.New("has not been asked yet"),
+		log: log.With("kms", config.Name), healed: healed, wake: make(chan struct{}, 1), secrets: map[[32]byte]secret{},
+		failure: fmt.Errorf("%w %s: has not been asked yet", errUnreached, config.Name),
 	}, nil
 }
 
@@ -146,6 +153,9 @@ func (p *plugin) check(ctx context.Context) error {
 	p.mu.Lock()
 	before, asked = p.failure, p.asked // A call may have gone unanswered meanwhile.
 	p.asked, p.failure = time.Now(), err
+	if unanswered(err) {
+		p.silent = p.asked
+	}
 	p.mu.Unlock()
 	switch {
 	case err != nil && (before == nil || asked.IsZero()):
@@ -228,11 +238,15 @@ func unanswered(err error) bool {
 // doubt keeps in mind that a call went unanswered, so that who could not read is told when the plugin answers again.
 func (p *plugin) doubt(err error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.failure != nil {
+	first := p.failure == nil
+	if first {
+		p.asked, p.failure = time.Time{}, err
+	}
+	p.silent = time.Now()
+	p.mu.Unlock()
+	if !first {
 		return
 	}
-	p.asked, p.failure = time.Time{}, err
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -278,20 +292,40 @@ func (p *plugin) open(ctx context.Context, key string, stored []byte) ([]byte, b
 	return plain, stale, err
 }
 
-// unwrap returns what a secret encrypts with, from the plugin if it is not known.
+// unwrap returns what a secret encrypts with, from the plugin if it is not known. Who lists reads one value after the other: a plugin that
+// left a call unanswered a moment ago is not waited for again.
 func (p *plugin) unwrap(ctx context.Context, w *wrapped) (transformer, error) {
 	id := w.id()
 	p.mu.Lock()
 	known, ok := p.secrets[id]
+	failure, silent := p.failure, p.silent
 	p.mu.Unlock()
-	if ok && time.Now().Before(known.until) {
+	switch {
+	case ok && time.Now().Before(known.until):
 		return known.transformer, nil
+	case failure != nil && time.Since(silent) < healthFresh:
+		return nil, failure
 	}
+	// The call outlives who began it, for those that share it; its own timeout ends it.
+	shared := p.unwrapping.DoChan(string(id[:]), func() (any, error) { return p.fetch(context.WithoutCancel(ctx), id, w) })
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w %s: %w", errUnreached, p.name, ctx.Err())
+	case r := <-shared:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(transformer), nil
+	}
+}
+
+// fetch has the plugin unwrap a secret, and remembers it.
+func (p *plugin) fetch(ctx context.Context, id [32]byte, w *wrapped) (transformer, error) {
 	answer, err := call(ctx, p, func(ctx context.Context) (*kmsapi.DecryptResponse, error) {
 		return p.client.Decrypt(ctx, &kmsapi.DecryptRequest{Ciphertext: w.source, Uid: uuid.NewString(), KeyId: w.keyID, Annotations: w.annotations})
 	})
 	if err != nil {
-		if unanswered(err) && ctx.Err() == nil {
+		if unanswered(err) {
 			p.doubt(err)
 		}
 		return nil, err

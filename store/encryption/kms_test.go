@@ -272,6 +272,63 @@ func TestKMSMissesOneCall(t *testing.T) {
 	s.wants(t, at, "value", false)
 }
 
+// TestKMSHangs lists values under many secrets while the plugin answers nothing: that costs one timeout, not one for each.
+func TestKMSHangs(t *testing.T) {
+	v := newVault(t, "one")
+	under := memory.New()
+	for i := range 20 {
+		b := newBed(t, under, entry("secrets", v.provider("vault")))
+		must(t, b.Check(t.Context()))
+		_, err := b.Create(t.Context(), fmt.Sprint("/registry/secrets/default/", i), []byte("value"), store.WriteOptions{})
+		must(t, err)
+	}
+	s := newBed(t, under, entry("secrets", v.hasty("vault")))
+	must(t, s.Check(t.Context()))
+	v.miss(100)
+	_, err := s.List(t.Context(), store.ListOptions{Prefix: "/registry/"})
+	must(t, err)
+	if n := v.calls(); n != 1 {
+		t.Errorf("the plugin, which hangs, was called %d times for a list", n)
+	}
+	if _, _, err := s.Get(t.Context(), "/registry/secrets/default/7"); !errors.Is(err, errUnreached) {
+		t.Errorf("Get = %v, want %v", err, errUnreached)
+	}
+	v.miss(0)
+	must(t, s.Check(t.Context()))
+	s.wants(t, "/registry/secrets/default/7", "value", false)
+}
+
+// TestKMSUnwrapsOnce reads one value from many sides at once, one of which goes away.
+func TestKMSUnwrapsOnce(t *testing.T) {
+	const at = "/registry/secrets/default/a"
+	v := newVault(t, "one")
+	under := memory.New()
+	first := newBed(t, under, entry("secrets", v.provider("vault")))
+	must(t, first.Check(t.Context()))
+	_, err := first.Create(t.Context(), at, []byte("value"), store.WriteOptions{})
+	must(t, err)
+	s := newBed(t, under, entry("secrets", v.provider("vault")))
+	v.mu.Lock() // Nothing is answered yet.
+	gone, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	var readers sync.WaitGroup
+	for range 8 {
+		readers.Go(func() {
+			if _, _, err := s.Get(t.Context(), at); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if _, _, err := s.Get(gone, at); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Get of somebody who goes away = %v, want %v", err, context.DeadlineExceeded)
+	}
+	v.mu.Unlock()
+	readers.Wait()
+	if n := v.calls(); n != 1 {
+		t.Errorf("the plugin unwrapped %d times for one secret", n)
+	}
+}
+
 // storedEnvelope is the message that upstream made of "the plain value" at /registry/secrets/default/a with a seed of 32 sevens.
 const storedEnvelope = "0a4b12c03abfc53041ab2837a73b578b1c9e7e510d2486fd8f9bdb4398b281af70180a5980fee4126af26f143d6279ca411db0485bc88a31091516f3c23399a078796944a8d9303f409e63d44812036f6e651a20686868686868686868686868686868686868686868686868686868686868686822120a0d612e6578616d706c652e6f72671201622801"
 
