@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -38,6 +39,9 @@ const (
 	tries      = 5
 )
 
+// longestPause is the most that a server may ask to wait before the next try: a request waits, and may have no deadline of its own.
+const longestPause = 10 * time.Second
+
 // maxAnswer bounds an answer, in bytes.
 const maxAnswer = 1 << 20
 
@@ -60,7 +64,7 @@ type statusError struct {
 func (e *statusError) Error() string { return fmt.Sprintf("%s: answered %s", e.url, e.status) }
 
 // Ask posts a review and reads the answer into out. Failures that may pass are tried again, five times in all. observe is told about each try;
-// it may be nil.
+// it may be nil. A server that asks to wait longer than 10 s is not tried again.
 func (s *Server) Ask(ctx context.Context, in, out any, observe func(result string, took time.Duration)) error {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -106,7 +110,7 @@ func (s *Server) post(ctx context.Context, body []byte, out any) error {
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		e := &statusError{url: s.URL, status: resp.Status, code: resp.StatusCode}
 		if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
-			e.after = time.Duration(seconds) * time.Second
+			e.after = time.Duration(min(seconds, math.MaxInt32)) * time.Second
 		}
 		return e
 	}
@@ -121,6 +125,9 @@ func mayPass(err error) (time.Duration, bool) {
 	var status *statusError
 	if !errors.As(err, &status) {
 		return 0, utilnet.IsConnectionReset(err) || utilnet.IsHTTP2ConnectionLost(err)
+	}
+	if status.after > longestPause {
+		return 0, false
 	}
 	switch status.code {
 	case http.StatusInternalServerError, http.StatusGatewayTimeout, http.StatusTooManyRequests:
