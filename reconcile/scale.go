@@ -43,13 +43,9 @@ func (s *Scales) Resource(gvk schema.GroupVersionKind) (schema.GroupVersionResou
 		if d.Spec.Group != gvk.Group || d.Spec.Names.Kind != gvk.Kind {
 			continue
 		}
-		out := schema.GroupVersionResource{Group: gvk.Group, Resource: d.Spec.Names.Plural}
-		for _, v := range d.Spec.Versions {
-			if v.Served && (out.Version == "" || v.Name == gvk.Version) {
-				out.Version = v.Name
-			}
+		if version := ServedVersion(d, gvk.Version); version != "" {
+			return schema.GroupVersionResource{Group: gvk.Group, Version: version, Resource: d.Spec.Names.Plural}, nil
 		}
-		return out, nil
 	}
 	return schema.GroupVersionResource{}, fmt.Errorf("no matches for kind %q in group %q", gvk.Kind, gvk.Group)
 }

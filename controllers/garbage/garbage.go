@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -39,8 +40,11 @@ type resource struct {
 	api        client.Resource[kinds.Object]
 	gvk        schema.GroupVersionKind
 	namespaced bool
+	// defined resources come and go, by a definition or with another server; the others are built in.
+	defined bool
 	// service names the APIService of another server that serves the resource; empty for this one's.
 	service string
+	objects *client.Informer[kinds.Object]
 }
 
 type controller struct {
@@ -76,44 +80,52 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	return c.loop
 }
 
-// define follows the objects of an established definition.
+// define follows the objects of an established definition, at another version once theirs is not served any more.
 func (c *controller) define(crd *apiextensionsv1.CustomResourceDefinition) {
-	established := slices.ContainsFunc(crd.Status.Conditions, func(cond apiextensionsv1.CustomResourceDefinitionCondition) bool {
-		return cond.Type == apiextensionsv1.Established && cond.Status == apiextensionsv1.ConditionTrue
-	})
 	gk := schema.GroupKind{Group: crd.Spec.Group, Kind: crd.Status.AcceptedNames.Kind}
 	c.mu.Lock()
-	_, known := c.resources[gk]
+	known := c.resources[gk]
 	c.mu.Unlock()
-	if !established || known || crd.DeletionTimestamp != nil {
+	if known != nil {
+		if known.service != "" || known.api.GVR().GroupResource() != (schema.GroupResource{Group: gk.Group, Resource: crd.Spec.Names.Plural}) {
+			return
+		}
+		if reconcile.ServedVersion(crd, known.gvk.Version) == known.gvk.Version {
+			return
+		}
+		c.drop(known)
+	}
+	version := reconcile.ServedVersion(crd, "")
+	if version == "" || (known == nil && crd.DeletionTimestamp != nil) {
 		return
 	}
-	version := ""
-	for _, v := range crd.Spec.Versions {
-		if v.Served && (version == "" || v.Storage) {
-			version = v.Name
-		}
-	}
-	gvr := schema.GroupVersionResource{Group: gk.Group, Version: version, Resource: crd.Status.AcceptedNames.Plural}
-	api := client.At[kinds.Object](c.Client, gvr, func() kinds.Object { return &unstructured.Unstructured{} })
-	// Off the informer's goroutine: following adds an informer to the set that is delivering this event.
-	go c.follow(&resource{api: api, gvk: gk.WithVersion(version), namespaced: crd.Spec.Scope == apiextensionsv1.NamespaceScoped})
+	c.follow(c.defined(gk.WithVersion(version), crd.Status.AcceptedNames.Plural, crd.Spec.Scope == apiextensionsv1.NamespaceScoped))
+}
+
+// defined is a resource that may be served at another version one day, or not at all.
+func (c *controller) defined(gvk schema.GroupVersionKind, plural string, namespaced bool) *resource {
+	api := client.At[kinds.Object](c.Client, gvk.GroupVersion().WithResource(plural), func() kinds.Object { return &unstructured.Unstructured{} })
+	return &resource{api: api, gvk: gvk, namespaced: namespaced, defined: true}
 }
 
 // undefine stops following the objects of a definition that is gone.
 func (c *controller) undefine(crd *apiextensionsv1.CustomResourceDefinition) {
-	gk := schema.GroupKind{Group: crd.Spec.Group, Kind: crd.Status.AcceptedNames.Kind}
 	c.mu.Lock()
-	r := c.resources[gk]
+	r := c.resources[schema.GroupKind{Group: crd.Spec.Group, Kind: crd.Status.AcceptedNames.Kind}]
+	c.mu.Unlock()
 	if r != nil && r.api.GVR().Resource == crd.Spec.Names.Plural {
-		delete(c.resources, gk)
-	} else {
-		r = nil
+		c.drop(r)
+	}
+}
+
+// drop stops following a resource. What the graph has of it stays until it is followed again.
+func (c *controller) drop(r *resource) {
+	c.mu.Lock()
+	if c.resources[r.gvk.GroupKind()] == r {
+		delete(c.resources, r.gvk.GroupKind())
 	}
 	c.mu.Unlock()
-	if r != nil {
-		client.Drop(c.Informers, client.InformerOf(c.Informers, r.api))
-	}
+	client.Drop(c.Informers, r.objects)
 }
 
 func (c *controller) follow(r *resource) {
@@ -122,24 +134,55 @@ func (c *controller) follow(r *resource) {
 		c.mu.Unlock()
 		return
 	}
+	r.objects = client.InformerOf(c.Informers, r.api)
 	c.resources[r.gvk.GroupKind()] = r
 	c.mu.Unlock()
 	observe := func(obj kinds.Object) {
 		c.mu.Lock()
+		if c.replacedLocked(r) {
+			c.mu.Unlock()
+			return
+		}
 		work := c.graph.Observe(c.identify(r, obj), obj)
 		c.mu.Unlock()
 		c.enqueue(work)
 	}
-	client.InformerOf(c.Informers, r.api).Handle(client.Handler[kinds.Object]{
+	handler := client.Handler[kinds.Object]{
 		Add:    observe,
 		Update: func(_, obj kinds.Object) { observe(obj) },
 		Delete: func(last kinds.Object) {
 			c.mu.Lock()
+			if c.replacedLocked(r) {
+				c.mu.Unlock()
+				return
+			}
 			work := c.graph.Remove(last.GetUID())
 			c.mu.Unlock()
 			c.enqueue(work)
 		},
-	})
+	}
+	if r.defined {
+		handler.Synced = func() { c.sweep(r) }
+	}
+	r.objects.Handle(handler)
+}
+
+// replacedLocked tells a resource whose objects are told by another one now: what its informer still delivers is old.
+func (c *controller) replacedLocked(r *resource) bool {
+	now := c.resources[r.gvk.GroupKind()]
+	return now != nil && now != r
+}
+
+// sweep looks at the objects that went while nobody followed their resource: nothing told of their deletion.
+func (c *controller) sweep(r *resource) {
+	c.mu.Lock()
+	known := c.graph.Of(r.api.GVR().GroupResource())
+	c.mu.Unlock()
+	for _, id := range known {
+		if obj, ok := r.objects.Get(id.Namespace, id.Name); !ok || obj.GetUID() != id.UID {
+			c.loop.Enqueue(reconcile.Key{Namespace: examine, Name: string(id.UID)})
+		}
+	}
 }
 
 func (c *controller) identify(r *resource, obj metav1.Object) graph.Identity {
@@ -212,15 +255,41 @@ func (c *controller) fresh(ctx context.Context, id graph.Identity) (kinds.Object
 	if r == nil {
 		return nil, nil, fmt.Errorf("kind %s of %s is not served, so whether owner %s exists can't be known", id.Kind, id.APIVersion, id.Name)
 	}
+	obj, err := c.get(ctx, r, id)
+	return obj, r, err
+}
+
+// get reads an object; nil when it does not exist or is another one by now. That a resource is not served where it was followed is
+// an error: its objects exist at another version, or will be served again.
+func (c *controller) get(ctx context.Context, r *resource, id graph.Identity) (kinds.Object, error) {
 	namespace := ""
 	if r.namespaced {
 		namespace = id.Namespace
 	}
 	obj, err := r.api.Get(ctx, namespace, id.Name)
-	if apierrors.IsNotFound(err) || (err == nil && obj.GetUID() != id.UID) {
-		return nil, r, nil
+	if apierrors.IsNotFound(err) && r.defined {
+		// Both are "not found", the object and its resource. A list tells them apart, whatever the definition says by now.
+		obj, err = c.find(ctx, r, namespace, id.Name)
 	}
-	return obj, r, err
+	if apierrors.IsNotFound(err) || (err == nil && (obj == nil || obj.GetUID() != id.UID)) {
+		return nil, nil
+	}
+	return obj, err
+}
+
+// find reads an object by a list; nil when it does not exist.
+func (c *controller) find(ctx context.Context, r *resource, namespace, name string) (kinds.Object, error) {
+	list, err := r.api.List(ctx, namespace, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String()})
+	if err != nil {
+		//nolint:errorlint // not wrapped: an absent resource must not look like an absent object
+		return nil, fmt.Errorf("%s is not served, so whether %s exists can't be known: %v", r.api.GVR(), name, err)
+	}
+	for _, obj := range list.Items {
+		if obj.GetName() == name {
+			return obj, nil
+		}
+	}
+	return nil, nil
 }
 
 // examine decides about one object.
@@ -329,18 +398,15 @@ func (c *controller) orphan(ctx context.Context, s snapshot) error {
 }
 
 func (c *controller) dropFinalizer(ctx context.Context, r *resource, id graph.Identity, finalizer string) error {
-	obj, err := r.api.Get(ctx, id.Namespace, id.Name)
-	if apierrors.IsNotFound(err) || (err == nil && obj.GetUID() != id.UID) {
-		return nil
-	}
-	if err != nil {
+	obj, err := c.get(ctx, r, id)
+	if err != nil || obj == nil {
 		return err
 	}
 	kept := slices.DeleteFunc(slices.Clone(obj.GetFinalizers()), func(f string) bool { return f == finalizer })
 	if len(kept) == len(obj.GetFinalizers()) {
 		return nil
 	}
-	return ignoreGone(c.patch(ctx, r, obj, map[string]any{"finalizers": kept}))
+	return c.patch(ctx, r, obj, map[string]any{"finalizers": kept})
 }
 
 // dropOwners removes references, judged by UID.
@@ -354,7 +420,7 @@ func (c *controller) dropOwners(ctx context.Context, r *resource, obj kinds.Obje
 	if len(kept) == len(obj.GetOwnerReferences()) {
 		return nil
 	}
-	return ignoreGone(c.patch(ctx, r, obj, map[string]any{"ownerReferences": kept}))
+	return c.patch(ctx, r, obj, map[string]any{"ownerReferences": kept})
 }
 
 // unblock withdraws blockOwnerDeletion, to break a circle of foreground deletions.
@@ -363,7 +429,7 @@ func (c *controller) unblock(ctx context.Context, r *resource, obj kinds.Object)
 	for i := range refs {
 		refs[i].BlockOwnerDeletion = new(bool)
 	}
-	return ignoreGone(c.patch(ctx, r, obj, map[string]any{"ownerReferences": refs}))
+	return c.patch(ctx, r, obj, map[string]any{"ownerReferences": refs})
 }
 
 // patch merges metadata into exactly the state that was read: lists are replaced whole, so a later writer wins.
@@ -374,7 +440,7 @@ func (c *controller) patch(ctx context.Context, r *resource, obj kinds.Object, m
 		return err
 	}
 	_, err = r.api.Patch(ctx, obj.GetNamespace(), obj.GetName(), types.MergePatchType, data)
-	return err
+	return c.ignoreGone(ctx, r, obj, err)
 }
 
 func (c *controller) remove(ctx context.Context, r *resource, obj kinds.Object, policy metav1.DeletionPropagation) error {
@@ -382,12 +448,16 @@ func (c *controller) remove(ctx context.Context, r *resource, obj kinds.Object, 
 	err := r.api.Delete(ctx, obj.GetNamespace(), obj.GetName(), metav1.DeleteOptions{
 		PropagationPolicy: &policy, Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version},
 	})
-	return ignoreGone(err)
+	return c.ignoreGone(ctx, r, obj, err)
 }
 
-func ignoreGone(err error) error {
-	if apierrors.IsNotFound(err) {
-		return nil
+// ignoreGone forgives a write to an object that does not exist any more.
+func (c *controller) ignoreGone(ctx context.Context, r *resource, obj kinds.Object, err error) error {
+	if !apierrors.IsNotFound(err) {
+		return err
 	}
-	return err
+	if now, unsure := c.get(ctx, r, c.identify(r, obj)); now != nil || unsure != nil {
+		return errors.Join(err, unsure)
+	}
+	return nil
 }

@@ -9,12 +9,10 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"kogge.dev/kogge/client"
-	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/reconcile"
 )
 
@@ -44,7 +42,7 @@ func (c *controller) followServices() {
 func (c *controller) discover(ctx context.Context, name string) error {
 	svc, ok := c.services.Get("", name)
 	if !ok || svc.Spec.Service == nil {
-		c.dropService(name)
+		c.dropService(name, func(*resource) bool { return true })
 		return nil
 	}
 	available := slices.ContainsFunc(svc.Status.Conditions, func(cond apiregistrationv1.APIServiceCondition) bool {
@@ -58,10 +56,18 @@ func (c *controller) discover(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	served := map[schema.GroupVersionResource]bool{}
 	for _, r := range resources {
 		if collectable(&r) {
-			api := client.At[kinds.Object](c.Client, gv.WithResource(r.Name), func() kinds.Object { return &unstructured.Unstructured{} })
-			c.follow(&resource{api: api, gvk: gv.WithKind(r.Kind), namespaced: r.Namespaced, service: name})
+			served[gv.WithResource(r.Name)] = true
+		}
+	}
+	c.dropService(name, func(r *resource) bool { return !served[r.api.GVR()] })
+	for _, r := range resources {
+		if collectable(&r) {
+			followed := c.defined(gv.WithKind(r.Kind), r.Name, r.Namespaced)
+			followed.service = name
+			c.follow(followed)
 		}
 	}
 	return nil
@@ -80,19 +86,18 @@ func collectable(r *metav1.APIResource) bool {
 	return true
 }
 
-// dropService stops following the resources of an APIService. Another version of its group may serve them still.
-func (c *controller) dropService(name string) {
+// dropService stops following the resources of an APIService that are gone. Another version of its group may serve them still.
+func (c *controller) dropService(name string, isGone func(r *resource) bool) {
 	var gone []*resource
 	c.mu.Lock()
-	for gk, r := range c.resources {
-		if r.service == name {
-			delete(c.resources, gk)
+	for _, r := range c.resources {
+		if r.service == name && isGone(r) {
 			gone = append(gone, r)
 		}
 	}
 	c.mu.Unlock()
 	for _, r := range gone {
-		client.Drop(c.Informers, client.InformerOf(c.Informers, r.api))
+		c.drop(r)
 	}
 	if len(gone) == 0 {
 		return

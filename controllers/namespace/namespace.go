@@ -165,12 +165,9 @@ func (c *controller) resources() []client.Resource[kinds.Object] {
 		if crd.Spec.Scope != apiextensionsv1.NamespaceScoped {
 			continue
 		}
-		for _, v := range crd.Spec.Versions {
-			if v.Served {
-				gvr := schema.GroupVersionResource{Group: crd.Spec.Group, Version: v.Name, Resource: crd.Spec.Names.Plural}
-				out = append(out, client.At[kinds.Object](c.Client, gvr, func() kinds.Object { return &unstructured.Unstructured{} }))
-				break
-			}
+		if version := reconcile.ServedVersion(crd, ""); version != "" {
+			gvr := schema.GroupVersionResource{Group: crd.Spec.Group, Version: version, Resource: crd.Spec.Names.Plural}
+			out = append(out, client.At[kinds.Object](c.Client, gvr, func() kinds.Object { return &unstructured.Unstructured{} }))
 		}
 	}
 	return out

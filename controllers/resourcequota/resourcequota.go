@@ -48,7 +48,8 @@ type controller struct {
 // following is what is known of a resource's objects.
 type following struct {
 	*client.Informer[kinds.Object]
-	since time.Time
+	version string // that they are read at
+	since   time.Time
 }
 
 // finding is a count of a quota at one of its versions.
@@ -69,7 +70,11 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	c.loop = reconcile.New(reconcile.Config{
 		Name: "resourcequota-controller", Log: scope.Log, Workers: 5, Informers: scope.Informers, Reconcile: c.reconcile,
 	})
-	c.crds.Handle(client.Handler[*apiextensionsv1.CustomResourceDefinition]{Add: c.define, Delete: c.undefine})
+	c.crds.Handle(client.Handler[*apiextensionsv1.CustomResourceDefinition]{
+		Add:    c.define,
+		Update: func(_, crd *apiextensionsv1.CustomResourceDefinition) { c.redefine(crd) },
+		Delete: c.undefine,
+	})
 	// A status that admission has raised is no reason to count: the object that it was raised for may not be stored yet, and
 	// a count without it would let another one in. One that others gave limits of its own is.
 	c.quotas.Handle(client.Handler[*corev1.ResourceQuota]{
@@ -116,7 +121,7 @@ func (c *controller) follow(gr schema.GroupResource) (f following, ok bool) {
 	if !ok {
 		return following{}, false
 	}
-	f = following{client.InformerOf(c.Informers, api), time.Now()}
+	f = following{Informer: client.InformerOf(c.Informers, api), version: api.GVR().Version, since: time.Now()}
 	f.Handle(client.Handler[kinds.Object]{
 		Add:    func(obj kinds.Object) { c.added(gr, obj) }, // later ones are admission's to count
 		Update: func(old, obj kinds.Object) { c.updated(gr, old, obj) },
@@ -130,6 +135,18 @@ func (c *controller) follow(gr schema.GroupResource) (f following, ok bool) {
 // define counts again what was counted as nothing as long as no definition was known.
 func (c *controller) define(crd *apiextensionsv1.CustomResourceDefinition) {
 	c.changed(schema.GroupResource{Group: crd.Spec.Group, Resource: crd.Spec.Names.Plural}, "")
+}
+
+// redefine counts again what another version serves now, or what is served at all: the one that was followed may be gone.
+func (c *controller) redefine(crd *apiextensionsv1.CustomResourceDefinition) {
+	c.mu.Lock()
+	f, ok := c.followed[schema.GroupResource{Group: crd.Spec.Group, Resource: crd.Spec.Names.Plural}]
+	c.mu.Unlock()
+	if ok && reconcile.ServedVersion(crd, f.version) == f.version {
+		return
+	}
+	c.undefine(crd)
+	c.define(crd)
 }
 
 // undefine stops following the objects of a definition that is gone.
@@ -160,10 +177,8 @@ func (c *controller) resource(gr schema.GroupResource) (client.Resource[kinds.Ob
 		if crd.Spec.Group != gr.Group || crd.Spec.Names.Plural != gr.Resource || crd.Spec.Scope != apiextensionsv1.NamespaceScoped {
 			continue
 		}
-		for _, v := range crd.Spec.Versions {
-			if v.Served && v.Storage {
-				return client.At[kinds.Object](c.Client, gr.WithVersion(v.Name), func() kinds.Object { return &unstructured.Unstructured{} }), true
-			}
+		if version := reconcile.ServedVersion(crd, ""); version != "" {
+			return client.At[kinds.Object](c.Client, gr.WithVersion(version), func() kinds.Object { return &unstructured.Unstructured{} }), true
 		}
 	}
 	return client.Resource[kinds.Object]{}, false

@@ -84,6 +84,17 @@ type Graph struct {
 // Node returns a node, or nil.
 func (g *Graph) Node(uid types.UID) *Node { return g.nodes[uid] }
 
+// Of returns the nodes of a resource that were observed, whatever their version, in no order.
+func (g *Graph) Of(gr schema.GroupResource) []Identity {
+	var out []Identity
+	for _, n := range g.nodes {
+		if !n.Virtual && n.Resource.GroupResource() == gr {
+			out = append(out, n.Identity)
+		}
+	}
+	return out
+}
+
 // Len returns how many nodes there are, virtual ones included.
 func (g *Graph) Len() int { return len(g.nodes) }
 
