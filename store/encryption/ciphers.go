@@ -132,10 +132,17 @@ func (b *box) seal(_ context.Context, _ string, plain []byte) ([]byte, error) {
 }
 
 // derived is AES-GCM under a key of its own for each value, derived from a seed by HKDF-SHA256: 32 bytes that the key is derived with, then
-// as gcm. KMS providers wrap the seed.
+// as gcm. KMS providers wrap the seed, which is of 32 bytes or more.
 type derived struct{ seed []byte }
 
 const derivedSize = 32
+
+func newDerived(seed []byte) (transformer, error) {
+	if len(seed) < derivedSize {
+		return nil, fmt.Errorf("a seed of %d bytes is shorter than %d", len(seed), derivedSize)
+	}
+	return derived{seed}, nil
+}
 
 func (d derived) cipher(info []byte) (transformer, error) {
 	secret, err := hkdf.Expand(sha256.New, d.seed, string(info), derivedSize)

@@ -200,8 +200,12 @@ func (p *plugin) ask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t, err := newDerived(seed)
+	if err != nil {
+		return err
+	}
 	next := current{
-		transformer: derived{seed}, until: until,
+		transformer: t, until: until,
 		wrapped: wrapped{keyID: answer.GetKeyId(), source: answer.GetCiphertext(), annotations: answer.GetAnnotations(), sourceType: sourceSeed},
 	}
 	if err := next.validate(); err != nil {
@@ -330,11 +334,13 @@ func (p *plugin) fetch(ctx context.Context, id [32]byte, w *wrapped) (transforme
 		}
 		return nil, err
 	}
-	var t transformer = derived{answer.GetPlaintext()}
+	create := newDerived
 	if w.sourceType == sourceKey {
-		if t, err = newGCM(answer.GetPlaintext()); err != nil {
-			return nil, err
-		}
+		create = newGCM
+	}
+	t, err := create(answer.GetPlaintext())
+	if err != nil {
+		return nil, fmt.Errorf("unwrapped by KMS plugin %s: %w", p.name, err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

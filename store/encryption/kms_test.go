@@ -343,6 +343,18 @@ func TestEnvelopeOfUpstream(t *testing.T) {
 	s.wants(t, at, "the plain value", false)
 	e, err := decodeEnvelope(stored)
 	must(t, err)
+	// The vault returns as many bytes as it is shown.
+	for _, c := range []struct {
+		kind uint64
+		want string
+	}{{sourceSeed, "a seed of 31 bytes is shorter than 32"}, {sourceKey, "invalid key size 31"}} {
+		short := *e
+		short.source, short.sourceType = e.source[:31], c.kind
+		_, _, err = s.current.Load().plugins[0].open(t.Context(), at, short.encode())
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("a secret that is too short: %v, want %q", err, c.want)
+		}
+	}
 	if got := hex.EncodeToString(e.encode()); got != storedEnvelope {
 		t.Errorf("encoded again: %s, want %s", got, storedEnvelope)
 	}
