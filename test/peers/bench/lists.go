@@ -115,7 +115,7 @@ func (l *lister) way(ctx context.Context, c string, query url.Values, accept str
 	}
 	l.less(c, "ms", milliseconds(took)/float64(times))
 	l.less(c, "CPU ms", milliseconds(usedAfter-used)/float64(times))
-	l.less(c, "extra MiB at most", mebibytes(after.Peak-before.RSS))
+	l.less(c, "extra MiB at most", mebibytes(max(0, after.Peak-before.RSS)))
 	sum := sha256.Sum256(first)
 	l.fact(c, "the first and last object", hex.EncodeToString(sum[:8]))
 	return nil

@@ -47,10 +47,13 @@ type Round struct {
 type Row struct {
 	Benchmark, Case, Name string
 	Kogge, Upstream       float64
-	// Ratio is the median of all quotients of a round of kogge and a round of upstream; Low and High are the least and the greatest.
+	// Ratio is the median of all quotients of a round of kogge and a round of upstream; Low and High are the least and the greatest. NaN where
+	// there is no quotient.
 	Ratio, Low, High float64
-	More             bool
-	Rounds           [2]int
+	// Order tells whether all of kogge's values are below upstream's (-1), above (1), or neither (0).
+	Order  int
+	More   bool
+	Rounds [2]int
 	// Void says why the row does not count.
 	Void string
 }
@@ -80,6 +83,9 @@ func Rows(benchmark string, rounds []Round) []Row {
 			Rounds: [2]int{len(ours), len(theirs)}, Void: void[m.Case],
 		}
 		row.Ratio, row.Low, row.High = quotients(ours, theirs)
+		if len(ours) > 0 && len(theirs) > 0 {
+			row.Order = compare(ours, theirs)
+		}
 		out = append(out, row)
 	}
 	return out
@@ -112,16 +118,15 @@ func Median(values []float64) float64 {
 	return (s[(n-1)/2] + s[n/2]) / 2
 }
 
+// quotients of all pairs; NaN where one is no quantity to divide by: without a quotient it is the ranges that are compared.
 func quotients(a, b []float64) (median, low, high float64) {
 	var all []float64
 	for _, x := range a {
 		for _, y := range b {
-			switch {
-			case y != 0:
-				all = append(all, x/y)
-			case x == 0:
-				all = append(all, 1)
+			if x < 0 || y <= 0 {
+				return math.NaN(), math.NaN(), math.NaN()
 			}
+			all = append(all, x/y)
 		}
 	}
 	if len(all) == 0 {
@@ -130,16 +135,28 @@ func quotients(a, b []float64) (median, low, high float64) {
 	return Median(all), slices.Min(all), slices.Max(all)
 }
 
+// compare tells, by all pairs of rounds, whether kogge's values are below upstream's (-1), above (1), or neither (0).
+func compare(ours, theirs []float64) int {
+	switch {
+	case slices.Max(ours) < slices.Min(theirs):
+		return -1
+	case slices.Min(ours) > slices.Max(theirs):
+		return 1
+	default:
+		return 0
+	}
+}
+
 // Verdict says who was better, judged by the whole spread.
 func (r Row) Verdict() string {
 	switch {
 	case r.Void != "":
 		return "void: " + r.Void
-	case math.IsNaN(r.Ratio):
+	case r.Rounds[0] == 0 || r.Rounds[1] == 0:
 		return "one side only"
-	case r.Low <= 1 && r.High >= 1:
+	case r.Order == 0:
 		return "even"
-	case (r.Low > 1) == r.More:
+	case (r.Order > 0) == r.More:
 		return "better"
 	default:
 		return "worse"

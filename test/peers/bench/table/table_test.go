@@ -29,8 +29,11 @@ func TestRowComparesByTheWholeSpread(t *testing.T) {
 		{[]float64{1, 2, 3}, []float64{10, 20}, true, 0.125, "worse"},
 		{[]float64{9, 12, 11}, []float64{10, 10}, false, 1.1, "even"},
 		{[]float64{5}, nil, false, math.NaN(), "one side only"},
-		{[]float64{5}, []float64{0}, false, math.NaN(), "one side only"},
-		{[]float64{0}, []float64{0}, false, 1, "even"},
+		{[]float64{5}, []float64{0}, false, math.NaN(), "worse"},
+		{[]float64{0}, []float64{0}, false, math.NaN(), "even"},
+		{[]float64{14.3}, []float64{-0.07}, false, math.NaN(), "worse"},
+		{[]float64{0, 0.004}, []float64{0}, false, math.NaN(), "even"},
+		{[]float64{0}, []float64{4}, false, 0, "better"},
 	} {
 		got := Rows("b", append(rounds(Kogge, "ms", test.more, test.ours...), rounds(Upstream, "ms", test.more, test.theirs...)...))
 		if len(got) != 1 {
