@@ -66,7 +66,8 @@ func Down(ctx context.Context, settings Settings, out io.Writer) (err error) {
 	return nil
 }
 
-// stopPods stops every sandbox of a node, if its runtime runs.
+// stopPods stops every sandbox of a node, if its runtime runs. It looks again until none is left: what was just being started when the node was
+// told to start nothing comes late.
 func stopPods(ctx context.Context, config containerd.Config) error {
 	state, err := containerd.Inspect(config)
 	if err != nil || state.PID == 0 {
@@ -79,14 +80,27 @@ func stopPods(ctx context.Context, config containerd.Config) error {
 		return err
 	}
 	defer runtime.Close()
-	// Also those that are not ready: a container may have outlived its sandbox.
-	list, err := runtime.Containers.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
-	if err != nil {
-		return fmt.Errorf("list pods: %w", err)
+	// At first also those that are not ready: a container may have outlived its sandbox.
+	var which *runtimeapi.PodSandboxFilter
+	for {
+		list, err := runtime.Containers.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{Filter: which})
+		if err != nil {
+			return fmt.Errorf("list pods: %w", err)
+		}
+		if which != nil && len(list.Items) == 0 {
+			return nil
+		}
+		if err := stopSandboxes(ctx, runtime, list.Items); err != nil {
+			return err
+		}
+		which = &runtimeapi.PodSandboxFilter{State: &runtimeapi.PodSandboxStateValue{State: runtimeapi.PodSandboxState_SANDBOX_READY}}
 	}
+}
+
+func stopSandboxes(ctx context.Context, runtime *cri.Runtime, sandboxes []*runtimeapi.PodSandbox) error {
 	var wg sync.WaitGroup
-	errs := make(chan error, len(list.Items))
-	for _, sandbox := range list.Items {
+	errs := make(chan error, len(sandboxes))
+	for _, sandbox := range sandboxes {
 		wg.Go(func() {
 			if _, err := runtime.Containers.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: sandbox.Id}); err != nil {
 				errs <- fmt.Errorf("stop pod %s/%s: %w", sandbox.Metadata.GetNamespace(), sandbox.Metadata.GetName(), err)

@@ -69,6 +69,9 @@ func (k *Kubelet) startContainer(ctx context.Context, w *worker, p *corev1.Pod, 
 		}
 		defer k.narrow(w, p)
 	}
+	if k.held() {
+		return failed(errHeld)
+	}
 	created, err := k.config.Runtime.Containers.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{
 		PodSandboxId: a.SandboxID, Config: config, SandboxConfig: sandbox,
 	})

@@ -28,9 +28,6 @@ var errHeld = errors.New("the node is being taken down")
 
 // do carries out one action of a pod's machine.
 func (k *Kubelet) do(ctx context.Context, w *worker, p *corev1.Pod, a pod.Action) pod.Outcome {
-	if starts := a.Verb == pod.CreateSandbox || a.Verb == pod.StartContainer; starts && k.config.Held != nil && k.config.Held() {
-		return failed(errHeld)
-	}
 	switch a.Verb {
 	case pod.Prepare:
 		return failed(k.prepare(w.starts, w, p))
@@ -57,6 +54,9 @@ func (k *Kubelet) do(ctx context.Context, w *worker, p *corev1.Pod, a pod.Action
 	}
 	return pod.Outcome{}
 }
+
+// held reports whether nothing is to be started. It is asked last before the runtime is: pulling an image may have taken minutes.
+func (k *Kubelet) held() bool { return k.config.Held != nil && k.config.Held() }
 
 func failed(err error) pod.Outcome { return pod.Outcome{Err: err} }
 
@@ -121,6 +121,9 @@ func (k *Kubelet) createSandbox(ctx context.Context, w *worker, p *corev1.Pod, a
 		}
 	}
 	config, err := k.sandboxConfig(w, p, uint32(a.Attempt))
+	if k.held() {
+		return errHeld
+	}
 	if err == nil {
 		var handler string
 		if handler, err = k.runtimeHandler(p); err == nil {
