@@ -7,7 +7,7 @@ VERSION_FLAGS := -s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8
 # btrfs, devmapper and zfs are snapshotters that need libraries of the host; kogge uses overlayfs.
 TAGS := no_btrfs,no_devmapper,no_zfs
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags "$(VERSION_FLAGS)"
-# What has tests of its own; the modules below test/ and tools/ are tested by their own targets.
+# The tests of the main module; those of test/peers come after, those of other modules with their own targets.
 PACKAGES := ./...
 DATA_DIR ?= /var/lib/kogge
 
@@ -49,6 +49,7 @@ lint: bin/golangci-lint ## what .golangci.yaml holds (linters and formatters), m
 
 check: lint helpers ## linters and formatters, guard tests and unit tests
 	go test -tags $(TAGS) $(PACKAGES)
+	cd test/peers && go test -tags $(TAGS) ./...
 
 race: helpers ## the tests once more under the race detector and with the invariants compiled in
 	CGO_ENABLED=1 go test -race -tags $(TAGS),invariants $(PACKAGES)

@@ -9,7 +9,6 @@ package e2e
 
 import (
 	"flag"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -83,7 +82,7 @@ func runStories(t *testing.T, dir string, more map[string]func(*testscript.TestS
 			env.Setenv("KOGGE", m.kogge)
 			env.Defer(func() {
 				if err := m.close(); err != nil {
-					env.T().Log(fmt.Sprintf("clean up: %v", err))
+					t.Errorf("clean up: %v", err)
 				}
 			})
 			return nil

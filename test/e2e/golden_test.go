@@ -153,9 +153,9 @@ func (g *golden) goOn() {
 	if got := g.kubectl("get", "configmap", "new", "-o", "jsonpath={.metadata.labels.mutated}"); got != "yes" {
 		g.t.Errorf("a new ConfigMap has the label %q of the mutating policy, want yes", got)
 	}
-	if _, _, err := g.run(0, "/", g.program("kubectl"), "-n", "golden", "create", "configmap", "big",
-		"--from-literal=a=", "--from-literal=b=", "--from-literal=c=", "--from-literal=d=", "--from-literal=e="); err == nil {
-		g.t.Error("the admission policy lets everything pass")
+	if _, stderr, err := g.run(0, "/", g.program("kubectl"), "-n", "golden", "create", "configmap", "big",
+		"--from-literal=a=", "--from-literal=b=", "--from-literal=c=", "--from-literal=d=", "--from-literal=e="); err == nil || !strings.Contains(stderr, "a golden ConfigMap is small") {
+		g.t.Errorf("the admission policy does not refuse what it should: %v, %s", err, stderr)
 	}
 	g.kubectl("patch", "ships", "kogge", "--type=merge", "-p", `{"spec":{"masts":2}}`)
 	if got := g.kubectl("get", "ships.v0.sea.example", "kogge", "-o", "jsonpath={.apiVersion} {.spec.masts} {.spec.home}"); got != "sea.example/v0 2 Lübeck" {

@@ -75,7 +75,7 @@ func operate(ctx context.Context, certs, namespace string) error {
 	}
 	r := &reconciler{Client: mgr.GetClient(), events: mgr.GetEventRecorder("fleets")}
 	// Webhooks answer on every replica, the controller works on the leader.
-	return errors.Join(
+	if err := errors.Join(
 		ctrl.NewControllerManagedBy(mgr).For(&Fleet{}).Owns(&corev1.ConfigMap{}).Complete(r),
 		ctrl.NewWebhookManagedBy(mgr, &Fleet{}).WithDefaulter(rules{}).WithValidator(rules{}).Complete(),
 		mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("webhooks", mgr.GetWebhookServer().StartedChecker()),
@@ -85,8 +85,10 @@ func operate(ctx context.Context, certs, namespace string) error {
 			}
 			return nil
 		}),
-		mgr.Start(ctx),
-	)
+	); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
 }
 
 // rules are the webhooks.
