@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"sigs.k8s.io/yaml"
 
@@ -141,7 +142,7 @@ func TestPodOfTheAPIRunsAndIsDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	var live *corev1.Pod
-	eventually(t, "pod is ready", func() bool {
+	ready := func() bool {
 		var err error
 		if live, err = pods.Get(ctx, "default", "web"); err != nil {
 			t.Fatal(err)
@@ -152,7 +153,14 @@ func TestPodOfTheAPIRunsAndIsDeleted(t *testing.T) {
 			}
 		}
 		return false
-	})
+	}
+	eventually(t, "pod is ready", ready)
+	// As the node lifecycle controller says while it does not hear of the node.
+	unready := []byte(`{"status":{"conditions":[{"type":"Ready","status":"False"}]}}`)
+	if _, err := pods.Patch(ctx, "default", "web", types.StrategicMergePatchType, unready, "status"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "pod is ready again", ready)
 	if live.Status.PodIP == "" || live.Status.Phase != corev1.PodRunning || live.Status.ContainerStatuses[0].State.Running == nil {
 		t.Errorf("status = %+v", live.Status)
 	}

@@ -6,6 +6,7 @@ package kubelet
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/rules/pods"
 )
 
 // reporter brings a pod's status to the API server: only what changed, and only the newest. It has a goroutine only while
@@ -29,7 +31,9 @@ type reporter struct {
 	pending *report
 	// sent is what the API server has as far as known; nil before the first report.
 	sent *corev1.PodStatus
-	gone bool // the pod was deleted
+	// version of the object after the last report.
+	version uint64
+	gone    bool // the pod was deleted
 }
 
 type report struct {
@@ -46,6 +50,9 @@ func (r *reporter) set(ctx context.Context, p *corev1.Pod, status *corev1.PodSta
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.overruledLocked(p) {
+		r.sent = nil
+	}
 	remove := clean && p.DeletionTimestamp != nil && !r.w.static
 	if r.gone || r.pending == nil && !remove && r.sent != nil && equality.Semantic.DeepEqual(r.sent, status) {
 		return
@@ -55,6 +62,30 @@ func (r *reporter) set(ctx context.Context, p *corev1.Pod, status *corev1.PodSta
 		r.busy = true
 		r.w.ops.Go(func() { r.run(ctx) })
 	}
+}
+
+// overruledLocked reports whether somebody else has changed a condition since it was reported: the node lifecycle controller does while it
+// does not hear of the node, and leaves it to the kubelet to say that the pod is ready again.
+func (r *reporter) overruledLocked(p *corev1.Pod) bool {
+	if r.sent == nil || r.w.static || versionOf(p) < r.version {
+		return false
+	}
+	for i := range r.sent.Conditions {
+		own := &r.sent.Conditions[i]
+		if now := pods.Condition(p, own.Type); now == nil || now.Status != own.Status {
+			return true
+		}
+	}
+	return false
+}
+
+// versionOf is the resourceVersion as the number that it is (KEP-5504); 0 for none.
+func versionOf(p *corev1.Pod) uint64 {
+	n, err := strconv.ParseUint(p.ResourceVersion, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 func (r *reporter) run(ctx context.Context) {
@@ -101,33 +132,34 @@ func (r *reporter) send(ctx context.Context, next *report) error {
 		p = mirror
 	}
 	r.mu.Lock()
-	base := r.sent
+	base, version := r.sent, r.version
 	r.mu.Unlock()
 	if base == nil {
 		base = &p.Status
 	}
-	pods := client.Of[*corev1.Pod](r.w.k.client)
+	api := client.Of[*corev1.Pod](r.w.k.client)
 	patch, err := statusPatch(p.UID, base, next.status)
 	if err != nil {
 		return err
 	}
 	if patch != nil {
-		_, err := pods.Patch(ctx, p.Namespace, p.Name, types.StrategicMergePatchType, patch, "status")
+		now, err := api.Patch(ctx, p.Namespace, p.Name, types.StrategicMergePatchType, patch, "status")
 		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 			return r.stop() // deleted, or another pod has the name now
 		}
 		if err != nil {
 			return err
 		}
+		version = versionOf(now)
 	}
 	r.mu.Lock()
-	r.sent = next.status
+	r.sent, r.version = next.status, version
 	r.mu.Unlock()
 	if !next.clean || p.DeletionTimestamp == nil || r.w.static {
 		return nil
 	}
 	zero := int64(0)
-	err = pods.Delete(ctx, p.Namespace, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &zero, Preconditions: &metav1.Preconditions{UID: &p.UID}})
+	err = api.Delete(ctx, p.Namespace, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &zero, Preconditions: &metav1.Preconditions{UID: &p.UID}})
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return err
 	}
