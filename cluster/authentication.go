@@ -16,7 +16,7 @@ import (
 	"kogge.dev/kogge/apiserver"
 	"kogge.dev/kogge/apiserver/authn"
 	"kogge.dev/kogge/apiserver/authn/oidc"
-	"kogge.dev/kogge/apiserver/review"
+	"kogge.dev/kogge/apiserver/reviewhook"
 	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/expr"
 )
@@ -101,11 +101,11 @@ func openAuthentication(s AuthenticationSettings, log *slog.Logger) (authenticat
 	return a, nil
 }
 
-// dialReviews is the review.Dialer of kubeconfigs.
-func dialReviews(path string, timeout time.Duration) (*review.Server, error) {
+// dialReviews is the reviewhook.Dialer of kubeconfigs.
+func dialReviews(path string, timeout time.Duration) (*reviewhook.Server, error) {
 	url, caller, err := openWebhook(path, timeout)
 	if err != nil {
 		return nil, err
 	}
-	return &review.Server{URL: url, Client: caller}, nil
+	return &reviewhook.Server{URL: url, Client: caller}, nil
 }

@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kogge.dev/kogge/apiserver/request"
-	"kogge.dev/kogge/apiserver/review"
+	"kogge.dev/kogge/apiserver/reviewhook"
 )
 
 // WebhookTimeout bounds all tries to ask a webhook about one token. A request waits for it.
@@ -22,7 +22,7 @@ const WebhookTimeout = 10 * time.Second
 
 // Webhook asks a server whom a token belongs to (TokenReview).
 type Webhook struct {
-	Server *review.Server
+	Server *reviewhook.Server
 	// Audiences identify this API server: what tokens are good for whose review names no audiences.
 	Audiences []string
 }

@@ -15,7 +15,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 
 	"kogge.dev/kogge/apiserver/authn"
-	"kogge.dev/kogge/apiserver/review"
+	"kogge.dev/kogge/apiserver/reviewhook"
 )
 
 // TestWebhookAudiences holds for which audiences a webhook's answer is good.
@@ -35,7 +35,7 @@ func TestWebhookAudiences(t *testing.T) {
 		_ = json.NewEncoder(w).Encode(authenticationv1.TokenReview{Status: answer})
 	}))
 	defer server.Close()
-	hook := authn.Webhook{Server: &review.Server{URL: server.URL, Client: server.Client()}, Audiences: []string{"api"}}
+	hook := authn.Webhook{Server: &reviewhook.Server{URL: server.URL, Client: server.Client()}, Audiences: []string{"api"}}
 	known := authenticationv1.TokenReviewStatus{Authenticated: true, User: authenticationv1.UserInfo{Username: "a", Extra: map[string]authenticationv1.ExtraValue{"k": {"v"}}}}
 	withAudiences := known
 	withAudiences.Audiences = []string{"x", "y"}
@@ -70,7 +70,7 @@ func TestWebhookAudiences(t *testing.T) {
 			t.Errorf("%s: asked %+v", c.name, asked)
 		}
 	}
-	hook.Server = &review.Server{URL: "https://127.0.0.1:1", Client: &http.Client{Timeout: time.Second}}
+	hook.Server = &reviewhook.Server{URL: "https://127.0.0.1:1", Client: &http.Client{Timeout: time.Second}}
 	if _, ok, err := hook.AuthenticateToken(t.Context(), "x", nil); ok || err == nil || !strings.HasPrefix(err.Error(), "ask the authentication webhook: ") {
 		t.Errorf("a webhook that is away: %v, %v", ok, err)
 	}

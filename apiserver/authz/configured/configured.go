@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kogge.dev/kogge/apiserver/authz"
-	"kogge.dev/kogge/apiserver/review"
+	"kogge.dev/kogge/apiserver/reviewhook"
 	"kogge.dev/kogge/expr"
 	"kogge.dev/kogge/internal/reload"
 )
@@ -27,7 +27,7 @@ type Config struct {
 	Path string
 	// BuiltIn are the authorizers of this server by the type that the file calls them: Node, RBAC.
 	BuiltIn  map[string]authz.Authorizer
-	Dial     review.Dialer
+	Dial     reviewhook.Dialer
 	Compiler *expr.Compiler
 	Log      *slog.Logger
 }

@@ -25,7 +25,7 @@ import (
 
 	"kogge.dev/kogge/apiserver/authz"
 	"kogge.dev/kogge/apiserver/request"
-	"kogge.dev/kogge/apiserver/review"
+	"kogge.dev/kogge/apiserver/reviewhook"
 	"kogge.dev/kogge/expr"
 )
 
@@ -90,8 +90,8 @@ func start(t *testing.T, j *judge, file string) (*Chain, string) {
 	write(t, path, file)
 	c, err := New(Config{
 		Path: path, BuiltIn: map[string]authz.Authorizer{"Node": fixed(authz.NoOpinion), "RBAC": fixed(authz.NoOpinion)},
-		Dial: func(string, time.Duration) (*review.Server, error) {
-			return &review.Server{URL: j.URL + "/judge", Client: j.Client()}, nil
+		Dial: func(string, time.Duration) (*reviewhook.Server, error) {
+			return &reviewhook.Server{URL: j.URL + "/judge", Client: j.Client()}, nil
 		},
 		Compiler: expr.NewCompiler(), Log: slog.New(slog.DiscardHandler),
 	})

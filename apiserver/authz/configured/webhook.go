@@ -21,7 +21,7 @@ import (
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 
 	"kogge.dev/kogge/apiserver/authz"
-	"kogge.dev/kogge/apiserver/review"
+	"kogge.dev/kogge/apiserver/reviewhook"
 	"kogge.dev/kogge/expr"
 )
 
@@ -35,7 +35,7 @@ const (
 // webhook asks a server what a user may do.
 type webhook struct {
 	name       string
-	server     *review.Server
+	server     *reviewhook.Server
 	config     *apiserverv1.WebhookConfiguration
 	conditions *expr.Access
 	log        *slog.Logger
@@ -44,7 +44,7 @@ type webhook struct {
 	answers *cache.LRUExpireCache
 }
 
-func newWebhook(dial review.Dialer, name string, config *apiserverv1.WebhookConfiguration, conditions *expr.Access, log *slog.Logger, m *metrics) (*webhook, error) {
+func newWebhook(dial reviewhook.Dialer, name string, config *apiserverv1.WebhookConfiguration, conditions *expr.Access, log *slog.Logger, m *metrics) (*webhook, error) {
 	server, err := dial(*config.ConnectionInfo.KubeConfigFile, config.Timeout.Duration)
 	if err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func (w *webhook) Authorize(ctx context.Context, a *authz.Attributes) (authz.Dec
 	if known, ok := w.answers.Get(string(key)); ok {
 		return decision(known.(*authorizationv1.SubjectAccessReviewStatus))
 	}
-	result := review.Failed
+	result := reviewhook.Failed
 	status, err := w.ask(ctx, r, func(tried string, took time.Duration) {
 		result = tried
 		w.metrics.evaluations.WithLabelValues(w.name, tried).Inc()

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The kogge authors
 // SPDX-License-Identifier: Apache-2.0
 
-package review
+package reviewhook
 
 import (
 	"io"

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The kogge authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package review asks webhooks for their judgement of a user: who somebody is (TokenReview), what they may do (SubjectAccessReview).
-package review
+// Package reviewhook asks webhooks for their judgement of a user: who somebody is (TokenReview), what they may do (SubjectAccessReview).
+package reviewhook
 
 import (
 	"bytes"
