@@ -348,12 +348,16 @@ func (p *plugin) fetch(ctx context.Context, id [32]byte, w *wrapped) (transforme
 	return t, nil
 }
 
-// seal implements transformer.
+// seal implements transformer. The first to write may come before the plugin has told its key: then it is asked, once for all who wait.
 func (p *plugin) seal(ctx context.Context, key string, plain []byte) ([]byte, error) {
-	p.mu.Lock()
-	now, failure := p.current, p.failure
-	p.mu.Unlock()
-	if now.transformer == nil || time.Now().After(now.until) {
+	now, failure := p.state()
+	if now.transformer == nil {
+		if err := p.check(ctx); err != nil {
+			return nil, fmt.Errorf("no key to encrypt with: %w", err)
+		}
+		now, failure = p.state()
+	}
+	if time.Now().After(now.until) {
 		return nil, fmt.Errorf("no key to encrypt with: %w", failure)
 	}
 	data, err := now.seal(ctx, key, plain)
@@ -362,4 +366,11 @@ func (p *plugin) seal(ctx context.Context, key string, plain []byte) ([]byte, er
 	}
 	e := envelope{data: data, wrapped: now.wrapped}
 	return e.encode(), nil
+}
+
+// state returns what encrypts now, and why the plugin does not work, if so.
+func (p *plugin) state() (current, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.current, p.failure
 }
