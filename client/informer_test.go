@@ -158,6 +158,36 @@ func TestInformerListsAnewWhenHistoryIsGone(t *testing.T) {
 	})
 }
 
+// TestLateInformerDoesNotUndoSynced asks for an informer that never lists while the set runs.
+func TestLateInformerDoesNotUndoSynced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{lists: [][]runtime.Object{{object("a", "1", "u1")}}}
+		set := NewInformers(New(s, catalog.New()), slog.New(slog.DiscardHandler))
+		InformerFor[*corev1.ConfigMap](set)
+		if set.Synced() {
+			t.Error("synced before it runs")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = set.Run(ctx) }()
+		defer func() { cancel(); <-done }()
+		synctest.Wait()
+		if !set.Synced() {
+			t.Error("not synced after the first list")
+		}
+		late := InformerFor[*corev1.Secret](set) // the script answers with ConfigMaps, which are none
+		synctest.Wait()
+		select {
+		case <-late.Synced():
+			t.Fatal("secrets are listed")
+		default:
+		}
+		if !set.Synced() {
+			t.Error("not synced any more, for a late informer that can't list")
+		}
+	})
+}
+
 func TestDroppedInformerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{lists: [][]runtime.Object{{object("a", "1", "u1")}}}

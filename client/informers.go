@@ -22,11 +22,12 @@ type Informers struct {
 	log    *slog.Logger
 	wg     sync.WaitGroup
 
-	mu   sync.Mutex
-	set  map[informerKey]runner
-	ends map[runner]context.CancelFunc
-	ctx  context.Context //nolint:containedctx // lent by Run while it runs, so that late informers join it
-	done bool
+	mu    sync.Mutex
+	set   map[informerKey]runner
+	first []runner // those that Run began with
+	ends  map[runner]context.CancelFunc
+	ctx   context.Context //nolint:containedctx // lent by Run while it runs, so that late informers join it
+	done  bool
 }
 
 type informerKey struct {
@@ -108,6 +109,7 @@ func (s *Informers) Run(ctx context.Context) error {
 	}
 	s.ctx = ctx
 	for _, f := range s.set {
+		s.first = append(s.first, f)
 		s.startLocked(f)
 	}
 	s.mu.Unlock()
@@ -119,11 +121,15 @@ func (s *Informers) Run(ctx context.Context) error {
 	return nil
 }
 
-// Synced reports whether every informer of the set, as it is now, has delivered its first list.
+// Synced reports whether every informer that Run began with has delivered its first list. Those that were asked for later don't count:
+// one of custom resources may never list any, when their conversion fails, say.
 func (s *Informers) Synced() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, f := range s.set {
+	if s.ctx == nil {
+		return false
+	}
+	for _, f := range s.first {
 		select {
 		case <-f.Synced():
 		default:
