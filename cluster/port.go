@@ -71,7 +71,8 @@ func (m *machine) certificateOfPort() (tls.Certificate, error) {
 	return pair.TLS(), err
 }
 
-// configurationOfPort is what /configz shows: the scheduler's as upstream's does, the others' in terms of our settings.
+// configurationOfPort is what /configz shows: the scheduler's under upstream's name, but only what the settings say of it, without
+// defaults; the others' in terms of our settings.
 func (m *machine) configurationOfPort() (map[string]any, error) {
 	switch m.role {
 	case RoleControllers:
