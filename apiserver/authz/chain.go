@@ -39,8 +39,9 @@ func (c Chain) Authorize(ctx context.Context, a *Attributes) (Decision, string, 
 	return NoOpinion, strings.Join(reasons, "\n"), errors.Join(errs...)
 }
 
-// Masters allows everything to members of system:masters, before anybody else is asked. Membership comes only from
-// certificates of the cluster's own CA and from this process's own clients.
+// Masters allows everything to members of system:masters, before anybody else is asked, as upstream does. Members are whom any
+// authenticator calls so: besides certificates of the client CA and this process's own clients these are token files, issuers of
+// OpenID Connect and token webhooks; and who may impersonate the group joins it. What they say is not narrowed here.
 type Masters struct{}
 
 // Authorize implements Authorizer.

@@ -135,6 +135,8 @@ func TestMappings(t *testing.T) {
 		{name: "rule", rules: "{username: {claim: sub, prefix: ''}}\n  claimValidationRules: [{expression: 'claims.hd == \"a\"', message: wrong domain}]", claims: `{"sub": "a", "hd": "b"}`, err: `claim validation rule: validation expression 'claims.hd == "a"' failed: wrong domain`},
 		{name: "required", rules: "{username: {claim: sub, prefix: ''}}\n  claimValidationRules: [{claim: hd, requiredValue: a}]", claims: `{"sub": "a", "hd": "b"}`, err: `required claim "hd" is "b", not "a"`},
 		{name: "user rule", rules: "{username: {claim: sub, prefix: ''}}\n  userValidationRules: [{expression: '!user.username.startsWith(\"system:\")', message: reserved}]", claims: `{"sub": "system:admin"}`, err: "failed: reserved"},
+		{name: "a group of the cluster", rules: "{username: {claim: sub, prefix: ''}, groups: {claim: g, prefix: ''}}\n  userValidationRules: [{expression: '!user.groups.exists(g, g.startsWith(\"system:\"))'}]", claims: `{"sub": "a", "g": ["b", "system:masters"]}`, err: "failed"},
+		{name: "no group of the cluster", rules: "{username: {claim: sub, prefix: ''}, groups: {claim: g, prefix: ''}}\n  userValidationRules: [{expression: '!user.groups.exists(g, g.startsWith(\"system:\"))'}]", claims: `{"sub": "a"}`, want: request.User{Name: "a"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text := fileHead + "jwt:\n- issuer: {url: https://a, audiences: [b]}\n  claimMappings: " + c.rules + "\n"
