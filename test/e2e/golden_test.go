@@ -198,7 +198,7 @@ func (g *golden) make() {
 	g.up()
 	g.must(g.program("kubectl"), "wait", "--for=condition=Ready", "node/one", "--timeout=30s")
 	_, _, _ = g.run(0, "/", g.program("kubectl"), "apply", "-f", path) // the last objects are of a kind that the others define
-	g.must(g.program("kubectl"), "wait", "--for=condition=Established", "customresourcedefinition/ships.sea.example", "--timeout=30s")
+	g.must(g.program("kubectl"), "wait", `--for=jsonpath={.status.conditions[?(@.type=="Established")].status}=True`, "customresourcedefinition/ships.sea.example", "--timeout=30s")
 	g.must(g.program("kubectl"), "apply", "-f", path)
 	g.work()
 	g.kubectl("exec", "db-0", "--", "sh", "-c", "echo kept > /data/note")
