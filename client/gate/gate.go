@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -66,6 +67,8 @@ type knownToken struct {
 	until time.Time
 }
 
+func (t knownToken) expired(now time.Time) bool { return !now.Before(t.until) }
+
 // knownQuestion is a question with who asked it, groups and extra as texts: slices and maps can't be keys.
 type knownQuestion struct {
 	user, uid, groups, extra string
@@ -76,6 +79,8 @@ type answer struct {
 	allowed bool
 	until   time.Time
 }
+
+func (a answer) expired(now time.Time) bool { return !now.Before(a.until) }
 
 // New makes a gate that knows nobody yet.
 func New(config Config) *Gate {
@@ -124,7 +129,7 @@ func (g *Gate) review(ctx context.Context, token string) (*User, error) {
 	g.mu.Lock()
 	known, ok := g.tokens[key]
 	g.mu.Unlock()
-	if !ok || now.After(known.until) {
+	if !ok || known.expired(now) {
 		r := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}
 		result, err := client.Of[*authenticationv1.TokenReview](g.config.Client).Create(ctx, r)
 		if err != nil {
@@ -139,7 +144,7 @@ func (g *Gate) review(ctx context.Context, token string) (*User, error) {
 			}
 		}
 		g.mu.Lock()
-		g.trimLocked(now)
+		trimLocked(g.tokens, now)
 		g.tokens[key] = known
 		g.mu.Unlock()
 	}
@@ -152,26 +157,14 @@ func (g *Gate) review(ctx context.Context, token string) (*User, error) {
 // maxKnown bounds each cache; beyond it expired entries go, and if that is not enough all.
 const maxKnown = 4096
 
-func (g *Gate) trimLocked(now time.Time) {
-	if len(g.tokens) >= maxKnown {
-		for key, t := range g.tokens {
-			if now.After(t.until) {
-				delete(g.tokens, key)
-			}
-		}
-		if len(g.tokens) >= maxKnown {
-			clear(g.tokens)
-		}
+// trimLocked makes room in a cache for one more entry.
+func trimLocked[K comparable, V interface{ expired(now time.Time) bool }](known map[K]V, now time.Time) {
+	if len(known) < maxKnown {
+		return
 	}
-	if len(g.rules) >= maxKnown {
-		for key, a := range g.rules {
-			if now.After(a.until) {
-				delete(g.rules, key)
-			}
-		}
-		if len(g.rules) >= maxKnown {
-			clear(g.rules)
-		}
+	maps.DeleteFunc(known, func(_ K, v V) bool { return v.expired(now) })
+	if len(known) >= maxKnown {
+		clear(known)
 	}
 }
 
@@ -189,7 +182,7 @@ func (g *Gate) Allowed(ctx context.Context, u *User, what Question) (bool, error
 	g.mu.Lock()
 	known, ok := g.rules[q]
 	g.mu.Unlock()
-	if ok && now.Before(known.until) {
+	if ok && !known.expired(now) {
 		return known.allowed, nil
 	}
 	spec := authorizationv1.SubjectAccessReviewSpec{User: u.Name, UID: u.UID, Groups: u.Groups, Extra: u.Extra}
@@ -209,7 +202,7 @@ func (g *Gate) Allowed(ctx context.Context, u *User, what Question) (bool, error
 		a.until = now.Add(g.config.AllowTTL)
 	}
 	g.mu.Lock()
-	g.trimLocked(now)
+	trimLocked(g.rules, now)
 	g.rules[q] = a
 	g.mu.Unlock()
 	return a.allowed, nil
