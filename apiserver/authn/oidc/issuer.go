@@ -51,8 +51,9 @@ type issuer struct {
 	keys atomic.Pointer[keySet]
 	// wake holds a token when there is somebody to fetch for.
 	wake chan struct{}
-	// ended is closed when run ends.
-	ended chan struct{}
+	// reached is closed when the issuer was reached once, ended when run ends.
+	reached chan struct{}
+	ended   chan struct{}
 
 	mu sync.Mutex
 	// waiting are told the result of the next fetch that begins.
@@ -76,7 +77,7 @@ func newIssuer(r *rules, log *slog.Logger, m *metrics) *issuer {
 			DialContext:     (&net.Dialer{Timeout: askTimeout, KeepAlive: 30 * time.Second}).DialContext,
 			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: r.roots},
 		}},
-		wake: make(chan struct{}, 1), ended: make(chan struct{}), failure: errors.New("has not been asked for its keys yet"),
+		wake: make(chan struct{}, 1), reached: make(chan struct{}), ended: make(chan struct{}), failure: errors.New("has not been asked for its keys yet"),
 	}
 }
 
@@ -85,7 +86,11 @@ func (i *issuer) run(ctx context.Context) {
 	defer i.client.CloseIdleConnections()
 	defer close(i.ended)
 	location, ok := i.discover(ctx)
-	for ok {
+	if !ok {
+		return
+	}
+	close(i.reached)
+	for {
 		select {
 		case <-ctx.Done():
 			return
@@ -221,10 +226,13 @@ func (i *issuer) ready(ctx context.Context) error {
 	if i.keys.Load() != nil {
 		return nil
 	}
-	if err := i.renew(ctx); err != nil {
-		return i.unreached()
+	select {
+	case <-i.reached:
+		return nil
+	case <-ctx.Done():
+	case <-i.ended:
 	}
-	return nil
+	return i.unreached()
 }
 
 func (i *issuer) unreached() error {
