@@ -138,12 +138,18 @@ func TestRollingUpdate(t *testing.T) {
 		t.Errorf("revisions while the canary runs: %+v", canary)
 	}
 	// A lost pod below the partition comes back as it was.
+	lost, err := client.Of[*corev1.Pod](c).Get(t.Context(), "default", "web-0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := client.Of[*corev1.Pod](c).Delete(t.Context(), "default", "web-0", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	awaitStatus(t, c, func(s appsv1.StatefulSetStatus) bool { return s.ReadyReplicas < 3 })
+	testcluster.Await(t, c, "default", patience, func(all []*corev1.Pod) bool {
+		return names(all) == "web-0=web:1 web-1=web:1 web-2=web:2" &&
+			!slices.ContainsFunc(all, func(p *corev1.Pod) bool { return p.UID == lost.UID })
+	})
 	awaitStatus(t, c, func(s appsv1.StatefulSetStatus) bool { return s.ReadyReplicas == 3 })
-	awaitPods(t, c, "web-0=web:1 web-1=web:1 web-2=web:2")
 	patch(t, c, `{"spec":{"updateStrategy":{"rollingUpdate":{"partition":0}}}}`)
 	done := awaitStatus(t, c, complete(3))
 	if done.CurrentRevision != canary.UpdateRevision {
