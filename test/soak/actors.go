@@ -304,22 +304,46 @@ func playExec(ctx context.Context, r *round) error {
 	if said, err := r.m.kogge(ctx, in("logs", "shell", "--tail=1")...); err != nil || !strings.Contains(said, "tick") {
 		return errors.Join(fmt.Errorf("the log says %q", said), err)
 	}
-	for _, args := range [][]string{
-		{"exec", "-i", "shell", "--", "cat"},
-		{"exec", "shell", "--", "sh", "-c", "while true; do echo tock; sleep 0.1; done"},
-		{"logs", "-f", "shell"},
-		{"attach", "shell"},
-		{"port-forward", "shell", ":8080"},
+	for _, c := range []struct {
+		says string // once it is connected
+		args []string
+	}{
+		{"ahoy", []string{"exec", "-i", "shell", "--", "cat"}},
+		{"tock", []string{"exec", "shell", "--", "sh", "-c", "while true; do echo tock; sleep 0.1; done"}},
+		{"tick", []string{"logs", "-f", "shell"}},
+		{"tick", []string{"attach", "shell"}},
+		{"Forwarding from", []string{"port-forward", "shell", ":8080"}},
 	} {
-		if err := r.cut(ctx, in(args...)); err != nil {
-			return fmt.Errorf("%s: %w", args[0], err)
+		if err := r.cut(ctx, c.says, in(c.args...)); err != nil {
+			return fmt.Errorf("%s: %w", c.args[0], err)
 		}
 	}
 	return nil
 }
 
-// cut runs a command for a moment, and kills it.
-func (r *round) cut(ctx context.Context, args []string) error {
+// awaited is what a command says, until it has said what is waited for.
+type awaited struct {
+	text string
+	said bytes.Buffer
+	seen chan struct{}
+}
+
+// Write implements io.Writer.
+func (a *awaited) Write(data []byte) (int, error) {
+	select {
+	case <-a.seen:
+		return len(data), nil
+	default:
+	}
+	a.said.Write(data)
+	if bytes.Contains(a.said.Bytes(), []byte(a.text)) {
+		close(a.seen)
+	}
+	return len(data), nil
+}
+
+// cut runs a command until it says something, and kills it. Its input says ahoy.
+func (r *round) cut(ctx context.Context, says string, args []string) error {
 	cutting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cmd := r.m.command(cutting, args...)
@@ -328,17 +352,20 @@ func (r *round) cut(ctx context.Context, args []string) error {
 		return err
 	}
 	defer input.Close()
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
+	said := &awaited{text: says, seen: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(input, "ahoy\n"); err != nil {
 		return err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case err := <-ended:
-		return fmt.Errorf("it ended before it was cut: %w\n%s", err, said.Bytes())
-	case <-time.After(time.Second):
+		return fmt.Errorf("it ended before it was cut: %w\n%s", err, said.said.Bytes())
+	case <-said.seen:
 	case <-ctx.Done():
 	}
 	cancel()

@@ -80,7 +80,7 @@ func (s *soak) run(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintf(os.Stdout, "%s%s", s.clear, s.churn.report())
-	text, failed := table(before, after, samples)
+	text, failed := table(before, after, samples, s.m.o.only == "")
 	fmt.Fprint(os.Stdout, text)
 	if err := s.keep(samples); err != nil {
 		return err

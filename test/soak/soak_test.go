@@ -49,18 +49,18 @@ func TestTableNamesWhatIsOverItsBound(t *testing.T) {
 	if !returned(before, near) {
 		t.Error("returned() = false within the slack")
 	}
-	if text, failed := table(before, near, climbing(30, 0.5)); len(failed) > 0 {
+	if text, failed := table(before, near, climbing(30, 0.5), false); len(failed) > 0 {
 		t.Errorf("table() finds %q:\n%s", failed, text)
 	}
 	far := reading{goroutines: 101 + slackGoroutines, mounts: 21, heap: 100 * mebi}
 	if returned(before, far) {
 		t.Error("returned() = true beyond the slack")
 	}
-	text, failed := table(before, far, climbing(30, 2))
+	text, failed := table(before, far, climbing(30, 2), false)
 	if want := []string{"kogge: anonymous MiB", "kogge: live heap MiB", "kogge: goroutines", "mounts"}; !slices.Equal(failed, want) {
 		t.Errorf("table() finds %q, want %q:\n%s", failed, want, text)
 	}
-	if text, failed := table(before, before, climbing(5, 2)); len(failed) > 0 || !strings.Contains(text, "too short to judge") {
+	if text, failed := table(before, before, climbing(5, 2), false); len(failed) > 0 || !strings.Contains(text, "too short to judge") {
 		t.Errorf("five minutes of climbing are judged: %q\n%s", failed, text)
 	}
 }
