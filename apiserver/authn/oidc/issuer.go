@@ -25,13 +25,15 @@ import (
 
 // Times of an issuer.
 const (
-	// discoverAgain is the pause between tries to reach an issuer.
+	// discoverAgain is the pause between tries to reach an issuer, and to renew keys for their age.
 	discoverAgain = 10 * time.Second
 	// keysOld is the age after which keys are fetched again, beside the requests, when a token is shown: so keys that the issuer withdrew
 	// are not believed for ever.
 	keysOld = 10 * time.Minute
 	// askPause is the shortest time between two fetches: who makes up tokens can't make us hammer an issuer.
 	askPause = 200 * time.Millisecond
+	// renewTimeout bounds how long a token of an unknown key waits for new keys.
+	renewTimeout = 10 * time.Second
 	// askTimeout bounds one request to an issuer.
 	askTimeout = 30 * time.Second
 )
@@ -49,7 +51,7 @@ type issuer struct {
 
 	// keys is nil until the issuer was reached once.
 	keys atomic.Pointer[keySet]
-	// wake holds a token when there is somebody to fetch for.
+	// wake holds a token when there is somebody to fetch for, or keys are old. A second one adds nothing.
 	wake chan struct{}
 	// reached is closed when the issuer was reached once, ended when run ends.
 	reached chan struct{}
@@ -90,6 +92,7 @@ func (i *issuer) run(ctx context.Context) {
 		return
 	}
 	close(i.reached)
+	tried, failed := time.Now(), false
 	for {
 		select {
 		case <-ctx.Done():
@@ -100,10 +103,19 @@ func (i *issuer) run(ctx context.Context) {
 		waiting := i.waiting
 		i.waiting = nil
 		i.mu.Unlock()
-		err := i.fetch(ctx, location)
-		if err != nil && ctx.Err() == nil {
-			i.log.Warn("keys of an issuer of tokens are not fetched; those from before stay in force", "err", err)
+		if len(waiting) == 0 && time.Since(tried) < discoverAgain {
+			continue // Woken for the age of the keys, which did not get younger by the last try.
 		}
+		err := i.fetch(ctx, location)
+		tried = time.Now()
+		switch {
+		case ctx.Err() != nil: // says nothing about the issuer
+		case err != nil && !failed:
+			i.log.Warn("keys of an issuer of tokens are not fetched; those from before stay in force", "err", err)
+		case err == nil && failed:
+			i.log.Info("keys of an issuer of tokens are fetched again")
+		}
+		failed = err != nil
 		for _, w := range waiting {
 			w <- err
 		}
@@ -278,6 +290,8 @@ func (i *issuer) verify(ctx context.Context, token *jose.JSONWebSignature) ([]by
 	}
 	payload, ok := set.verify(token)
 	if !ok {
+		ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+		defer cancel()
 		if err := i.renew(ctx); err != nil {
 			return nil, fmt.Errorf("%w, and fetching its keys again: %w", errSignature, err)
 		}

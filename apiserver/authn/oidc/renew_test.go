@@ -93,6 +93,28 @@ func (d *desk) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(body)), Request: r}, err
 }
 
+// token is signed by a key.
+func token(t *testing.T, key any, id string) *jose.JSONWebSignature {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: id}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := signer.Sign([]byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compact, err := signed.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := jose.ParseSigned(compact, []jose.SignatureAlgorithm{jose.ES256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
 func TestReadyFetchesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, errors.New("is not up yet"))
@@ -109,6 +131,68 @@ func TestReadyFetchesOnce(t *testing.T) {
 		time.Sleep(time.Minute)
 		if n := fetched(); n != 1 {
 			t.Errorf("keys were fetched %d times, want once", n)
+		}
+	})
+}
+
+// TestIssuerAway shows tokens of a known key, many a second, after the keys have become old and the issuer is away.
+func TestIssuerAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, nil)
+		if err := d.issuer.ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(keysOld + time.Second)
+		good := token(t, d.key.Key, "1")
+		show := func(during time.Duration) {
+			for end := time.Now().Add(during); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+				if _, err := d.issuer.verify(t.Context(), good); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		d.set(errors.New("away"), false)
+		fetched := d.since()
+		show(time.Minute)
+		if n := fetched(); n != 6 {
+			t.Errorf("keys were tried %d times in a minute, want 6", n)
+		}
+		d.set(nil, false)
+		fetched = d.since()
+		show(time.Minute)
+		if n := fetched(); n != 1 {
+			t.Errorf("keys were fetched %d times after the issuer came back, want once", n)
+		}
+		if out := d.log.String(); strings.Count(out, "are not fetched") != 1 || strings.Count(out, "are fetched again") != 1 {
+			t.Errorf("log:\n%s\nwant one line when the issuer went and one when it came", out)
+		}
+	})
+}
+
+// TestStrangersAndAnIssuerAway shows tokens of unknown keys to an issuer that is away, and to one that hangs.
+func TestStrangersAndAnIssuerAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, nil)
+		if err := d.issuer.ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		d.set(errors.New("away"), false)
+		strange := token(t, oidctest.NewKey(t, jose.ES256), "2")
+		for range 20 {
+			if _, err := d.issuer.verify(t.Context(), strange); err == nil || !strings.Contains(err.Error(), "away") {
+				t.Errorf("verify = %v, want what the issuer was asked in vain for", err)
+			}
+		}
+		if out := d.log.String(); strings.Count(out, "are not fetched") != 1 {
+			t.Errorf("log:\n%s\nwant one line", out)
+		}
+		d.set(nil, true)
+		began := time.Now()
+		if _, err := d.issuer.verify(t.Context(), strange); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("verify = %v, want %v", err, context.DeadlineExceeded)
+		}
+		if took := time.Since(began); took != renewTimeout {
+			t.Errorf("a token of an unknown key was refused after %v, want %v", took, renewTimeout)
 		}
 	})
 }
