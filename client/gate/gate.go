@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -117,7 +118,8 @@ func (g *Gate) certificate(r *http.Request) (*User, error) {
 	if _, err := leaf.Verify(options); err != nil || leaf.Subject.CommonName == "" {
 		return nil, ErrUnauthorized
 	}
-	return &User{Name: leaf.Subject.CommonName, Groups: append(leaf.Subject.Organization, "system:authenticated")}, nil
+	// The certificate is shared by all requests of its connection: nothing is appended to its list.
+	return &User{Name: leaf.Subject.CommonName, Groups: slices.Concat(leaf.Subject.Organization, []string{"system:authenticated"})}, nil
 }
 
 func (g *Gate) review(ctx context.Context, token string) (*User, error) {
