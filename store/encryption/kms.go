@@ -20,6 +20,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -45,23 +46,28 @@ var errUnreached = errors.New("KMS plugin")
 
 // plugin is a KMS provider (k8s.io/kms v2) at a unix socket. It wraps secrets, under which values are encrypted here: one at a time for
 // writing, which is kept as long as the provider keeps its key.
+//
+// A plugin that left a call unanswered is not called again, so that nobody waits for it in vain, until run has found it well: who needs it
+// meanwhile fails at once, with what that call failed with.
 type plugin struct {
 	name    string
 	timeout time.Duration
-	conn    *grpc.ClientConn
-	client  kmsapi.KeyManagementServiceClient
-	log     *slog.Logger
+	// dial connects to the socket.
+	dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	conn   *grpc.ClientConn
+	client kmsapi.KeyManagementServiceClient
+	log    *slog.Logger
 	// healed is called when the plugin answers after it had not.
 	healed func()
 
-	// wake holds a token when a call went unanswered although the plugin was taken to work; a second one adds nothing.
+	// wake holds a token when a call of somebody else than run was the first to go unanswered; a second one adds nothing.
 	wake chan struct{}
 
 	// unwrapping shares calls for one secret, by id.
 	unwrapping singleflight.Group
 
-	// asking is held while the plugin is asked for its health. It is taken before mu.
-	asking sync.Mutex
+	// asking holds a token while the plugin is asked for its health, so that one asks for all.
+	asking chan struct{}
 
 	mu sync.Mutex
 	// current encrypts; its transformer is nil until the plugin answered once.
@@ -69,8 +75,8 @@ type plugin struct {
 	// asked is when the plugin was last asked, and failure what came of it; or asked is zero, and failure that of a call since.
 	asked   time.Time
 	failure error
-	// silent is when a call last went unanswered.
-	silent time.Time
+	// well is when the plugin last answered after it had not. How calls end that began before says nothing of it any more.
+	well time.Time
 	// secrets are those that the plugin unwrapped, by what they are wrapped in.
 	secrets map[[32]byte]secret
 }
@@ -97,18 +103,24 @@ func newPlugin(config *apiserverv1.KMSConfiguration, log *slog.Logger, healed fu
 	if strings.HasPrefix(address, "/@") {
 		address = address[1:]
 	}
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	p := &plugin{
+		name: config.Name, timeout: config.Timeout.Duration, dial: (&net.Dialer{}).DialContext, log: log.With("kms", config.Name), healed: healed,
+		wake: make(chan struct{}, 1), asking: make(chan struct{}, 1), secrets: map[[32]byte]secret{},
+		failure: fmt.Errorf("%w %s: has not been asked yet", errUnreached, config.Name),
+	}
+	p.conn, err = grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", address)
+			return p.dial(ctx, "unix", address)
+		}),
+		// A plugin that comes back is connected when it is asked next, however long it was away.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: healthFresh}, MinConnectTimeout: config.Timeout.Duration,
 		}))
 	if err != nil {
 		return nil, fmt.Errorf("KMS plugin %s: %w", config.Name, err)
 	}
-	return &plugin{
-		name: config.Name, timeout: config.Timeout.Duration, conn: conn, client: kmsapi.NewKeyManagementServiceClient(conn),
-		log: log.With("kms", config.Name), healed: healed, wake: make(chan struct{}, 1), secrets: map[[32]byte]secret{},
-		failure: fmt.Errorf("%w %s: has not been asked yet", errUnreached, config.Name),
-	}, nil
+	p.client = kmsapi.NewKeyManagementServiceClient(p.conn)
+	return p, nil
 }
 
 // run asks the plugin for its key from time to time, and when a call went unanswered, until ctx ends.
@@ -117,7 +129,7 @@ func (p *plugin) run(ctx context.Context) {
 	var woken time.Time
 	for {
 		wait := askEvery
-		if p.check(ctx) != nil {
+		if p.probe(ctx) != nil {
 			wait = askEverySick
 		}
 		select {
@@ -136,10 +148,34 @@ func (p *plugin) run(ctx context.Context) {
 	}
 }
 
-// check asks the plugin whether it works, unless it was asked a moment ago, and begins to use a new key of it.
+// check tells whether the plugin works, and asks it unless it was asked a moment ago or is silent.
 func (p *plugin) check(ctx context.Context) error {
-	p.asking.Lock()
-	defer p.asking.Unlock()
+	if _, failure := p.state(); unanswered(failure) {
+		return failure
+	}
+	err := p.probe(ctx)
+	if unanswered(err) {
+		p.knock()
+	}
+	return err
+}
+
+// knock has run look after the plugin soon.
+func (p *plugin) knock() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// probe asks the plugin whether it works, unless it was asked a moment ago, and begins to use a new key of it.
+func (p *plugin) probe(ctx context.Context) error {
+	select {
+	case p.asking <- struct{}{}:
+		defer func() { <-p.asking }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	p.mu.Lock()
 	before, asked := p.failure, p.asked
 	p.mu.Unlock()
@@ -147,14 +183,14 @@ func (p *plugin) check(ctx context.Context) error {
 		return before
 	}
 	err := p.ask(ctx)
-	if ctx.Err() != nil {
-		return ctx.Err() // Who asked went away: that says nothing about the plugin.
+	if gone := over(ctx); gone != nil {
+		return gone // Who asked went away: that says nothing about the plugin.
 	}
 	p.mu.Lock()
 	before, asked = p.failure, p.asked // A call may have gone unanswered meanwhile.
 	p.asked, p.failure = time.Now(), err
-	if unanswered(err) {
-		p.silent = p.asked
+	if err == nil && before != nil {
+		p.well = p.asked
 	}
 	p.mu.Unlock()
 	switch {
@@ -165,6 +201,14 @@ func (p *plugin) check(ctx context.Context) error {
 		p.healed()
 	}
 	return err
+}
+
+// over is ctx.Err, but for a deadline that a plugin, which is told of it, saw pass before ctx did.
+func over(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // ask reads the plugin's state. A key that is not the current one's wraps a new secret.
@@ -239,21 +283,17 @@ func unanswered(err error) bool {
 	return code == codes.Unavailable || code == codes.DeadlineExceeded
 }
 
-// doubt keeps in mind that a call went unanswered, so that who could not read is told when the plugin answers again.
-func (p *plugin) doubt(err error) {
+// doubt keeps in mind that a call, which began at a time, went unanswered: so that the plugin is asked, and who could not read is told when
+// it answers again.
+func (p *plugin) doubt(began time.Time, err error) {
 	p.mu.Lock()
-	first := p.failure == nil
+	first := !unanswered(p.failure) && !began.Before(p.well)
 	if first {
 		p.asked, p.failure = time.Time{}, err
 	}
-	p.silent = time.Now()
 	p.mu.Unlock()
-	if !first {
-		return
-	}
-	select {
-	case p.wake <- struct{}{}:
-	default:
+	if first {
+		p.knock()
 	}
 }
 
@@ -296,18 +336,17 @@ func (p *plugin) open(ctx context.Context, key string, stored []byte) ([]byte, b
 	return plain, stale, err
 }
 
-// unwrap returns what a secret encrypts with, from the plugin if it is not known. Who lists reads one value after the other: a plugin that
-// left a call unanswered a moment ago is not waited for again.
+// unwrap returns what a secret encrypts with, from the plugin if it is not known.
 func (p *plugin) unwrap(ctx context.Context, w *wrapped) (transformer, error) {
 	id := w.id()
 	p.mu.Lock()
 	known, ok := p.secrets[id]
-	failure, silent := p.failure, p.silent
+	failure := p.failure
 	p.mu.Unlock()
 	switch {
 	case ok && time.Now().Before(known.until):
 		return known.transformer, nil
-	case failure != nil && time.Since(silent) < healthFresh:
+	case unanswered(failure):
 		return nil, failure
 	}
 	// The call outlives who began it, for those that share it; its own timeout ends it.
@@ -325,12 +364,13 @@ func (p *plugin) unwrap(ctx context.Context, w *wrapped) (transformer, error) {
 
 // fetch has the plugin unwrap a secret, and remembers it.
 func (p *plugin) fetch(ctx context.Context, id [32]byte, w *wrapped) (transformer, error) {
+	began := time.Now()
 	answer, err := call(ctx, p, func(ctx context.Context) (*kmsapi.DecryptResponse, error) {
 		return p.client.Decrypt(ctx, &kmsapi.DecryptRequest{Ciphertext: w.source, Uid: uuid.NewString(), KeyId: w.keyID, Annotations: w.annotations})
 	})
 	if err != nil {
 		if unanswered(err) {
-			p.doubt(err)
+			p.doubt(began, err)
 		}
 		return nil, err
 	}
