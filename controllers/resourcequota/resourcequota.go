@@ -2,11 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package resourcequota counts what a namespace uses into the status of its quotas. Admission raises the counts as objects
-// are made; this loop counts anew when a quota's limits change and when objects change their use or go.
+// are made; this loop counts anew when a quota's limits change, when objects change their use or go, and every few minutes:
+// what was charged for an object that was not stored in the end is given back then.
 package resourcequota
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/kinds"
@@ -23,14 +26,22 @@ import (
 	"kogge.dev/kogge/rules/quota"
 )
 
+// lag is how much later than a quota's status is written admission may see it, at most.
+const lag = time.Second
+
 // settle is how long changes are gathered before a count.
 const settle = 100 * time.Millisecond
 
-// patience is how long a count waits for the first list of a resource before it leaves the resource out.
+// patience is how long a count waits for the first list of a resource before it leaves the resource out: admission refuses what is limited
+// but left out, so the first use of a resource by a quota must not look like a list that never comes.
 const patience = time.Second
 
 // doubt is how long a count lower than what admission has charged must hold before it is believed.
 const doubt = 500 * time.Millisecond
+
+// resync is the longest time between two counts of a quota, upstream's ResourceQuotaSyncPeriod; each is up to a fifth earlier, so that the
+// quotas of a cluster are not all counted at once.
+const resync = 5 * time.Minute
 
 type controller struct {
 	reconcile.Scope
@@ -41,7 +52,9 @@ type controller struct {
 
 	mu       sync.Mutex
 	followed map[schema.GroupResource]following
-	// lower holds counts below what admission has charged, until they are confirmed.
+	// counts tells of each quota until when objects were made that its count may lack.
+	counts map[reconcile.Key]counted
+	// lower holds counts below what admission has charged, until they are confirmed and written.
 	lower map[reconcile.Key]finding
 }
 
@@ -50,6 +63,14 @@ type following struct {
 	*client.Informer[kinds.Object]
 	version string // that they are read at
 	since   time.Time
+}
+
+// counted is a count of a quota that stands in its status: the first one of its present spec, or one that was lower than what stood there.
+// What was made before it is not charged, or no more, should the count have lacked it; what is made later is admission's to charge.
+type counted struct {
+	uid  types.UID
+	spec corev1.ResourceQuotaSpec
+	at   time.Time
 }
 
 // finding is a count of a quota at one of its versions.
@@ -65,7 +86,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		Scope: scope, quotas: client.InformerFor[*corev1.ResourceQuota](scope.Informers),
 		crds: client.InformerFor[*apiextensionsv1.CustomResourceDefinition](scope.Informers),
 		api:  client.Of[*corev1.ResourceQuota](scope.Client), followed: map[schema.GroupResource]following{},
-		lower: map[reconcile.Key]finding{},
+		counts: map[reconcile.Key]counted{}, lower: map[reconcile.Key]finding{},
 	}
 	c.loop = reconcile.New(reconcile.Config{
 		Name: "resourcequota-controller", Log: scope.Log, Workers: 5, Informers: scope.Informers, Reconcile: c.reconcile,
@@ -84,6 +105,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 				c.loop.Enqueue(reconcile.KeyOf(q))
 			}
 		},
+		Delete: func(q *corev1.ResourceQuota) { c.loop.Enqueue(reconcile.KeyOf(q)) }, // what is known of it goes
 	})
 	return c.loop
 }
@@ -93,12 +115,37 @@ func (c *controller) changed(gr schema.GroupResource, namespace string) {
 	c.enqueue(gr, namespace, func(*corev1.ResourceQuota) bool { return true })
 }
 
-// added enqueues the quotas that admission did not charge an object to: those that came with it (a quota counts itself) or later. A
-// count that was made when this informer had not seen the object yet is too low.
+// added enqueues the quotas whose count may lack an object that admission does not charge to them any more: one that was made before the
+// count was written, and that this informer had not seen by then. A quota counts itself, and is one of them.
 func (c *controller) added(gr schema.GroupResource, obj kinds.Object) {
+	made := obj.GetCreationTimestamp()
 	c.enqueue(gr, obj.GetNamespace(), func(q *corev1.ResourceQuota) bool {
-		return !obj.GetCreationTimestamp().After(q.CreationTimestamp.Add(time.Second)) // times are whole seconds
+		at, ok := c.last(q)
+		return !ok || !made.After(at.Add(lag))
 	})
+}
+
+// last returns when the count was written that later objects are charged on top of; not ok when there is none of the present spec, or when
+// it is about to be lowered.
+func (c *controller) last(q *corev1.ResourceQuota) (at time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := reconcile.KeyOf(q)
+	known := c.counts[key]
+	_, doubted := c.lower[key]
+	return known.at, !doubted && known.uid == q.UID && equality.Semantic.DeepEqual(known.spec, q.Spec)
+}
+
+// note keeps that a count of a quota stands in its status from now on.
+func (c *controller) note(q *corev1.ResourceQuota) {
+	if _, known := c.last(q); known {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := reconcile.KeyOf(q)
+	c.counts[key] = counted{uid: q.UID, spec: q.Spec, at: time.Now()}
+	delete(c.lower, key)
 }
 
 // enqueue enqueues the quotas of a namespace that count a resource, and that are concerned.
@@ -112,22 +159,30 @@ func (c *controller) enqueue(gr schema.GroupResource, namespace string, concerne
 
 // follow returns the informer of a resource; not ok when nothing serves it.
 func (c *controller) follow(gr schema.GroupResource) (f following, ok bool) {
+	f, fresh := c.followedOrNew(gr)
+	if fresh {
+		f.Handle(client.Handler[kinds.Object]{
+			Add:    func(obj kinds.Object) { c.added(gr, obj) },
+			Update: func(old, obj kinds.Object) { c.updated(gr, old, obj) },
+			Delete: func(last kinds.Object) { c.changed(gr, last.GetNamespace()) },
+			Synced: func() { c.changed(gr, "") }, // counts left it out until now
+		})
+	}
+	return f, f.Informer != nil
+}
+
+// followedOrNew returns what is known of a resource; fresh when it is to be handled from now on.
+func (c *controller) followedOrNew(gr schema.GroupResource) (f following, fresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if known, ok := c.followed[gr]; ok {
-		return known, true
+		return known, false
 	}
 	api, ok := c.resource(gr)
 	if !ok {
 		return following{}, false
 	}
 	f = following{Informer: client.InformerOf(c.Informers, api), version: api.GVR().Version, since: time.Now()}
-	f.Handle(client.Handler[kinds.Object]{
-		Add:    func(obj kinds.Object) { c.added(gr, obj) }, // later ones are admission's to count
-		Update: func(old, obj kinds.Object) { c.updated(gr, old, obj) },
-		Delete: func(last kinds.Object) { c.changed(gr, last.GetNamespace()) },
-		Synced: func() { c.changed(gr, "") }, // counts left it out until now
-	})
 	c.followed[gr] = f
 	return f, true
 }
@@ -189,6 +244,7 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	if !ok {
 		c.mu.Lock()
 		delete(c.lower, key)
+		delete(c.counts, key)
 		c.mu.Unlock()
 		return nil
 	}
@@ -206,10 +262,11 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 			return client.IgnoreNotFound(err)
 		}
 	}
+	c.note(q)
 	if again > 0 {
 		return reconcile.After(again)
 	}
-	return nil
+	return reconcile.After(resync - rand.N(resync/5))
 }
 
 // confirm returns how long to wait before a count may be written that is lower than what admission has charged. Admission

@@ -1,0 +1,226 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package resourcequota_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/cluster/control"
+	"kogge.dev/kogge/controllers/resourcequota"
+	"kogge.dev/kogge/reconcile"
+	"kogge.dev/kogge/testcluster"
+)
+
+// late shows Secrets late and passes all else on.
+type late struct {
+	client.Backend
+	list  time.Duration // by how much lists take longer
+	watch atomic.Int64  // by how much events come later, in nanoseconds
+}
+
+func (l *late) Do(ctx context.Context, req *client.Request) (*client.Result, error) {
+	res, err := l.Backend.Do(ctx, req)
+	if req.Verb == client.List && req.Resource.Resource == "secrets" {
+		time.Sleep(l.list)
+	}
+	return res, err
+}
+
+func (l *late) Watch(ctx context.Context, req *client.Request) (client.Stream, error) {
+	inner, err := l.Backend.Watch(ctx, req)
+	if err != nil || req.Resource.Resource != "secrets" {
+		return inner, err
+	}
+	s := &lateStream{Stream: inner, events: make(chan watch.Event)}
+	go func() {
+		defer close(s.events)
+		for event := range inner.Events() {
+			if event.Type != watch.Bookmark { // they come whenever they like
+				select {
+				case <-time.After(time.Duration(l.watch.Load())):
+				case <-ctx.Done():
+					return
+				}
+			}
+			select {
+			case s.events <- event:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return s, nil
+}
+
+type lateStream struct {
+	client.Stream
+	events chan watch.Event
+}
+
+func (s *lateStream) Events() <-chan watch.Event { return s.events }
+
+// world is a cluster in a bubble that has no controllers but quota's, with the quota "q" of the namespace default.
+type world struct {
+	*testing.T
+	late    *late
+	secrets client.Resource[*corev1.Secret]
+	quotas  client.Resource[*corev1.ResourceQuota]
+}
+
+func begin(t *testing.T, list time.Duration, hard corev1.ResourceList) *world {
+	t.Helper()
+	c := testcluster.New(t, testcluster.Config{Without: control.Components{Controllers: true, Scheduler: true}}).Admin()
+	w := &world{
+		T: t, late: &late{Backend: c.Backend(), list: list},
+		secrets: client.Of[*corev1.Secret](c), quotas: client.Of[*corev1.ResourceQuota](c),
+	}
+	log := slog.New(slog.DiscardHandler)
+	own := client.New(w.late, c.Catalog())
+	informers := client.NewInformers(own, log)
+	loop := resourcequota.New(reconcile.Scope{Client: own, Informers: informers, Log: log})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 2)
+	for _, run := range []func(context.Context) error{informers.Run, loop.Run} {
+		go func() { ended <- run(ctx) }()
+	}
+	t.Cleanup(func() {
+		cancel()
+		for range 2 {
+			if err := <-ended; err != nil {
+				t.Errorf("quota controller: %v", err)
+			}
+		}
+	})
+	synctest.Wait()
+	q := &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "q"}, Spec: corev1.ResourceQuotaSpec{Hard: hard},
+	}
+	if _, err := w.quotas.Create(t.Context(), q); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *world) secret(name string) error {
+	w.Helper()
+	_, err := w.secrets.Create(w.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: name}})
+	return err
+}
+
+func (w *world) patch(text string, subresource ...string) {
+	w.Helper()
+	if _, err := w.quotas.Patch(w.Context(), metav1.NamespaceDefault, "q", types.MergePatchType, []byte(text), subresource...); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// after lets time pass, and holds how many Secrets are counted then.
+func (w *world) after(d time.Duration, want int64) {
+	w.Helper()
+	time.Sleep(d)
+	synctest.Wait()
+	q, err := w.quotas.Get(w.Context(), metav1.NamespaceDefault, "q")
+	if err != nil {
+		w.Fatal(err)
+	}
+	used, counted := q.Status.Used[corev1.ResourceSecrets]
+	if !counted || used.Value() != want {
+		w.Fatalf("%v of Secrets are used, want %d", q.Status.Used, want)
+	}
+}
+
+func five(names ...corev1.ResourceName) corev1.ResourceList {
+	out := corev1.ResourceList{}
+	for _, name := range names {
+		out[name] = resource.MustParse("5")
+	}
+	return out
+}
+
+// TestFailedCreateIsGivenBack charges a Secret that is not stored in the end.
+func TestFailedCreateIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := begin(t, 0, five(corev1.ResourceSecrets))
+		w.after(time.Minute, 0)
+		if err := w.secret("a"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.secret("a"); !apierrors.IsAlreadyExists(err) {
+			t.Fatalf("second create: %v, want that it exists", err)
+		}
+		w.after(time.Second, 2)
+		w.after(5*time.Minute, 1)
+		if err := w.secret("b"); err != nil { // once more, on top of the new count
+			t.Fatal(err)
+		}
+		if err := w.secret("b"); !apierrors.IsAlreadyExists(err) {
+			t.Fatalf("second create: %v, want that it exists", err)
+		}
+		w.after(6*time.Minute, 2)
+	})
+}
+
+// TestLimitThatComesLaterCountsWhatWasThere adds a limit to an old quota, right after a Secret that nobody charged to it and that the view
+// shows only when the count is done.
+func TestLimitThatComesLaterCountsWhatWasThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := begin(t, 0, five(corev1.ResourceSecrets))
+		w.after(time.Minute, 0)
+		w.patch(`{"spec":{"hard":{"secrets":null,"configmaps":"5"}}}`)
+		time.Sleep(time.Minute)
+		w.late.watch.Store(int64(2 * time.Second))
+		if err := w.secret("a"); err != nil {
+			t.Fatal(err)
+		}
+		w.patch(`{"spec":{"hard":{"secrets":"5"}}}`)
+		w.after(time.Second, 0) // as far as anybody can know
+		w.after(2*time.Second, 1)
+	})
+}
+
+// TestCountThatMissedAChargedObjectIsMended makes the loop believe a view that does not show a charged Secret for longer than a low count is
+// doubted, as when storing it takes long.
+func TestCountThatMissedAChargedObjectIsMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := begin(t, 0, five(corev1.ResourceSecrets))
+		w.after(time.Minute, 0)
+		w.late.watch.Store(int64(5 * time.Second))
+		if err := w.secret("a"); err != nil {
+			t.Fatal(err)
+		}
+		w.after(time.Second, 1)
+		w.patch(`{"status":{"hard":{"secrets":"9"}}}`, "status") // a reason to count
+		w.after(2*time.Second, 0)
+		w.after(3*time.Second, 1)
+	})
+}
+
+// TestNothingIsRefusedBeforeTheFirstCount makes Secrets while the first quota ever to count any waits for their list. What is limited but
+// not counted is refused, so the status must not say either before it can say both.
+func TestNothingIsRefusedBeforeTheFirstCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := begin(t, 300*time.Millisecond, corev1.ResourceList{corev1.ResourceSecrets: resource.MustParse("100")})
+		for i := range 50 {
+			if err := w.secret(fmt.Sprintf("s%d", i)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		w.after(2*time.Second, 50)
+	})
+}
