@@ -100,6 +100,8 @@ func TestWatchEndsWithItsTime(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context, s *apiserver.Server) {
 		c := client.New(s.Client(request.User{Name: "tester"}), catalog.New())
 		seconds := int64(90)
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Minute) // bookmarks could come for ever
+		defer cancel()
 		began := time.Now()
 		stream, err := client.Of[*corev1.Pod](c).Watch(ctx, "", metav1.ListOptions{TimeoutSeconds: &seconds, AllowWatchBookmarks: true, ResourceVersion: "1"})
 		if err != nil {

@@ -111,7 +111,12 @@ func TestMetricsForgetKindsThatAreGone(t *testing.T) {
 	if err := definitions.Delete(t.Context(), "", "ships.sea.example", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for range stream.Events() { // until the watch ends, with the resource
+	for open, limit := true, time.After(10*time.Second); open; {
+		select {
+		case _, open = <-stream.Events():
+		case <-limit:
+			t.Fatal("the watch did not end with its resource")
+		}
 	}
 	testcluster.Await(t, c, "", 10*time.Second, func(all []*apiextensionsv1.CustomResourceDefinition) bool { return len(all) == 0 })
 	for deadline := time.Now().Add(10 * time.Second); named() > 0; {

@@ -20,6 +20,16 @@ import (
 	"kogge.dev/kogge/testcluster"
 )
 
+// awaitEstablished waits for the only definition.
+func awaitEstablished(t *testing.T, c *client.Client) {
+	t.Helper()
+	testcluster.Await(t, c, "", 10*time.Second, func(all []*apiextensionsv1.CustomResourceDefinition) bool {
+		return len(all) == 1 && slices.ContainsFunc(all[0].Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
+			return c.Type == apiextensionsv1.Established && c.Status == apiextensionsv1.ConditionTrue
+		})
+	})
+}
+
 // TestWhatCanNotBeListedDoesNotHoldUpTheRest makes more quotas than there are workers that count custom resources which can't be listed:
 // one is stored in a version that only a webhook converts, and the webhook is not there.
 func TestWhatCanNotBeListedDoesNotHoldUpTheRest(t *testing.T) {
@@ -37,11 +47,7 @@ func TestWhatCanNotBeListedDoesNotHoldUpTheRest(t *testing.T) {
 	if _, err := crds.Create(t.Context(), crd); err != nil {
 		t.Fatal(err)
 	}
-	testcluster.Await(t, c, "", 10*time.Second, func(all []*apiextensionsv1.CustomResourceDefinition) bool {
-		return slices.ContainsFunc(all[0].Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
-			return c.Type == apiextensionsv1.Established && c.Status == apiextensionsv1.ConditionTrue
-		})
-	})
+	awaitEstablished(t, c)
 	things := client.At[kinds.Object](c, schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: "things"},
 		func() kinds.Object { return &unstructured.Unstructured{} })
 	thing := &unstructured.Unstructured{Object: map[string]any{

@@ -41,14 +41,7 @@ func TestCountFollowsTheServedVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testcluster.Await(t, c, "", 10*time.Second, func(all []*apiextensionsv1.CustomResourceDefinition) bool {
-		for _, c := range all[0].Status.Conditions {
-			if c.Type == apiextensionsv1.Established && c.Status == apiextensionsv1.ConditionTrue {
-				return true
-			}
-		}
-		return false
-	})
+	awaitEstablished(t, c)
 	boats := func(version string) client.Resource[*unstructured.Unstructured] {
 		gvr := schema.GroupVersionResource{Group: "sea.example", Version: version, Resource: "boats"}
 		return client.At(c, gvr, func() *unstructured.Unstructured { return &unstructured.Unstructured{} })
