@@ -57,17 +57,18 @@ func service(t *testing.T, c *client.Client) {
 	}
 }
 
-// await waits for the Service's endpoints: address, and a mark on those not ready.
+// await waits for the Service's endpoints, in one slice: address, and a mark on those not ready. A slice for other ports comes before the one
+// that it replaces goes.
 func await(t *testing.T, c *client.Client, want string) []*discoveryv1.EndpointSlice {
 	t.Helper()
 	return testcluster.Await(t, c, "default", patience, func(all []*discoveryv1.EndpointSlice) bool {
 		var out []string
-		found := false
+		found := 0
 		for _, s := range all {
 			if s.Labels[discoveryv1.LabelServiceName] != "web" {
 				continue
 			}
-			found = true
+			found++
 			for _, e := range s.Endpoints {
 				text := e.Addresses[0]
 				if !*e.Conditions.Ready {
@@ -77,7 +78,7 @@ func await(t *testing.T, c *client.Client, want string) []*discoveryv1.EndpointS
 			}
 		}
 		slices.Sort(out)
-		return found && strings.Join(out, " ") == want
+		return found == 1 && strings.Join(out, " ") == want
 	})
 }
 
