@@ -157,6 +157,10 @@ func TestOnDelete(t *testing.T) {
 	c := begin(t, func(s *appsv1.DaemonSetSpec) { s.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType })
 	pods := await(t, c, 2, "n1=agent:1 n2=agent:1")
 	patch(t, c, `{"spec":{"template":{"spec":{"containers":[{"name":"c","image":"agent:2"}]}}}}`)
+	// A controller that sees the end of a pod before the new template makes the pod again as it was, and then it stays.
+	testcluster.Await(t, c, "default", patience, func(all []*appsv1.DaemonSet) bool {
+		return all[0].Status.ObservedGeneration == all[0].Generation && all[0].Status.UpdatedNumberScheduled == 0
+	})
 	for _, p := range pods {
 		if p.Spec.NodeName == "n1" {
 			if err := client.Of[*corev1.Pod](c).Delete(t.Context(), "default", p.Name, metav1.DeleteOptions{}); err != nil {

@@ -192,7 +192,7 @@ func TestFailedPodsAreReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	failed := pod.DeepCopy()
-	failed.Status.Phase = corev1.PodFailed
+	failed.ResourceVersion, failed.Status.Phase = "", corev1.PodFailed // the scheduler may write at the same time
 	if _, err := client.Of[*corev1.Pod](c).UpdateStatus(t.Context(), failed); err != nil {
 		t.Fatal(err)
 	}
