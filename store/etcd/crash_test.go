@@ -228,9 +228,9 @@ func writeForever(dir string) error {
 	}
 }
 
-// killed runs the writer on a folder and kills it after a while. It returns the number of the last acknowledged write, or last
-// when there was none.
-func killed(t *testing.T, dir string, after time.Duration, last int) int {
+// killed runs the writer on a folder and kills it a while after so many writes have been acknowledged, none for a while after its start. It
+// returns the number of the last acknowledged write, or last when there was none.
+func killed(t *testing.T, dir string, writes int, after time.Duration, last int) int {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), writerEnv+"="+dir)
@@ -242,10 +242,15 @@ func killed(t *testing.T, dir string, after time.Duration, last int) int {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
-	defer timer.Stop()
+	kill := func() { time.AfterFunc(after, func() { _ = cmd.Process.Kill() }) } // it may have ended by itself
+	if writes == 0 {
+		kill()
+	}
 	lines := bufio.NewScanner(out)
-	for lines.Scan() {
+	for seen := 1; lines.Scan(); seen++ {
+		if seen == writes {
+			kill()
+		}
 		if _, err := fmt.Sscan(lines.Text(), &last); err != nil {
 			t.Errorf("the writer says %q: %v", lines.Text(), err)
 		}
@@ -276,7 +281,7 @@ func checkAcknowledged(t *testing.T, dir string, last int) {
 func TestKilledAtBirth(t *testing.T) {
 	for i := range 15 {
 		dir := t.TempDir()
-		checkAcknowledged(t, dir, killed(t, dir, time.Duration(10+2*i)*time.Millisecond, -1))
+		checkAcknowledged(t, dir, killed(t, dir, 0, time.Duration(10+2*i)*time.Millisecond, -1))
 	}
 }
 
@@ -302,7 +307,7 @@ func TestKilledWriterLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	acked := -1
 	for round := range 5 {
-		acked = killed(t, dir, time.Duration(110+37*round)*time.Millisecond, acked)
+		acked = killed(t, dir, 3, time.Duration(10+37*round)*time.Millisecond, acked)
 		checkAcknowledged(t, dir, acked)
 	}
 	if acked < 10 {
