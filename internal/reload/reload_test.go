@@ -32,7 +32,7 @@ func TestEveryWayToChangeAFile(t *testing.T) {
 	applied := make(chan string, 16)
 	f, content, err := Open(Config{Path: path, Name: "test", Log: slog.New(slog.DiscardHandler), Apply: func(_ context.Context, content []byte) error {
 		applied <- string(content)
-		if string(content) == "wrong" {
+		if string(content) == "refused" {
 			return errors.New("no")
 		}
 		return nil
@@ -59,21 +59,32 @@ func TestEveryWayToChangeAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	wants("v2")
-	// In the folder that the link leads to.
-	if err := os.WriteFile(filepath.Join(dir, "v2", "file"), []byte("written"), 0o600); err != nil {
-		t.Fatal(err)
+	// In the folder that the link leads to. Who is slow must not see the file between its two states: no content is shorter than the one before.
+	over := func(path, content string) {
+		t.Helper()
+		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = file.WriteString(content)
+		if err := errors.Join(err, file.Close()); err != nil {
+			t.Fatal(err)
+		}
 	}
+	over(filepath.Join(dir, "v2", "file"), "written")
 	wants("written")
 	// A file instead of the link, by renaming.
-	if err := errors.Join(os.WriteFile(filepath.Join(dir, "new"), []byte("renamed"), 0o600), os.Rename(filepath.Join(dir, "new"), path)); err != nil {
-		t.Fatal(err)
+	rename := func(content string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, "new"), []byte(content), 0o600), os.Rename(filepath.Join(dir, "new"), path)); err != nil {
+			t.Fatal(err)
+		}
 	}
+	rename("renamed")
 	wants("renamed")
 	// What is refused is refused once, whatever else happens in the folder.
-	if err := os.WriteFile(path, []byte("wrong"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	wants("wrong")
+	over(path, "refused")
+	wants("refused")
 	for i := range 3 {
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("other", i)), nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -84,9 +95,7 @@ func TestEveryWayToChangeAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(2 * settle)
-	if err := os.WriteFile(path, []byte("back"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	rename("back")
 	wants("back")
 	cancel()
 	if err := <-done; err != nil {
