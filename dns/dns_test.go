@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,6 +28,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"kogge.dev/kogge/internal/need"
 	"kogge.dev/kogge/kinds"
 )
 
@@ -95,11 +97,12 @@ func feed(b *builder, f func(*builder, kinds.Object), objs ...kinds.Object) {
 // upstreamServer answers like an outside name server, until the test ends.
 func upstreamServer(t testing.TB, handler dns.HandlerFunc) string {
 	t.Helper()
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	address := "127.0.0.1:" + strconv.Itoa(need.Port(t))
+	udp, err := net.ListenPacket("udp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tcp, err := net.Listen("tcp", udp.LocalAddr().String())
+	tcp, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +118,7 @@ func upstreamServer(t testing.TB, handler dns.HandlerFunc) string {
 			}
 		})
 	}
-	return udp.LocalAddr().String()
+	return address
 }
 
 // outside knows example.org and big.example.org, whose answer fits no datagram.
@@ -245,17 +248,12 @@ func TestMalformedQuestions(t *testing.T) {
 }
 
 // run serves on a loopback port and returns its address.
-func run(t *testing.T, config Config, objs ...kinds.Object) (addr string, s *Server) {
+func run(t *testing.T, config Config, objs ...kinds.Object) (string, *Server) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = l.Addr().String()
-	l.Close()
+	addr := "127.0.0.1:" + strconv.Itoa(need.Port(t))
 	config.Addresses = []string{addr}
 	config.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
-	s, err = New(config)
+	s, err := New(config)
 	if err != nil {
 		t.Fatal(err)
 	}

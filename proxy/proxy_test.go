@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"kogge.dev/kogge/internal/need"
 	"kogge.dev/kogge/nft"
 	"kogge.dev/kogge/proxy/rules"
 	"kogge.dev/kogge/reconcile/changes"
@@ -234,13 +236,13 @@ func TestHealthOfALeavingNode(t *testing.T) {
 func TestHealthCheckNodePort(t *testing.T) {
 	p := newProxy(t, Config{Kernel: newFake()})
 	defer p.health.closeAll()
-	port := freePort(t)
+	port := need.Port(t)
 	svc := service("lb", "10.96.0.1", corev1.ProtocolTCP, func(s *corev1.Service) {
 		s.Spec.Type, s.Spec.ExternalTrafficPolicy = corev1.ServiceTypeLoadBalancer, corev1.ServiceExternalTrafficPolicyLocal
-		s.Spec.HealthCheckNodePort = int32(port.Port())
+		s.Spec.HealthCheckNodePort = int32(port)
 	})
 	ask := func() (int, string) {
-		resp, err := http.Get("http://" + port.String() + "/")
+		resp, err := http.Get("http://127.0.0.1:" + strconv.Itoa(port) + "/")
 		if err != nil {
 			return 0, ""
 		}
@@ -265,11 +267,4 @@ func TestHealthCheckNodePort(t *testing.T) {
 	if code, _ := ask(); code != 0 {
 		t.Errorf("health = %d after the service went", code)
 	}
-}
-
-func freePort(t *testing.T) netip.AddrPort {
-	t.Helper()
-	s := httptest.NewServer(http.NotFoundHandler())
-	defer s.Close()
-	return netip.MustParseAddrPort(s.Listener.Addr().String())
 }

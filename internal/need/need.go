@@ -7,7 +7,11 @@
 package need
 
 import (
+	"errors"
+	"math/rand/v2"
+	"net"
 	"os"
+	"strconv"
 	"testing"
 )
 
@@ -25,6 +29,35 @@ func No(t testing.TB, what string, err error) {
 	if err != nil {
 		missing(t, "no "+what+": "+err.Error())
 	}
+}
+
+// Port is one that nobody listens on, for what can't be given port 0 and be asked for its address. It lies below those that the kernel gives
+// out by itself, to connections too, so that it stays free until the test takes it.
+func Port(t testing.TB) int {
+	t.Helper()
+	var last error
+	for range 100 {
+		port := 10_000 + rand.IntN(20_000)
+		if last = free(t, port); last == nil {
+			return port
+		}
+	}
+	t.Fatalf("no free port: %v", last)
+	return 0
+}
+
+func free(t testing.TB, port int) error {
+	t.Helper()
+	address := ":" + strconv.Itoa(port)
+	stream, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
+	if err != nil {
+		return err
+	}
+	datagrams, err := (&net.ListenConfig{}).ListenPacket(t.Context(), "udp", address)
+	if err != nil {
+		return errors.Join(err, stream.Close())
+	}
+	return errors.Join(stream.Close(), datagrams.Close())
 }
 
 func missing(t testing.TB, what string) {

@@ -15,10 +15,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"kogge.dev/kogge/internal/need"
 	"kogge.dev/kogge/store"
 	"kogge.dev/kogge/store/etcd"
 	"kogge.dev/kogge/store/storetest"
@@ -61,12 +63,7 @@ func certificate(t *testing.T) etcd.TLS {
 // freeURL returns a URL on loopback that nobody listens on.
 func freeURL(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return "https://" + l.Addr().String()
+	return "https://127.0.0.1:" + strconv.Itoa(need.Port(t))
 }
 
 func dial(t *testing.T, cfg etcd.DialConfig) *etcd.Remote {
