@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
+
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/kinds"
 )
@@ -51,6 +53,27 @@ func Await[T kinds.Object](t testing.TB, c *client.Client, namespace string, lim
 		}
 		if all := f.List(""); synced == nil && ok(all) {
 			return all
+		}
+	}
+}
+
+// AwaitAccess asks until somebody may do something. It is for who has just been given a role: authorizers follow what is written, as all views
+// do. It fails the test after limit.
+func AwaitAccess(t testing.TB, c *client.Client, limit time.Duration, access authorizationv1.SubjectAccessReviewSpec) {
+	t.Helper()
+	reviews := client.Of[*authorizationv1.SubjectAccessReview](c)
+	for timeout := time.After(limit); ; {
+		review, err := reviews.Create(t.Context(), &authorizationv1.SubjectAccessReview{Spec: access})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if review.Status.Allowed {
+			return
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-timeout:
+			t.Fatalf("%s is not allowed what it asks for within %v: %+v", access.User, limit, review.Status)
 		}
 	}
 }
