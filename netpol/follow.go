@@ -19,19 +19,27 @@ import (
 func (e *Enforcer) Follow(ctx context.Context, informers *client.Informers) error {
 	policies := client.InformerFor[*networkingv1.NetworkPolicy](informers)
 	first := make(chan struct{})
-	var once sync.Once
+	var (
+		mu   sync.Mutex // the first policy may come just when there seems to be none
+		some bool
+	)
 	policies.Handle(client.Handler[*networkingv1.NetworkPolicy]{Add: func(*networkingv1.NetworkPolicy) {
-		once.Do(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !some {
+			some = true
 			e.changes.Complete(false)
 			close(first)
-		})
+		}
 	}})
 	if !changes.Await(ctx, changes.Watch(e.changes, policies)) {
 		return nil
 	}
-	if policies.Len() == 0 {
+	mu.Lock()
+	if !some {
 		e.changes.Complete(true)
 	}
+	mu.Unlock()
 	if !changes.Await(ctx, first) {
 		return nil
 	}
