@@ -113,29 +113,15 @@ const (
 	MetricsUser = "system:serviceaccount:kube-system:metrics-server"
 )
 
-// AddOnPolicy returns what installers add to the default policy: roles for DNS, the cloud loops, the metrics API and the join
-// by bootstrap token (kubeadm's names).
+// AddOnPolicy returns what installers add to the default policy: roles for DNS, the metrics API and the join by bootstrap token (kubeadm's
+// names).
 func AddOnPolicy() Policy {
-	rule := func(verbs, groups, resources []string, names ...string) rbacv1.PolicyRule {
-		return rbacv1.PolicyRule{Verbs: verbs, APIGroups: groups, Resources: resources, ResourceNames: names}
-	}
-	l := func(s ...string) []string { return s }
-	read, all := l("get", "list", "watch"), l("get", "list", "watch", "create", "update", "patch", "delete")
-	p := Policy{
+	read := l("get", "list", "watch")
+	return Policy{
 		ClusterRoles: []*rbacv1.ClusterRole{
 			clusterRole("system:coredns",
 				rule(read, l(""), l("endpoints", "services", "pods", "namespaces", "nodes")),
 				rule(read, l("discovery.k8s.io"), l("endpointslices"))),
-			clusterRole("system:cloud-controller-manager",
-				rule(all, l(""), l("nodes")),
-				rule(l("patch", "update"), l(""), l("nodes/status", "services/status")),
-				rule(l("get", "list", "watch", "update", "patch"), l(""), l("services")),
-				rule(read, l(""), l("pods", "namespaces", "configmaps")),
-				rule(read, l("discovery.k8s.io"), l("endpointslices")),
-				rule(l("create", "patch", "update"), l("", "events.k8s.io"), l("events")),
-				rule(l("create", "get", "list", "watch", "update", "patch"), l("coordination.k8s.io"), l("leases")),
-				rule(l("create", "get"), l(""), l("serviceaccounts")),
-				rule(l("create"), l(""), l("serviceaccounts/token"))),
 			clusterRole("system:metrics-server",
 				rule(l("get"), l(""), l("nodes/metrics", "nodes/stats")),
 				rule(read, l(""), l("pods", "nodes", "namespaces"))),
@@ -143,8 +129,6 @@ func AddOnPolicy() Policy {
 		},
 		ClusterRoleBindings: []*rbacv1.ClusterRoleBinding{
 			bindCluster("system:coredns", "system:coredns", serviceAccount("coredns")),
-			bindCluster("system:cloud-controller-manager", "system:cloud-controller-manager", user(CloudUser)),
-			bindCluster("system:cloud-controller-manager:system:auth-delegator", "system:auth-delegator", user(CloudUser)),
 			bindCluster("system:metrics-server", "system:metrics-server", serviceAccount("metrics-server")),
 			bindCluster("metrics-server:system:auth-delegator", "system:auth-delegator", serviceAccount("metrics-server")),
 			bindCluster("kubeadm:get-nodes", "kubeadm:get-nodes", groupOf("system:bootstrappers")),
@@ -166,13 +150,41 @@ func AddOnPolicy() Policy {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "metrics-server-auth-reader"},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "extension-apiserver-authentication-reader"},
 			Subjects:   []rbacv1.Subject{serviceAccount("metrics-server")},
-		}, {
-			ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "system:cloud-controller-manager-auth-reader"},
+		}},
+	}
+}
+
+// CloudPolicy returns what upstream leaves to the cloud's vendor: the role of the cloud loops, under which they also serve a secure port.
+func CloudPolicy() Policy {
+	const name = "system:cloud-controller-manager"
+	read, all := l("get", "list", "watch"), l("get", "list", "watch", "create", "update", "patch", "delete")
+	return Policy{
+		ClusterRoles: []*rbacv1.ClusterRole{clusterRole(name,
+			rule(all, l(""), l("nodes")),
+			rule(l("patch", "update"), l(""), l("nodes/status", "services/status")),
+			rule(l("get", "list", "watch", "update", "patch"), l(""), l("services")),
+			rule(read, l(""), l("pods", "namespaces", "configmaps")),
+			rule(read, l("discovery.k8s.io"), l("endpointslices")),
+			rule(l("create", "patch", "update"), l("", "events.k8s.io"), l("events")),
+			rule(l("create", "get", "list", "watch", "update", "patch"), l("coordination.k8s.io"), l("leases")),
+			rule(l("create", "get"), l(""), l("serviceaccounts")),
+			rule(l("create"), l(""), l("serviceaccounts/token")))},
+		ClusterRoleBindings: []*rbacv1.ClusterRoleBinding{
+			bindCluster(name, name, user(CloudUser)),
+			bindCluster(name+":system:auth-delegator", "system:auth-delegator", user(CloudUser)),
+		},
+		RoleBindings: []*rbacv1.RoleBinding{{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: name + "-auth-reader"},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "extension-apiserver-authentication-reader"},
 			Subjects:   []rbacv1.Subject{user(CloudUser)},
 		}},
 	}
-	return p
+}
+
+func l(s ...string) []string { return s }
+
+func rule(verbs, groups, resources []string, names ...string) rbacv1.PolicyRule {
+	return rbacv1.PolicyRule{Verbs: verbs, APIGroups: groups, Resources: resources, ResourceNames: names}
 }
 
 func clusterRole(name string, rules ...rbacv1.PolicyRule) *rbacv1.ClusterRole {

@@ -27,11 +27,12 @@ const NodeNetworkUser = "system:kube-proxy"
 // Policy is what kogge's own components need besides upstream's policy. Our API server brings it along; on another one somebody
 // has to create it before our components can do all that they do.
 func Policy() bootstrap.Policy {
-	network, join, local := nodeNetworkPolicy(), joinPolicy(), localVolumePolicy()
+	network, join, local, cloud := nodeNetworkPolicy(), joinPolicy(), localVolumePolicy(), bootstrap.CloudPolicy()
 	return bootstrap.Policy{
-		ClusterRoles:        slices.Concat(network.ClusterRoles, join.ClusterRoles, local.ClusterRoles),
-		ClusterRoleBindings: slices.Concat(network.ClusterRoleBindings, join.ClusterRoleBindings, local.ClusterRoleBindings),
-		Roles:               join.Roles, RoleBindings: join.RoleBindings,
+		ClusterRoles:        slices.Concat(network.ClusterRoles, join.ClusterRoles, local.ClusterRoles, cloud.ClusterRoles),
+		ClusterRoleBindings: slices.Concat(network.ClusterRoleBindings, join.ClusterRoleBindings, local.ClusterRoleBindings, cloud.ClusterRoleBindings),
+		Roles:               join.Roles,
+		RoleBindings:        slices.Concat(join.RoleBindings, cloud.RoleBindings),
 	}
 }
 
