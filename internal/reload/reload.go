@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -20,9 +22,11 @@ import (
 
 // Times of a File.
 const (
-	// settle is how long the folder must be quiet before the file is read: editors write in several steps.
+	// settle is how long the file must be quiet before it is read: editors write in several steps.
 	settle = 100 * time.Millisecond
-	// again is when content is tried again that could not be applied for a reason that may pass.
+	// settleMost is how long a file that is never quiet is waited for.
+	settleMost = 5 * time.Second
+	// again is the default of Config.Again.
 	again = time.Minute
 )
 
@@ -32,17 +36,20 @@ var ErrPasses = errors.New("may pass")
 // File is one file that is applied again when it changes. What was applied before stays in force when the new content is refused; log
 // and metrics say so.
 type File struct {
+	config Config
+	// path is absolute; names are those whose changes may change what is read at it.
 	path  string
-	apply func(ctx context.Context, content []byte) error
+	names []string
 	log   *slog.Logger
-	// judged is the sum of the content that was applied or refused for good: the content itself may hold keys.
-	judged [sha256.Size]byte
+	// judged is the sum of the content that was applied or refused for good: the content itself may hold keys. tried is that of the content
+	// that could not be applied for a reason that may pass.
+	judged, tried [sha256.Size]byte
 
 	total *prometheus.CounterVec
 	last  *prometheus.GaugeVec
 }
 
-// Config of a File. All fields are required.
+// Config of a File. All fields but Again are required.
 type Config struct {
 	Path string
 	// Name of the subsystem in metrics, apiserver_NAME_automatic_reloads_total, and in the log.
@@ -50,16 +57,25 @@ type Config struct {
 	// Apply puts new content in force, whole, or returns an error and leaves all as it was.
 	Apply func(ctx context.Context, content []byte) error
 	Log   *slog.Logger
+	// Again is the pause before content is tried again whose error is ErrPasses. Zero is a minute.
+	Again time.Duration
 }
 
 // Open reads a file. The caller puts its content in force; Run watches for the next.
 func Open(config Config) (*File, []byte, error) {
-	content, err := os.ReadFile(config.Path)
+	path, err := filepath.Abs(config.Path)
 	if err != nil {
 		return nil, nil, err
 	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if config.Again == 0 {
+		config.Again = again
+	}
 	return &File{
-		path: config.Path, apply: config.Apply, judged: sha256.Sum256(content), log: config.Log.With("file", config.Path),
+		config: config, path: path, judged: sha256.Sum256(content), log: config.Log.With("file", config.Path),
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "apiserver", Subsystem: config.Name, Name: "automatic_reloads_total", Help: "Reloads of a changed configuration file by status.",
 		}, []string{"status"}),
@@ -83,42 +99,108 @@ func (f *File) Run(ctx context.Context) error {
 	if err := watcher.Add(filepath.Dir(f.path)); err != nil {
 		return fmt.Errorf("watch %s: %w", f.path, err)
 	}
-	f.follow(watcher)
-	retry := f.check(ctx)
-	var quiet <-chan time.Time
+	return f.loop(ctx, watcher.Events, watcher.Errors, watcher.Add)
+}
+
+// loop is Run with a watcher's channels; add has it watch a folder, which it may watch already.
+func (f *File) loop(ctx context.Context, events <-chan fsnotify.Event, failures <-chan error, add func(folder string) error) error {
+	f.follow(add)
+	retry := f.check(ctx, nil)
+	var (
+		quiet <-chan time.Time
+		limit time.Time // of quiet
+	)
+	touched := func() {
+		if quiet == nil {
+			limit = time.Now().Add(settleMost)
+		}
+		quiet = time.After(min(settle, time.Until(limit)))
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case _, ok := <-watcher.Events:
+		case event, ok := <-events:
 			if !ok {
 				return fmt.Errorf("watch of %s ended", f.path)
 			}
-			quiet = time.After(settle)
-		case err := <-watcher.Errors:
+			if f.concerns(event.Name) {
+				touched()
+			}
+		case err := <-failures:
 			f.log.Warn("watch of a configuration file lost events", "err", err)
-			quiet = time.After(settle)
+			touched()
 		case <-quiet:
 			quiet = nil
-			f.follow(watcher)
-			retry = f.check(ctx)
+			f.follow(add)
+			retry = f.check(ctx, retry)
 		case <-retry:
-			retry = f.check(ctx)
+			retry = f.check(ctx, nil)
 		}
 	}
 }
 
-// follow watches the folder that the file really lies in, where it is a symbolic link into another one.
-func (f *File) follow(watcher *fsnotify.Watcher) {
-	if path, err := filepath.EvalSymlinks(f.path); err == nil {
-		if err := watcher.Add(filepath.Dir(path)); err != nil {
-			f.log.Warn("folder of a configuration file is not watched", "err", err)
+// follow watches the folders of all names on the way to the file.
+func (f *File) follow(add func(folder string) error) {
+	f.names = trail(f.path)
+	for {
+		for _, name := range f.names {
+			if err := add(filepath.Dir(name)); err != nil {
+				f.log.Warn("folder of a configuration file is not watched", "err", err)
+			}
 		}
+		// What changed before its folder was watched was not told.
+		now := trail(f.path)
+		if slices.Equal(now, f.names) {
+			return
+		}
+		f.names = now
 	}
 }
 
-// check applies the file if its content is new. It returns when to try again, nil for not at all.
-func (f *File) check(ctx context.Context) <-chan time.Time {
+// concerns tells whether a change of a name may change what is read. That of a folder may, if the file or a link to it lies there. Last
+// parts are compared: a folder that is watched by two names tells one of them.
+func (f *File) concerns(name string) bool {
+	last := filepath.Base(name)
+	return slices.ContainsFunc(f.names, func(n string) bool { return filepath.Base(n) == last || filepath.Base(filepath.Dir(n)) == last })
+}
+
+// maxLinks is how many links Linux follows on the way to a file.
+const maxLinks = 40
+
+// trail lists the symbolic links on the way to an absolute path, and where it leads: the file, or the first name that does not exist.
+func trail(path string) []string {
+	var names []string
+	folder, rest := "/", strings.Split(path, "/")
+	for len(rest) > 0 && len(names) <= maxLinks {
+		name := filepath.Join(folder, rest[0])
+		rest = rest[1:]
+		info, err := os.Lstat(name)
+		switch {
+		case err != nil:
+			return append(names, name)
+		case info.Mode()&os.ModeSymlink != 0:
+			names = append(names, name)
+			target, err := os.Readlink(name)
+			if err != nil {
+				return names
+			}
+			if filepath.IsAbs(target) {
+				folder = "/"
+			}
+			rest = slices.Concat(strings.Split(target, "/"), rest)
+		case len(rest) == 0:
+			return append(names, name)
+		default:
+			folder = name
+		}
+	}
+	return names
+}
+
+// check applies the file if its content is new. It returns when to try again, nil for not at all. What was tried before is not until pending
+// says so, if it is not nil.
+func (f *File) check(ctx context.Context, pending <-chan time.Time) <-chan time.Time {
 	content, err := os.ReadFile(f.path)
 	if err != nil {
 		// A file that is gone may be on its way: renaming it into place is the next event.
@@ -127,17 +209,21 @@ func (f *File) check(ctx context.Context) <-chan time.Time {
 		return nil
 	}
 	sum := sha256.Sum256(content)
-	if sum == f.judged {
+	switch {
+	case sum == f.judged:
 		return nil
+	case pending != nil && sum == f.tried:
+		return pending
 	}
-	if err := f.apply(ctx, content); err != nil {
+	if err := f.config.Apply(ctx, content); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
 		f.record("failure")
 		f.log.Error("changed configuration file is refused; what was read before stays in force", "err", err)
 		if errors.Is(err, ErrPasses) {
-			return time.After(again)
+			f.tried = sum
+			return time.After(f.config.Again)
 		}
 		f.judged = sum
 		return nil

@@ -14,21 +14,35 @@ import (
 	"time"
 )
 
+// link makes a symbolic link, or puts it in the place of another file at once.
+func link(to, at string) error {
+	return errors.Join(os.Symlink(to, at+".next"), os.Rename(at+".next", at))
+}
+
+// over writes over a file. Who is slow must not see it between its two states: no content is shorter than the one before.
+func over(path, content string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(content)
+	return errors.Join(err, file.Close())
+}
+
 // TestEveryWayToChangeAFile changes a file as editors, people and mounted volumes do.
 func TestEveryWayToChangeAFile(t *testing.T) {
 	dir := t.TempDir()
-	for _, first := range []string{"v1", "v2"} {
-		if err := errors.Join(os.Mkdir(filepath.Join(dir, first), 0o700), os.WriteFile(filepath.Join(dir, first, "file"), []byte(first), 0o600)); err != nil {
+	change := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
 			t.Fatal(err)
 		}
 	}
+	for _, first := range []string{"v1", "v2"} {
+		change(os.Mkdir(filepath.Join(dir, first), 0o700), os.WriteFile(filepath.Join(dir, first, "file"), []byte(first), 0o600))
+	}
 	path := filepath.Join(dir, "file")
-	link := func(to string) error {
-		return errors.Join(os.Symlink(to, filepath.Join(dir, "next")), os.Rename(filepath.Join(dir, "next"), filepath.Join(dir, "now")))
-	}
-	if err := errors.Join(link("v1"), os.Symlink(filepath.Join("now", "file"), path)); err != nil {
-		t.Fatal(err)
-	}
+	change(link("v1", filepath.Join(dir, "now")), link("now/file", path))
 	applied := make(chan string, 16)
 	f, content, err := Open(Config{Path: path, Name: "test", Log: slog.New(slog.DiscardHandler), Apply: func(_ context.Context, content []byte) error {
 		applied <- string(content)
@@ -55,48 +69,44 @@ func TestEveryWayToChangeAFile(t *testing.T) {
 		}
 	}
 	// A volume: another folder takes the place of the one that the link goes through.
-	if err := link("v2"); err != nil {
-		t.Fatal(err)
-	}
+	change(link("v2", filepath.Join(dir, "now")))
 	wants("v2")
-	// In the folder that the link leads to. Who is slow must not see the file between its two states: no content is shorter than the one before.
-	over := func(path, content string) {
-		t.Helper()
-		file, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = file.WriteString(content)
-		if err := errors.Join(err, file.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	over(filepath.Join(dir, "v2", "file"), "written")
+	// In the folder that the link leads to.
+	change(over(filepath.Join(dir, "v2", "file"), "written"))
 	wants("written")
 	// A file instead of the link, by renaming.
-	rename := func(content string) {
-		t.Helper()
-		if err := errors.Join(os.WriteFile(filepath.Join(dir, "new"), []byte(content), 0o600), os.Rename(filepath.Join(dir, "new"), path)); err != nil {
-			t.Fatal(err)
-		}
+	rename := func(content string) error {
+		return errors.Join(os.WriteFile(filepath.Join(dir, "new"), []byte(content), 0o600), os.Rename(filepath.Join(dir, "new"), path))
 	}
-	rename("renamed")
+	change(rename("renamed"))
 	wants("renamed")
 	// What is refused is refused once, whatever else happens in the folder.
-	over(path, "refused")
+	change(over(path, "refused"))
 	wants("refused")
 	for i := range 3 {
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("other", i)), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		change(os.WriteFile(filepath.Join(dir, fmt.Sprint("other", i)), nil, 0o600))
 		time.Sleep(2 * settle)
 	}
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
+	change(os.Remove(path))
 	time.Sleep(2 * settle)
-	rename("back")
+	change(rename("back"))
 	wants("back")
+	// A link through a folder elsewhere, in which another link then changes.
+	elsewhere := t.TempDir()
+	change(link(filepath.Join(dir, "v1"), filepath.Join(elsewhere, "now")), link(filepath.Join(elsewhere, "now", "file"), path))
+	wants("v1")
+	change(link(filepath.Join(dir, "v2"), filepath.Join(elsewhere, "now")))
+	wants("written")
+	// The folder with the file is moved away, and another one comes.
+	change(os.Rename(filepath.Join(dir, "v2"), filepath.Join(dir, "v3")))
+	time.Sleep(2 * settle)
+	change(
+		os.Mkdir(filepath.Join(dir, "v4"), 0o700), os.WriteFile(filepath.Join(dir, "v4", "file"), []byte("moved"), 0o600),
+		os.Rename(filepath.Join(dir, "v4"), filepath.Join(dir, "v2")),
+	)
+	wants("moved")
+	change(over(filepath.Join(dir, "v2", "file"), "followed"))
+	wants("followed")
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
