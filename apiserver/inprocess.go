@@ -313,7 +313,7 @@ func eventObject(stream *rest.Stream, ev cache.Event) (runtime.Object, error) {
 		}
 		return obj, nil
 	}
-	return stream.Target.Object(ev.Entry)
+	return stream.Target.Peek(ev.Entry) // who follows a resource keeps what it needs
 }
 
 func deliver(ctx context.Context, to chan<- apiwatch.Event, ev apiwatch.Event) bool {

@@ -39,7 +39,9 @@ type Handler[T kinds.Object] struct {
 type Informer[T kinds.Object] struct {
 	resource Resource[T]
 	options  Selection
-	synced   chan struct{} // closed after the first full list was delivered to all handlers
+	// trim leaves out of an object what nobody reads here; nil leaves nothing out.
+	trim   func(T) T
+	synced chan struct{} // closed after the first full list was delivered to all handlers
 
 	mu       sync.RWMutex
 	objects  map[types.NamespacedName]T
@@ -282,6 +284,9 @@ func (f *Informer[T]) apply(event watch.Event) error {
 	if !ok {
 		return fmt.Errorf("watch delivered a %T", event.Object)
 	}
+	if f.trim != nil && event.Type != watch.Bookmark {
+		obj = f.trim(obj)
+	}
 	switch event.Type {
 	case watch.Added, watch.Modified:
 		f.put(obj)
@@ -344,6 +349,9 @@ func (f *Informer[T]) drop(key types.NamespacedName, last T) {
 func (f *Informer[T]) replace(items []T, version string) {
 	listed := make(map[types.NamespacedName]struct{}, len(items))
 	for _, obj := range items {
+		if f.trim != nil {
+			obj = f.trim(obj)
+		}
 		key := types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
 		listed[key] = struct{}{}
 		if known, ok := f.Get(key.Namespace, key.Name); ok && known.GetUID() != obj.GetUID() {

@@ -6,6 +6,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"reflect"
 	"sync"
@@ -55,13 +56,28 @@ func InformerOf[T kinds.Object](s *Informers, resource Resource[T], selection ..
 	if len(selection) > 0 {
 		sel = selection[0]
 	}
+	return informerOf(s, resource, sel, nil)
+}
+
+// TrimmedInformer returns the set's informer of a built-in kind whose objects are large, but for parts that no user of the set reads. trim
+// returns a copy without them; all users of the kind must ask for it by the same trim.
+func TrimmedInformer[T kinds.Object](s *Informers, trim func(T) T) *Informer[T] {
+	return informerOf(s, Of[T](s.client), Selection{}, trim)
+}
+
+func informerOf[T kinds.Object](s *Informers, resource Resource[T], sel Selection, trim func(T) T) *Informer[T] {
 	key := informerKey{kind: reflect.TypeFor[T](), resource: resource.gvr, selection: sel}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if known, ok := s.set[key]; ok {
-		return known.(*Informer[T])
+		f := known.(*Informer[T])
+		if (f.trim == nil) != (trim == nil) {
+			panic(fmt.Sprintf("client: informer of %s is asked for both whole and trimmed", resource.gvr.Resource))
+		}
+		return f
 	}
 	f := newInformer(resource, sel)
+	f.trim = trim
 	f.AddIndex(namespaceIndex, func(obj T) []string { return []string{obj.GetNamespace()} })
 	s.set[key] = f
 	if s.ctx != nil && !s.done {

@@ -23,7 +23,7 @@ type Scales struct {
 
 // NewScales makes it for a controller.
 func NewScales(scope Scope) *Scales {
-	return &Scales{client: scope.Client, definitions: client.InformerFor[*apiextensionsv1.CustomResourceDefinition](scope.Informers)}
+	return &Scales{client: scope.Client, definitions: Definitions(scope.Informers)}
 }
 
 // Resource returns the resource of a kind. An unknown version of a known kind is replaced by one that is served.

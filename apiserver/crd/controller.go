@@ -92,7 +92,7 @@ func (c *Controller) Ready() <-chan struct{} { return c.ready }
 // Run serves definitions until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
 	informers := client.NewInformers(c.cfg.Client, c.cfg.Logger)
-	c.informer = client.InformerFor[*apiextensionsv1.CustomResourceDefinition](informers)
+	c.informer = reconcile.Definitions(informers)
 	c.loop = reconcile.New(reconcile.Config{Name: "custom-resource-definitions", Log: c.cfg.Logger, Informers: informers, Reconcile: c.reconcile})
 	reconcile.Self(c.loop, c.informer)
 	g, ctx := errgroup.WithContext(ctx)
@@ -133,12 +133,15 @@ func (c *Controller) crds() client.Resource[*apiextensionsv1.CustomResourceDefin
 //
 // A definition that is being deleted has a finalizer, set with the time of its deletion: objects never outlive it.
 func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) error {
-	crd, ok := c.informer.Get("", key.Name)
-	if !ok {
+	if _, ok := c.informer.Get("", key.Name); !ok {
 		if group := c.drop(key.Name); group != "" {
 			c.requeueGroup(group)
 		}
 		return nil
+	}
+	crd, err := c.crds().Get(ctx, "", key.Name) // with its schemas
+	if err != nil {
+		return ignoreGone(err)
 	}
 	if crd.DeletionTimestamp != nil {
 		return c.terminate(ctx, crd)
@@ -208,7 +211,7 @@ func (c *Controller) serve(ctx context.Context, crd *apiextensionsv1.CustomResou
 	c.mu.RLock()
 	old := c.served[crd.Name]
 	c.mu.RUnlock()
-	if old != nil && equality.Semantic.DeepEqual(old.crd.Spec, crd.Spec) && reflect.DeepEqual(old.names, crd.Status.AcceptedNames) && old.crd.UID == crd.UID {
+	if old != nil && old.revision == revisionOf(crd) {
 		return nil
 	}
 	convert, err := newConverter(crd, c.cfg.Calls)

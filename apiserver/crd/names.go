@@ -29,15 +29,21 @@ func compareText(pairs ...string) int {
 // are accepted already stay.
 func (c *Controller) judgeNames(crd *apiextensionsv1.CustomResourceDefinition) {
 	resources, kinds := map[string]bool{}, map[string]bool{}
-	for _, other := range c.informer.List("") {
-		if other.Spec.Group != crd.Spec.Group || other.Name == crd.Name {
-			continue
-		}
-		n := &other.Status.AcceptedNames
+	take := func(n *apiextensionsv1.CustomResourceDefinitionNames) {
 		for _, name := range append([]string{n.Plural, n.Singular}, n.ShortNames...) {
 			resources[name] = name != ""
 		}
 		kinds[n.Kind], kinds[n.ListKind] = n.Kind != "", n.ListKind != ""
+	}
+	for _, other := range c.informer.List("") {
+		if other.Spec.Group == crd.Spec.Group && other.Name != crd.Name {
+			take(&other.Status.AcceptedNames)
+		}
+	}
+	for name, s := range c.served { // whose status the informer may not have seen yet
+		if s.crd.Spec.Group == crd.Spec.Group && name != crd.Name {
+			take(&s.names)
+		}
 	}
 	acceptNames(crd, resources, kinds)
 }
@@ -97,7 +103,7 @@ func judgeSchemas(crd *apiextensionsv1.CustomResourceDefinition) {
 		texts = append(texts, field.Invalid(field.NewPath("spec", "preserveUnknownFields"), true, "must be false").Error())
 	}
 	for i := range crd.Spec.Versions {
-		props, err := internalSchema(&crd.Spec.Versions[i])
+		props, err := internalSchema(crd.Spec.Versions[i].Schema)
 		if err != nil {
 			texts = append(texts, err.Error())
 			continue

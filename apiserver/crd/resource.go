@@ -23,10 +23,12 @@ import (
 
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/reconcile"
 )
 
 // served is one definition as it is served: its descriptor and what is behind it.
 type served struct {
+	// crd is without schemas.
 	crd      *apiextensionsv1.CustomResourceDefinition
 	names    apiextensionsv1.CustomResourceDefinitionNames
 	versions map[string]*version
@@ -43,12 +45,16 @@ type served struct {
 var standardVerbs = []string{"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"}
 
 // newServed makes the resource of a definition whose names are accepted. It compiles nothing.
-func newServed(crd *apiextensionsv1.CustomResourceDefinition, convert converter) (*served, error) {
-	s := &served{crd: crd, names: crd.Status.AcceptedNames, versions: map[string]*version{}, convert: convert}
-	s.revision = fmt.Sprintf("%s/%d/%q", crd.UID, crd.Generation, s.names)
+func newServed(whole *apiextensionsv1.CustomResourceDefinition, convert converter) (*served, error) {
+	crd := reconcile.WithoutSchemas(whole)
+	s := &served{crd: crd, names: crd.Status.AcceptedNames, versions: map[string]*version{}, convert: convert, revision: revisionOf(whole)}
 	for i := range crd.Spec.Versions {
 		v := &crd.Spec.Versions[i]
-		s.versions[v.Name] = newVersion(crd, v)
+		packed, err := pack(&whole.Spec.Versions[i])
+		if err != nil {
+			return nil, fmt.Errorf("definition %s: %w", crd.Name, err)
+		}
+		s.versions[v.Name] = newVersion(v, packed, crd.Spec.PreserveUnknownFields)
 		if v.Storage {
 			s.storage = v.Name
 		}
@@ -62,6 +68,11 @@ func newServed(crd *apiextensionsv1.CustomResourceDefinition, convert converter)
 	}
 	s.resource = &rest.Resource{Kind: kind, Custom: s.custom()}
 	return s, nil
+}
+
+// revisionOf names what a definition makes of a resource: its spec, of which there is one in each generation, and its accepted names.
+func revisionOf(crd *apiextensionsv1.CustomResourceDefinition) string {
+	return fmt.Sprintf("%s/%d/%q", crd.UID, crd.Generation, crd.Status.AcceptedNames)
 }
 
 func (s *served) gvk(version string) schema.GroupVersionKind {

@@ -58,7 +58,7 @@ func checkRules(ctx context.Context, crd *apiextensionsv1.CustomResourceDefiniti
 	var errs field.ErrorList
 	for i := range crd.Spec.Versions {
 		path := field.NewPath("spec", "versions").Index(i).Child("schema", "openAPIV3Schema")
-		props, err := internalSchema(&crd.Spec.Versions[i])
+		props, err := internalSchema(crd.Spec.Versions[i].Schema)
 		if err != nil || props == nil {
 			continue // the descriptor's validation names what is wrong with it
 		}

@@ -22,7 +22,7 @@ func (s *served) openAPI(name string) (*spec.Schema, error) {
 		return nil, err
 	}
 	out := c.structural.ToKubeOpenAPI()
-	if v.spec.Schema == nil || v.spec.Schema.OpenAPIV3Schema == nil {
+	if v.schema == nil {
 		out = &spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}
 		out.AddExtension("x-kubernetes-preserve-unknown-fields", true)
 	}

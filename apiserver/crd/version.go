@@ -30,8 +30,10 @@ import (
 // version is one version of a definition. What is expensive (structural schema, validators, CEL programs) is compiled on first use: a
 // cluster with hundreds of definitions that nobody touches pays for none.
 type version struct {
+	// spec is without its schema.
 	spec     *apiextensionsv1.CustomResourceDefinitionVersion
 	preserve bool
+	schema   packed
 	compiled func() (*compiledVersion, error)
 }
 
@@ -44,24 +46,18 @@ type compiledVersion struct {
 	cel    func() *schemacel.Validator
 }
 
-func newVersion(crd *apiextensionsv1.CustomResourceDefinition, spec *apiextensionsv1.CustomResourceDefinitionVersion) *version {
-	return &version{spec: spec, preserve: crd.Spec.PreserveUnknownFields, compiled: sync.OnceValues(func() (*compiledVersion, error) { return compile(spec) })}
+func newVersion(spec *apiextensionsv1.CustomResourceDefinitionVersion, schema packed, preserve bool) *version {
+	return &version{spec: spec, preserve: preserve, schema: schema, compiled: sync.OnceValues(func() (*compiledVersion, error) {
+		c, err := compile(schema)
+		if err != nil {
+			return nil, fmt.Errorf("version %s: %w", spec.Name, err)
+		}
+		return c, nil
+	})}
 }
 
-// internalSchema converts a version's schema to the form that the schema packages work on; nil without a schema.
-func internalSchema(spec *apiextensionsv1.CustomResourceDefinitionVersion) (*apiextensions.JSONSchemaProps, error) {
-	if spec.Schema == nil || spec.Schema.OpenAPIV3Schema == nil {
-		return nil, nil // a version without a schema
-	}
-	out := &apiextensions.JSONSchemaProps{}
-	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(spec.Schema.OpenAPIV3Schema, out, nil); err != nil {
-		return nil, fmt.Errorf("convert schema of version %s: %w", spec.Name, err)
-	}
-	return out, nil
-}
-
-func compile(spec *apiextensionsv1.CustomResourceDefinitionVersion) (*compiledVersion, error) {
-	props, err := internalSchema(spec)
+func compile(schema packed) (*compiledVersion, error) {
+	props, err := schema.unpack()
 	if err != nil {
 		return nil, err
 	}
@@ -70,10 +66,10 @@ func compile(spec *apiextensionsv1.CustomResourceDefinitionVersion) (*compiledVe
 	}
 	structural, err := structuralschema.NewStructural(props)
 	if err != nil {
-		return nil, fmt.Errorf("schema of version %s is not structural: %w", spec.Name, err)
+		return nil, fmt.Errorf("schema is not structural: %w", err)
 	}
 	if err := defaulting.PruneDefaults(structural); err != nil {
-		return nil, fmt.Errorf("prune defaults of version %s: %w", spec.Name, err)
+		return nil, fmt.Errorf("prune defaults: %w", err)
 	}
 	out := &compiledVersion{structural: structural}
 	out.validator = sync.OnceValues(func() (validation.SchemaValidator, error) {

@@ -179,8 +179,8 @@ func (t *Target) Object(entry *cache.Entry) (kinds.Object, error) {
 	return t.wire(obj)
 }
 
-// peek is Object for what is made of it at once.
-func (t *Target) peek(entry *cache.Entry) (kinds.Object, error) {
+// Peek is Object for who makes something of it at once, or keeps it: the cache does not.
+func (t *Target) Peek(entry *cache.Entry) (kinds.Object, error) {
 	obj, err := entry.Peek()
 	if err != nil {
 		return nil, err
@@ -191,7 +191,7 @@ func (t *Target) peek(entry *cache.Entry) (kinds.Object, error) {
 // Encoded returns an entry's object at the target's version in a format, shared and immutable. It is made once per revision.
 func (t *Target) Encoded(entry *cache.Entry, format codec.Format) ([]byte, error) {
 	return entry.Encoded(string(format)+";"+t.Served.GroupVersion().String(), func() ([]byte, error) {
-		obj, err := t.peek(entry)
+		obj, err := t.Peek(entry)
 		if err != nil {
 			return nil, err
 		}
@@ -238,7 +238,7 @@ func pause(ctx context.Context) error {
 // Raw returns an entry's object at the target's version as a bare protobuf message, shared and immutable.
 func (t *Target) Raw(entry *cache.Entry) ([]byte, error) {
 	return entry.Encoded("raw;"+t.Served.GroupVersion().String(), func() ([]byte, error) {
-		obj, err := t.peek(entry)
+		obj, err := t.Peek(entry)
 		if err != nil {
 			return nil, err
 		}

@@ -70,7 +70,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 			c.follow(&resource{api: client.Any(scope.Client, kind), gvk: kind.Served[0].GroupVersionKind, namespaced: kind.Namespaced})
 		}
 	}
-	crds := client.InformerFor[*apiextensionsv1.CustomResourceDefinition](scope.Informers)
+	crds := reconcile.Definitions(scope.Informers)
 	crds.Handle(client.Handler[*apiextensionsv1.CustomResourceDefinition]{
 		Add:    c.define,
 		Update: func(_, crd *apiextensionsv1.CustomResourceDefinition) { c.define(crd) },

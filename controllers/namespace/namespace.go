@@ -44,7 +44,7 @@ type controller struct {
 func New(scope reconcile.Scope) *reconcile.Loop {
 	c := &controller{
 		Scope: scope, namespaces: client.InformerFor[*corev1.Namespace](scope.Informers),
-		crds:     client.InformerFor[*apiextensionsv1.CustomResourceDefinition](scope.Informers),
+		crds:     reconcile.Definitions(scope.Informers),
 		services: client.InformerFor[*apiregistrationv1.APIService](scope.Informers),
 		api:      client.Of[*corev1.Namespace](scope.Client),
 	}

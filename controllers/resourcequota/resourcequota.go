@@ -84,7 +84,7 @@ type finding struct {
 func New(scope reconcile.Scope) *reconcile.Loop {
 	c := &controller{
 		Scope: scope, quotas: client.InformerFor[*corev1.ResourceQuota](scope.Informers),
-		crds: client.InformerFor[*apiextensionsv1.CustomResourceDefinition](scope.Informers),
+		crds: reconcile.Definitions(scope.Informers),
 		api:  client.Of[*corev1.ResourceQuota](scope.Client), followed: map[schema.GroupResource]following{},
 		counts: map[reconcile.Key]counted{}, lower: map[reconcile.Key]finding{},
 	}

@@ -4,8 +4,10 @@
 package cache
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"kogge.dev/kogge/kinds"
 )
@@ -39,9 +41,11 @@ type memo struct {
 	// cost in bytes; set before the memo is added to the budget.
 	cost int64
 
-	// prev, next and listed are guarded by budget.mu.
+	// prev, next, listed and looked are guarded by budget.mu.
 	prev, next *memo
 	listed     bool
+	// looked is the last look of the budget at idle memos that found this one.
+	looked uint64
 }
 
 func (m *memo) touch() {
@@ -54,8 +58,15 @@ func (m *memo) touch() {
 // are not encoded each time.
 const perStored = 2
 
+// idleLook is the time between two looks at what is idle. A memo that was not read from one look to the next goes, unless it holds attributes:
+// they are small, and a selector needs those of every object.
+const idleLook = 2 * time.Minute
+
+// lookAtOnce is how many memos a look handles before it lets others at the budget.
+const lookAtOnce = 256
+
 // budget bounds the bytes that all memos of a process hold. It evicts in order of age, sparing once what was read since
-// it last looked.
+// it last looked; and what nobody has read for minutes, however much room there is.
 type budget struct {
 	// base is what may be held however little is stored.
 	base int64
@@ -66,6 +77,8 @@ type budget struct {
 	used int64
 	// ring is the sentinel of a circular list, oldest first.
 	ring memo
+	// looks counts the looks at what is idle.
+	looks uint64
 }
 
 func newBudget(base int64) *budget {
@@ -97,6 +110,49 @@ func (b *budget) add(m *memo) {
 	b.mu.Unlock()
 	for _, v := range victims {
 		v.owner.evicted(v)
+	}
+}
+
+// run looks at what is idle until ctx ends.
+func (b *budget) run(ctx context.Context) {
+	ticker := time.NewTicker(idleLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			b.dropIdle()
+		}
+	}
+}
+
+// dropIdle evicts what was not read since the last look.
+func (b *budget) dropIdle() {
+	b.mu.Lock()
+	b.looks++
+	b.mu.Unlock()
+	for more := true; more; {
+		var idle []*memo
+		b.mu.Lock()
+		for range lookAtOnce {
+			m := b.ring.next
+			if more = m != &b.ring && m.looked != b.looks; !more {
+				break
+			}
+			b.unlinkLocked(m)
+			if known := m.looked != 0; m.hot.Swap(false) || !known || m.attrs != nil {
+				m.looked = b.looks
+				b.pushLocked(m)
+				continue
+			}
+			b.used -= m.cost
+			idle = append(idle, m)
+		}
+		b.mu.Unlock()
+		for _, m := range idle {
+			m.owner.evicted(m)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 	"weak"
 
 	corev1 "k8s.io/api/core/v1"
@@ -115,6 +116,47 @@ func TestObjectsBeyondTheBudgetAreForgotten(t *testing.T) {
 		t.Errorf("%d decodings, want %d", r.decoded.Load(), before+1)
 	}
 	runtime.KeepAlive(held)
+}
+
+// What nobody reads for minutes is forgotten, however much room there is.
+func TestIdleObjectsAreForgotten(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		const n = 1000
+		for i := range n {
+			r.put(fmt.Sprintf("ns/%d", i), "", "")
+		}
+		r.fresh()
+		busy := r.get("ns/0")
+		for i := range n {
+			object(t, r.get(fmt.Sprintf("ns/%d", i)))
+		}
+		idle := weak.Make(object(t, r.get("ns/1")).(*corev1.Pod))
+		for range 5 {
+			time.Sleep(time.Minute)
+			object(t, busy)
+		}
+		before := r.decoded.Load()
+		runtime.GC()
+		runtime.GC()
+		if idle.Value() != nil {
+			t.Error("an object that nobody has read for minutes is still there")
+		}
+		object(t, busy)
+		if r.decoded.Load() != before && !invariant.Enabled {
+			t.Error("an object that is read every minute was decoded again")
+		}
+		if list, err := r.pods.List(t.Context(), cache.ListOptions{Prefix: pods, Filter: matching("a=b")}); err != nil || len(list.Entries) != 0 {
+			t.Fatal(list, err)
+		}
+		time.Sleep(10 * time.Minute)
+		before = r.decoded.Load()
+		if _, err := r.pods.List(t.Context(), cache.ListOptions{Prefix: pods, Filter: matching("a=b")}); err != nil {
+			t.Fatal(err)
+		}
+		if r.decoded.Load() != before {
+			t.Errorf("%d objects were decoded for a selector that was asked before", r.decoded.Load()-before)
+		}
+	})
 }
 
 func TestEncodingIsMadeOnce(t *testing.T) {

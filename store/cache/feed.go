@@ -83,6 +83,9 @@ func NewFeed(cfg FeedConfig) (*Feed, error) {
 
 // Run watches until ctx ends. It is called once.
 func (f *Feed) Run(ctx context.Context) error {
+	var budget sync.WaitGroup
+	budget.Go(func() { f.budget.run(ctx) })
+	defer budget.Wait()
 	var wait backoff
 	for lost := true; ; {
 		err := f.watch(ctx, lost, wait.reset)

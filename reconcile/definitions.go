@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+
+	"kogge.dev/kogge/client"
 )
 
 // ServedVersion returns the version to reach the objects of a definition at: the preferred one while it is served, else the one
@@ -29,4 +31,21 @@ func ServedVersion(crd *apiextensionsv1.CustomResourceDefinition, preferred stri
 		}
 	}
 	return version
+}
+
+// Definitions returns the informer of custom resource definitions, which has them without their schemas: those are most of a definition, and
+// no loop reads them.
+func Definitions(informers *client.Informers) *client.Informer[*apiextensionsv1.CustomResourceDefinition] {
+	return client.TrimmedInformer(informers, WithoutSchemas)
+}
+
+// WithoutSchemas returns a shallow copy of a definition, without the schemas of its versions and the record of its managers.
+func WithoutSchemas(crd *apiextensionsv1.CustomResourceDefinition) *apiextensionsv1.CustomResourceDefinition {
+	out := *crd
+	out.ManagedFields = nil
+	out.Spec.Versions = slices.Clone(crd.Spec.Versions)
+	for i := range out.Spec.Versions {
+		out.Spec.Versions[i].Schema = nil
+	}
+	return &out
 }
