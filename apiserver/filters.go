@@ -75,7 +75,7 @@ func (s *Server) withState(next http.Handler) http.Handler {
 			s.fail(rec, r, apierrors.NewBadRequest(fmt.Sprintf("unable to determine kind and namespace from url, %v", r.URL)))
 			return
 		}
-		if r, release, err := withDeadline(r, &info); err != nil {
+		if r, release, err := withDeadline(rec, r, &info); err != nil {
 			s.fail(rec, r, err)
 		} else {
 			defer release()
@@ -84,13 +84,22 @@ func (s *Server) withState(next http.Handler) http.Handler {
 	})
 }
 
-// longest is how long a request may take that is no stream, whatever its timeout parameter says.
-const longest = time.Minute
+const (
+	// longest is how long a request may take that is no stream, whatever its timeout parameter says.
+	longest = time.Minute
+	// answerGrace is how long a client may take what was written at the last moment.
+	answerGrace = 5 * time.Second
+)
 
-// withDeadline bounds a request by its timeout parameter.
-func withDeadline(r *http.Request, p *parsed) (*http.Request, context.CancelFunc, error) {
+// withDeadline bounds a request by its timeout parameter: the work, and also how slowly the client may send the body and take the answer.
+// Otherwise those who do neither would keep their seats, and what is written to them, for as long as they like.
+func withDeadline(w http.ResponseWriter, r *http.Request, p *parsed) (*http.Request, context.CancelFunc, error) {
+	if p.LongRunning() {
+		deadlines(w, time.Time{}, time.Time{}) // HTTP/1.1: the last request of the connection has left one.
+		return r, func() {}, nil
+	}
 	limit := longest
-	if text := r.URL.Query().Get("timeout"); text != "" && !p.LongRunning() {
+	if text := r.URL.Query().Get("timeout"); text != "" {
 		asked, err := time.ParseDuration(text)
 		if err != nil {
 			return r, nil, apierrors.NewBadRequest(fmt.Sprintf("invalid timeout specified in the request URL - %v", err))
@@ -99,11 +108,23 @@ func withDeadline(r *http.Request, p *parsed) (*http.Request, context.CancelFunc
 			limit = min(asked, longest)
 		}
 	}
-	if p.LongRunning() {
-		return r, func() {}, nil
+	end := time.Now().Add(limit)
+	read := end
+	if r.Body == nil || r.Body == http.NoBody {
+		read = time.Time{}
 	}
-	ctx, release := context.WithTimeout(r.Context(), limit)
+	deadlines(w, read, end.Add(answerGrace))
+	ctx, release := context.WithDeadline(r.Context(), end)
 	return r.WithContext(ctx), release, nil
+}
+
+// deadlines bounds reading and writing. A zero time bounds reading no more than it was, and writing not at all.
+func deadlines(w http.ResponseWriter, read, write time.Time) {
+	c := http.NewResponseController(w)
+	if !read.IsZero() {
+		_ = c.SetReadDeadline(read) // What is no socket has none.
+	}
+	_ = c.SetWriteDeadline(write) // As above.
 }
 
 // serves tells whether a request's resource and subresource exist here.

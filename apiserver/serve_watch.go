@@ -31,8 +31,10 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, a *answer, c
 		return
 	}
 	c.List = opts
-	ctx, cancel := context.WithTimeout(r.Context(), s.watchTimeout(opts))
+	end := time.Now().Add(s.watchTimeout(opts))
+	ctx, cancel := context.WithDeadline(r.Context(), end)
 	defer cancel()
+	deadlines(w, time.Time{}, end.Add(answerGrace)) // For clients that don't read: writing to them never ends.
 	stop := context.AfterFunc(s.stopping, cancel)
 	defer stop()
 	stream, err := s.engine.Watch(ctx, c)
@@ -64,6 +66,8 @@ type watchSource struct {
 	stream  *rest.Stream
 	metrics *metrics
 	events  []watch.Event
+	// rest of the stream's events that are not encoded yet.
+	rest []cache.Event
 	// failed is set once the error event has been sent.
 	failed bool
 }
@@ -73,8 +77,11 @@ func (s *watchSource) Next(ctx context.Context) ([]watch.Event, error) {
 	if s.failed {
 		return nil, io.EOF
 	}
-	found, err := s.stream.Next(ctx)
 	s.events = s.events[:0]
+	var err error
+	if len(s.rest) == 0 {
+		s.rest, err = s.stream.Next(ctx)
+	}
 	if err != nil {
 		var status apierrors.APIStatus
 		if !errors.As(err, &status) {
@@ -84,11 +91,15 @@ func (s *watchSource) Next(ctx context.Context) ([]watch.Event, error) {
 		st := status.Status()
 		return append(s.events, watch.Event{Type: "ERROR", Object: codec.Status(&st, s.answer.Format)}), nil
 	}
-	for _, ev := range found {
+	// Only as much as is written at once: what is encoded stays in memory while a slow client is written to.
+	for size := 0; len(s.rest) > 0 && size < watch.Enough; {
+		ev := s.rest[0]
+		s.rest = s.rest[1:]
 		object, err := s.encode(ev)
 		if err != nil {
 			return nil, err
 		}
+		size += len(object)
 		s.metrics.event(s.answer.target, len(object))
 		s.events = append(s.events, watch.Event{Type: ev.Type.String(), Object: object})
 	}

@@ -2,12 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package testcluster runs a control plane inside a Go test: API server, admission, controllers and scheduler on the
-// in-memory store, without root, ports or files. It works inside testing/synctest bubbles.
+// in-memory store, without root or files, and without ports unless it is given a listener. It works inside testing/synctest bubbles.
 package testcluster
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"testing"
@@ -33,12 +35,17 @@ type Config struct {
 	Runners []apiserver.Runner
 	// Authorization makes another chain of authorizers, as in control.Config.
 	Authorization func(builtIn map[string]authz.Authorizer) (*configured.Chain, error)
+	// Listener to serve the API on over TLS; nil serves clients of this process only.
+	Listener net.Listener
 	// Log; nil discards.
 	Log *slog.Logger
 }
 
 // Cluster is a running control plane.
-type Cluster struct{ plane *control.Plane }
+type Cluster struct {
+	plane *control.Plane
+	roots *x509.CertPool
+}
 
 // New starts a cluster and waits until the API holds what every cluster begins with. The test's end stops it.
 func New(t testing.TB, configs ...Config) *Cluster {
@@ -59,6 +66,7 @@ func New(t testing.TB, configs ...Config) *Cluster {
 	}
 	plane, err := control.New(control.Config{
 		Store: config.Store, Keys: keys, Log: config.Log, Advertise: netip.MustParseAddr("192.0.2.1"), Port: 6443,
+		Listener:     config.Listener,
 		PodCIDRs:     []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
 		Domain:       "cluster.local", Identity: "test", Without: config.Without, Tokens: config.Tokens, Runners: config.Runners, Authorization: config.Authorization,
@@ -81,7 +89,7 @@ func New(t testing.TB, configs ...Config) *Cluster {
 		done <- nil
 		t.Fatalf("control plane ended before it was ready: %v", err)
 	}
-	return &Cluster{plane: plane}
+	return &Cluster{plane: plane, roots: keys.CA.Pool()}
 }
 
 // Admin returns a client that may do everything.
@@ -91,6 +99,9 @@ func (c *Cluster) Admin() *client.Client { return c.plane.Client("admin", "syste
 func (c *Cluster) As(user string, groups ...string) *client.Client {
 	return c.plane.Client(user, groups...)
 }
+
+// Roots are whom clients of the listener trust.
+func (c *Cluster) Roots() *x509.CertPool { return c.roots }
 
 // Handler returns the API server's HTTP handler.
 func (c *Cluster) Handler() http.Handler { return c.plane.Handler() }

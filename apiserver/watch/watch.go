@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"golang.org/x/net/websocket"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,20 +49,19 @@ func Serve(w http.ResponseWriter, r *http.Request, format codec.Format, source S
 	if err := flusher.Flush(); err != nil {
 		return err
 	}
-	var buf []byte
+	out := frames{to: w, format: format}
 	for {
 		events, err := source.Next(r.Context())
 		if err != nil {
 			return ended(err)
 		}
-		buf = buf[:0]
 		for _, ev := range events {
-			if buf, err = appendFrame(buf, format, ev); err != nil {
-				return err
+			if out.add(ev) != nil {
+				return nil
 			}
 		}
-		if _, err := w.Write(buf); err != nil {
-			return nil //nolint:nilerr // The client went away.
+		if out.flush() != nil {
+			return nil // The client went away.
 		}
 		if err := flusher.Flush(); err != nil {
 			return nil //nolint:nilerr // The client went away.
@@ -76,34 +76,87 @@ func ended(err error) error {
 	return err
 }
 
-// appendFrame appends one event as it travels in a plain stream.
-func appendFrame(to []byte, format codec.Format, ev Event) ([]byte, error) {
-	if format != codec.Protobuf {
-		return appendJSON(to, ev), nil
-	}
-	message, err := protobuf(ev)
-	if err != nil {
-		return nil, err
-	}
-	to = binary.BigEndian.AppendUint32(to, uint32(len(message))) // Objects are bounded far below 4 GiB.
-	return append(to, message...), nil
+// Enough is how much of events is written at once. There is one buffer for each watch: it holds no more than that, so that clients that don't
+// read take little memory, whatever is sent to them. Objects above it go out without a copy.
+const Enough = 64 << 10
+
+// frames writes events as they travel in a plain stream.
+type frames struct {
+	to     io.Writer
+	format codec.Format
+	buf    []byte
 }
 
-func appendJSON(to []byte, ev Event) []byte {
-	to = append(to, `{"type":"`...)
-	to = append(to, ev.Type...)
-	to = append(to, `","object":`...)
+// add writes one event, now or with the next flush. An error means that the client went away.
+func (f *frames) add(ev Event) error {
 	object := ev.Object
+	if f.format == codec.Protobuf {
+		// A WatchEvent: the type, and a RawExtension with the object.
+		kind := codec.AppendBytes(nil, 1, []byte(ev.Type))
+		inner := codec.AppendLength(nil, 1, len(object))
+		head := codec.AppendLength(kind, 2, len(inner)+len(object))
+		f.buf = binary.BigEndian.AppendUint32(f.buf, uint32(len(head)+len(inner)+len(object))) // Objects are bounded far below 4 GiB.
+		f.buf = append(append(f.buf, head...), inner...)
+		return f.addObject(object)
+	}
+	f.buf = appendHead(f.buf, ev.Type)
+	if err := f.addObject(trimmed(object)); err != nil {
+		return err
+	}
+	f.buf = append(f.buf, tail...)
+	return nil
+}
+
+func (f *frames) addObject(object []byte) error {
+	if len(f.buf)+len(object) <= Enough {
+		f.buf = append(f.buf, object...)
+		return nil
+	}
+	if err := f.flush(); err != nil {
+		return err
+	}
+	if len(object) <= Enough/2 {
+		f.buf = append(f.buf, object...)
+		return nil
+	}
+	_, err := f.to.Write(object)
+	return err
+}
+
+func (f *frames) flush() error {
+	if len(f.buf) == 0 {
+		return nil
+	}
+	_, err := f.to.Write(f.buf)
+	f.buf = f.buf[:0]
+	return err
+}
+
+const tail = "}\n"
+
+func appendHead(to []byte, kind string) []byte {
+	to = append(to, `{"type":"`...)
+	to = append(to, kind...)
+	return append(to, `","object":`...)
+}
+
+func trimmed(object []byte) []byte {
 	for len(object) > 0 && object[len(object)-1] == '\n' {
 		object = object[:len(object)-1]
 	}
-	to = append(to, object...)
-	return append(to, "}\n"...)
+	return object
+}
+
+func appendJSON(to []byte, ev Event) []byte {
+	return append(append(appendHead(to, ev.Type), trimmed(ev.Object)...), tail...)
 }
 
 func protobuf(ev Event) ([]byte, error) {
 	return (&metav1.WatchEvent{Type: ev.Type, Object: runtime.RawExtension{Raw: ev.Object}}).Marshal()
 }
+
+// lastWrite is how long a WebSocket client may take what is being written when its watch ends.
+const lastWrite = 5 * time.Second
 
 func isWebSocket(r *http.Request) bool {
 	return r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
@@ -121,6 +174,8 @@ func serveWebSocket(w http.ResponseWriter, r *http.Request, format codec.Format,
 		Handler: func(ws *websocket.Conn) {
 			ctx, cancel := context.WithCancel(r.Context())
 			defer cancel()
+			stop := context.AfterFunc(ctx, func() { _ = ws.SetWriteDeadline(time.Now().Add(lastWrite)) })
+			defer stop()
 			go func() {
 				defer cancel()
 				_, _ = io.Copy(io.Discard, ws)
