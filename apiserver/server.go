@@ -23,6 +23,7 @@ import (
 	"kogge.dev/kogge/apiserver/proxy"
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/kinds/catalog"
+	"kogge.dev/kogge/patch"
 )
 
 // Server is one API server. New makes it, Run runs it.
@@ -52,6 +53,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	patch.BoundCopies()
 	s := &Server{cfg: cfg, log: cfg.Logger, health: newHealth(), scheme: sync.OnceValue(catalog.Scheme)}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.openapi = openapi.New(cfg.Catalog.All())

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,8 +25,21 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// maxOperations bounds a JSON patch.
-const maxOperations = 10_000
+const (
+	// maxOperations bounds a JSON patch.
+	maxOperations = 10_000
+	// maxCopied is by how many bytes the copies of one JSON patch may make a document larger. Each may double it.
+	maxCopied = 3 << 20
+)
+
+// BoundCopies bounds the copies of all JSON patches in this process, those of webhooks and policies too: the library knows one bound for all. It
+// is called before the first patch is applied.
+func BoundCopies() {
+	limit := &jsonpatch.AccumulatedCopySizeLimit
+	if atomic.LoadInt64(limit) == 0 { // A second server of the process must not write what the first one reads.
+		atomic.StoreInt64(limit, maxCopied)
+	}
+}
 
 // Types lists the patch types that ordinary resources take, as messages name them.
 var Types = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType)}
