@@ -113,7 +113,7 @@ func (s *Server) head(w http.ResponseWriter, r *http.Request, format codec.Forma
 		h.Set("Content-Type", string(format))
 	}
 	if state := request.From(r.Context()); state != nil {
-		for _, text := range state.Warnings {
+		for _, text := range state.Warned() {
 			h.Add("Warning", fmt.Sprintf("299 - %s", strconv.Quote(text)))
 		}
 	}

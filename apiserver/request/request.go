@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -77,9 +78,41 @@ type State struct {
 	Streams func()
 }
 
+const (
+	// maxWarned is how many letters of warnings an answer has before they are cut, and where it ends when they are. No more warnings are kept either:
+	// each has a letter.
+	maxWarned = 4096
+	// maxCut is how many letters of each are left then.
+	maxCut = 256
+)
+
+// Warned returns the warnings that an answer has room for, cut as upstream cuts them.
+func (s *State) Warned() []string {
+	all := 0
+	for _, text := range s.Warnings {
+		all += utf8.RuneCountInString(text)
+	}
+	if all <= maxWarned {
+		return s.Warnings
+	}
+	var out []string
+	written := 0
+	for _, text := range s.Warnings {
+		if written >= maxWarned {
+			break
+		}
+		if runes := []rune(text); len(runes) > maxCut {
+			text = string(runes[:maxCut])
+		}
+		written += utf8.RuneCountInString(text)
+		out = append(out, text)
+	}
+	return out
+}
+
 // Warn adds a warning unless it is there already.
 func (s *State) Warn(text string) {
-	if slices.Contains(s.Warnings, text) {
+	if len(s.Warnings) >= maxWarned || slices.Contains(s.Warnings, text) {
 		return
 	}
 	s.Warnings = append(s.Warnings, text)
