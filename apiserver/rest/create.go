@@ -170,7 +170,12 @@ func (e *Engine) prepareNew(ctx context.Context, c *Call, obj kinds.Object) (*ou
 	return out, e.validate(ctx, c, admission.Create, obj, nil)
 }
 
+// mostErrors is how many errors of an object an answer names. Making its text takes the square of their number, and a client can send an object with
+// a hundred thousand.
+const mostErrors = 1000
+
 func invalid(c *Call, name string, errs field.ErrorList) error {
+	errs = errs[:min(len(errs), mostErrors)]
 	return apierrors.NewInvalid(c.Target.Kind.Storage.GroupKind(), name, errs)
 }
 
