@@ -97,10 +97,10 @@ type ruleChecker struct {
 }
 
 func (c *ruleChecker) walk(s *structuralschema.Structural, path *field.Path, at place) {
-	if at.decl == nil {
-		at.decl = model.SchemaDeclType(s, false)
-	}
 	if len(s.XValidations) > 0 {
+		if at.decl == nil { // Not without need: it is made of all that is below.
+			at.decl = model.SchemaDeclType(s, false)
+		}
 		c.check(s, path, at)
 	}
 	names := make([]string, 0, len(s.Properties))
