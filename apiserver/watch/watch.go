@@ -57,11 +57,11 @@ func Serve(w http.ResponseWriter, r *http.Request, format codec.Format, source S
 		}
 		for _, ev := range events {
 			if out.add(ev) != nil {
-				return nil
+				return nil //nolint:nilerr // As below.
 			}
 		}
 		if out.flush() != nil {
-			return nil // The client went away.
+			return nil //nolint:nilerr // The client went away.
 		}
 		if err := flusher.Flush(); err != nil {
 			return nil //nolint:nilerr // The client went away.
