@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -42,6 +43,9 @@ const (
 	attacker = "attacker"
 )
 
+// long makes floods as large as they are told of elsewhere; they take minutes then.
+var long = flag.Bool("long", false, "ten thousand namespaces instead of some hundred")
+
 // users believes tokens that are the names of the two users.
 type users struct{}
 
@@ -64,7 +68,7 @@ type siege struct {
 // lay starts a server for one test.
 func lay(t *testing.T) *siege {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // It is there at once.
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,12 +85,14 @@ func lay(t *testing.T) *siege {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.settles()
+	s.settles(t)
 	return s
 }
 
-// settles waits until the components of the cluster have started.
-func (s *siege) settles() {
+// settles waits until the components of the cluster have started: until the controllers have done something, and no more goroutines come.
+func (s *siege) settles(t *testing.T) {
+	t.Helper()
+	testcluster.Await(t, s.cluster.Admin(), "default", recovery, func(all []*corev1.ServiceAccount) bool { return len(all) > 0 })
 	last, same := 0, 0
 	for began := time.Now(); same < 6 && time.Since(began) < recovery; time.Sleep(50 * time.Millisecond) {
 		now := runtime.NumGoroutine()

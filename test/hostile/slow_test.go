@@ -117,7 +117,7 @@ func TestSlowHeaders(t *testing.T) {
 		var wg sync.WaitGroup
 		hold := func(conn net.Conn, chatter string) {
 			wg.Go(func() {
-				defer conn.Close() //nolint:errcheck // Whoever ends it.
+				defer conn.Close()
 				for ctx.Err() == nil {
 					if _, err := io.WriteString(conn, chatter); err != nil && !errors.Is(err, net.ErrClosed) {
 						t.Errorf("connection ended early: %v", err)
