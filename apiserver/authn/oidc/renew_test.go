@@ -60,6 +60,12 @@ func (d *desk) set(failure error, hung bool) {
 	d.failure, d.hung = failure, hung
 }
 
+// logged is the log once the issuer has nothing left to do.
+func (d *desk) logged() string {
+	synctest.Wait()
+	return d.log.String()
+}
+
 // since counts requests for keys from now on.
 func (d *desk) since() func() int {
 	d.mu.Lock()
@@ -163,7 +169,7 @@ func TestIssuerAway(t *testing.T) {
 		if n := fetched(); n != 1 {
 			t.Errorf("keys were fetched %d times after the issuer came back, want once", n)
 		}
-		if out := d.log.String(); strings.Count(out, "are not fetched") != 1 || strings.Count(out, "are fetched again") != 1 {
+		if out := d.logged(); strings.Count(out, "are not fetched") != 1 || strings.Count(out, "are fetched again") != 1 {
 			t.Errorf("log:\n%s\nwant one line when the issuer went and one when it came", out)
 		}
 	})
@@ -183,7 +189,7 @@ func TestStrangersAndAnIssuerAway(t *testing.T) {
 				t.Errorf("verify = %v, want what the issuer was asked in vain for", err)
 			}
 		}
-		if out := d.log.String(); strings.Count(out, "are not fetched") != 1 {
+		if out := d.logged(); strings.Count(out, "are not fetched") != 1 {
 			t.Errorf("log:\n%s\nwant one line", out)
 		}
 		d.set(nil, true)
