@@ -60,8 +60,10 @@ func TestPolicyHasARoleForEveryIdentity(t *testing.T) {
 		}
 	}
 	for _, want := range []struct{ user, role string }{
-		{bootstrap.CloudUser, "system:cloud-controller-manager"}, {bootstrap.CloudUser, "system:auth-delegator"},
-		{bootstrap.CloudUser, "extension-apiserver-authentication-reader"}, {control.NodeNetworkUser, "kogge:node-network"},
+		{bootstrap.CloudUser, "system:cloud-controller-manager"},
+		{bootstrap.CloudUser, "system:auth-delegator"},
+		{bootstrap.CloudUser, "extension-apiserver-authentication-reader"},
+		{control.NodeNetworkUser, "kogge:node-network"},
 	} {
 		if !slices.ContainsFunc(bindings, func(b rbacv1.RoleBinding) bool {
 			return b.RoleRef.Name == want.role && slices.ContainsFunc(b.Subjects, func(s rbacv1.Subject) bool { return s.Name == want.user })
