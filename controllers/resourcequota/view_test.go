@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/cluster/control"
@@ -26,58 +24,10 @@ import (
 	"kogge.dev/kogge/testcluster"
 )
 
-// late shows Secrets late and passes all else on.
-type late struct {
-	client.Backend
-	list  time.Duration // by how much lists take longer
-	watch atomic.Int64  // by how much events come later, in nanoseconds
-}
-
-func (l *late) Do(ctx context.Context, req *client.Request) (*client.Result, error) {
-	res, err := l.Backend.Do(ctx, req)
-	if req.Verb == client.List && req.Resource.Resource == "secrets" {
-		time.Sleep(l.list)
-	}
-	return res, err
-}
-
-func (l *late) Watch(ctx context.Context, req *client.Request) (client.Stream, error) {
-	inner, err := l.Backend.Watch(ctx, req)
-	if err != nil || req.Resource.Resource != "secrets" {
-		return inner, err
-	}
-	s := &lateStream{Stream: inner, events: make(chan watch.Event)}
-	go func() {
-		defer close(s.events)
-		for event := range inner.Events() {
-			if event.Type != watch.Bookmark { // they come whenever they like
-				select {
-				case <-time.After(time.Duration(l.watch.Load())):
-				case <-ctx.Done():
-					return
-				}
-			}
-			select {
-			case s.events <- event:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return s, nil
-}
-
-type lateStream struct {
-	client.Stream
-	events chan watch.Event
-}
-
-func (s *lateStream) Events() <-chan watch.Event { return s.events }
-
 // world is a cluster in a bubble that has no controllers but quota's, with the quota "q" of the namespace default.
 type world struct {
 	*testing.T
-	late    *late
+	lag     *testcluster.Lag
 	secrets client.Resource[*corev1.Secret]
 	quotas  client.Resource[*corev1.ResourceQuota]
 }
@@ -86,11 +36,12 @@ func begin(t *testing.T, list time.Duration, hard corev1.ResourceList) *world {
 	t.Helper()
 	c := testcluster.New(t, testcluster.Config{Without: control.Components{Controllers: true, Scheduler: true}}).Admin()
 	w := &world{
-		T: t, late: &late{Backend: c.Backend(), list: list},
+		T: t, lag: &testcluster.Lag{Backend: c.Backend(), Resource: "secrets"},
 		secrets: client.Of[*corev1.Secret](c), quotas: client.Of[*corev1.ResourceQuota](c),
 	}
+	w.lag.Lists(list)
 	log := slog.New(slog.DiscardHandler)
-	own := client.New(w.late, c.Catalog())
+	own := client.New(w.lag, c.Catalog())
 	informers := client.NewInformers(own, log)
 	loop := resourcequota.New(reconcile.Scope{Client: own, Informers: informers, Log: log})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -183,7 +134,7 @@ func TestLimitThatComesLaterCountsWhatWasThere(t *testing.T) {
 		w.after(time.Minute, 0)
 		w.patch(`{"spec":{"hard":{"secrets":null,"configmaps":"5"}}}`)
 		time.Sleep(time.Minute)
-		w.late.watch.Store(int64(2 * time.Second))
+		w.lag.Events(2 * time.Second)
 		if err := w.secret("a"); err != nil {
 			t.Fatal(err)
 		}
@@ -199,7 +150,7 @@ func TestCountThatMissedAChargedObjectIsMended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := begin(t, 0, five(corev1.ResourceSecrets))
 		w.after(time.Minute, 0)
-		w.late.watch.Store(int64(5 * time.Second))
+		w.lag.Events(5 * time.Second)
 		if err := w.secret("a"); err != nil {
 			t.Fatal(err)
 		}
