@@ -43,18 +43,23 @@ type controller struct {
 	podAPI   client.Resource[*corev1.Pod]
 	expected reconcile.Expectations
 
-	mu sync.Mutex
-	// released holds the UIDs of pods whose finalizer is removed but still shown by the view.
+	mu      sync.Mutex
+	records map[reconcile.Key]*record
+}
+
+// record is what this loop has done about a Job and the views may not show yet.
+type record struct {
+	// released holds the UIDs of its pods whose finalizer is removed but still shown by the view: they are counted.
 	released map[types.UID]struct{}
-	// written is the version of each Job's last status that this loop wrote. An older view of a Job must not be acted on: the
-	// pods that its counts lack may be released already.
-	written map[reconcile.Key]uint64
+	// written is the version of the last status that this loop wrote, or 0. An older view of the Job must not be acted on: the pods that its
+	// counts lack may be released already.
+	written uint64
 }
 
 // New makes the loop.
 func New(scope reconcile.Scope) *reconcile.Loop {
 	c := &controller{
-		Scope: scope, released: map[types.UID]struct{}{}, written: map[reconcile.Key]uint64{},
+		Scope: scope, records: map[reconcile.Key]*record{},
 		jobs: client.InformerFor[*batchv1.Job](scope.Informers), pods: client.InformerFor[*corev1.Pod](scope.Informers),
 		api: client.Of[*batchv1.Job](scope.Client), podAPI: client.Of[*corev1.Pod](scope.Client),
 	}
@@ -70,16 +75,17 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 }
 
 func (c *controller) podSeen(old, pod *corev1.Pod) {
-	if !tracked(pod) {
-		c.forget(pod.UID)
-	}
 	key, owned := reconcile.OwnerKey(pod, kind.Kind)
+	if owned && !tracked(pod) {
+		c.forget(key, pod.UID)
+	}
 	if !owned {
 		if tracked(pod) {
 			c.orphan(pod)
 		}
 		if old != nil {
 			if oldKey, had := reconcile.OwnerKey(old, kind.Kind); had {
+				c.forget(oldKey, pod.UID)
 				c.loop.Enqueue(oldKey)
 			}
 		}
@@ -99,8 +105,8 @@ func (c *controller) podSeen(old, pod *corev1.Pod) {
 }
 
 func (c *controller) podGone(pod *corev1.Pod) {
-	c.forget(pod.UID)
 	if key, owned := reconcile.OwnerKey(pod, kind.Kind); owned {
+		c.forget(key, pod.UID)
 		c.expected.Deleted(key, pod.UID)
 		c.loop.Enqueue(key)
 	}
@@ -113,10 +119,23 @@ func (c *controller) orphan(pod *corev1.Pod) {
 
 const orphanPrefix = "orphan of "
 
-func (c *controller) forget(uid types.UID) {
+// recordLocked returns the record of a Job, made on first use.
+func (c *controller) recordLocked(key reconcile.Key) *record {
+	r := c.records[key]
+	if r == nil {
+		r = &record{released: map[types.UID]struct{}{}}
+		c.records[key] = r
+	}
+	return r
+}
+
+// forget drops what is noted of a pod: the view shows that it is released, or it was not released after all.
+func (c *controller) forget(key reconcile.Key, uid types.UID) {
 	c.mu.Lock()
-	delete(c.released, uid)
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	if r := c.records[key]; r != nil {
+		delete(r.released, uid)
+	}
 }
 
 // tracked reports whether a pod still carries the finalizer.
@@ -131,9 +150,6 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	known, ok := c.jobs.Get(key.Namespace, key.Name)
 	if !ok {
 		c.expected.Forget(key)
-		c.mu.Lock()
-		delete(c.written, key)
-		c.mu.Unlock()
 		return c.freeLeft(ctx, key)
 	}
 	if c.outdated(known) {
@@ -154,7 +170,7 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 		Fresh: func(ctx context.Context) (kinds.Object, error) { return c.api.Get(ctx, key.Namespace, key.Name) },
 	}
 	// Before the view is read: what it shows later may be forgotten between the two, and a pod that was read before would count twice.
-	released := c.releasedNow()
+	released := c.released(key)
 	owned, err := claim.All(ctx, reconcile.OwnedBy(c.pods, known))
 	if err != nil {
 		return err
@@ -175,14 +191,15 @@ func version(job *batchv1.Job) uint64 {
 func (c *controller) outdated(job *batchv1.Job) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return version(job) < c.written[reconcile.KeyOf(job)]
+	r := c.records[reconcile.KeyOf(job)]
+	return r != nil && version(job) < r.written
 }
 
 func (c *controller) noteWritten(job *batchv1.Job) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := version(job); n != math.MaxUint64 {
-		c.written[reconcile.KeyOf(job)] = n
+		c.recordLocked(reconcile.KeyOf(job)).written = n
 	}
 }
 
@@ -204,25 +221,37 @@ func (c *controller) freeOrphan(ctx context.Context, namespace, name string) err
 	if !ok || !tracked(pod) {
 		return nil
 	}
-	if key, owned := reconcile.OwnerKey(pod, kind.Kind); owned {
-		job, err := c.api.Get(ctx, key.Namespace, key.Name)
-		if err == nil && job.UID == metav1.GetControllerOf(pod).UID {
-			return nil
-		}
-		if err != nil && !apierrors.IsNotFound(err) {
-			return err
-		}
+	key, owned := reconcile.OwnerKey(pod, kind.Kind)
+	if !owned {
+		return c.release(ctx, pod)
 	}
-	return c.free(ctx, pod)
+	job, err := c.api.Get(ctx, key.Namespace, key.Name)
+	if err == nil && job.UID == metav1.GetControllerOf(pod).UID {
+		return nil
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
+	return c.free(ctx, key, pod)
 }
 
-// freeLeft frees the pods of a Job that is gone.
+// freeLeft frees the pods of a Job that is gone. Its record goes once the view shows them free; each that becomes so wakes the loop.
 func (c *controller) freeLeft(ctx context.Context, key reconcile.Key) error {
 	var errs []error
+	released, left := c.released(key), false
 	for _, pod := range c.pods.List(key.Namespace) {
-		if owner, owned := reconcile.OwnerKey(pod, kind.Kind); owned && owner == key && tracked(pod) && !c.isReleased(pod.UID) {
+		if owner, owned := reconcile.OwnerKey(pod, kind.Kind); !owned || owner != key || !tracked(pod) {
+			continue
+		}
+		left = true
+		if _, free := released[pod.UID]; !free {
 			errs = append(errs, c.freeOrphan(ctx, pod.Namespace, pod.Name))
 		}
+	}
+	if !left {
+		c.mu.Lock()
+		delete(c.records, key)
+		c.mu.Unlock()
 	}
 	return errors.Join(errs...)
 }
@@ -230,37 +259,43 @@ func (c *controller) freeLeft(ctx context.Context, key reconcile.Key) error {
 // releaseAll frees the pods of a finished Job.
 func (c *controller) releaseAll(ctx context.Context, job *batchv1.Job) error {
 	var errs []error
+	key := reconcile.KeyOf(job)
+	released := c.released(key) // before the view is read, as in reconcile
 	for _, pod := range reconcile.Controlled(c.pods, job) {
-		if tracked(pod) && !c.isReleased(pod.UID) {
-			errs = append(errs, c.free(ctx, pod))
+		if _, free := released[pod.UID]; tracked(pod) && !free {
+			errs = append(errs, c.free(ctx, key, pod))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// releasedNow are the pods whose finalizer is removed, as far as the view has not shown it: few at any time.
-func (c *controller) releasedNow() map[types.UID]struct{} {
+// released are the pods of a Job whose finalizer is removed, as far as the view has not shown it.
+func (c *controller) released(key reconcile.Key) map[types.UID]struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return maps.Clone(c.released)
+	if r := c.records[key]; r != nil {
+		return maps.Clone(r.released)
+	}
+	return nil
 }
 
-func (c *controller) isReleased(uid types.UID) bool {
+// free releases a pod of a Job. The pod is noted before, since the view may show it at once.
+func (c *controller) free(ctx context.Context, key reconcile.Key, pod *corev1.Pod) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, ok := c.released[uid]
-	return ok
-}
-
-// free removes the finalizer. The pod is noted before, since the view may show it at once.
-func (c *controller) free(ctx context.Context, pod *corev1.Pod) error {
-	c.mu.Lock()
-	c.released[pod.UID] = struct{}{}
+	c.recordLocked(key).released[pod.UID] = struct{}{}
 	c.mu.Unlock()
+	err := c.release(ctx, pod)
+	if err != nil {
+		c.forget(key, pod.UID)
+	}
+	return err
+}
+
+// release removes the finalizer.
+func (c *controller) release(ctx context.Context, pod *corev1.Pod) error {
 	patch := fmt.Sprintf(`{"metadata":{"uid":%q,"$deleteFromPrimitiveList/finalizers":[%q]}}`, pod.UID, batchv1.JobTrackingFinalizer)
 	_, err := c.podAPI.Patch(ctx, pod.Namespace, pod.Name, types.StrategicMergePatchType, []byte(patch))
 	if err != nil && !apierrors.IsNotFound(err) {
-		c.forget(pod.UID)
 		return fmt.Errorf("release pod %s: %w", pod.Name, err)
 	}
 	return nil

@@ -31,14 +31,19 @@ func begin(t *testing.T, spec batchv1.JobSpec) *world {
 	t.Helper()
 	c := testcluster.New(t).Admin()
 	w := &world{T: t, c: c, jobs: client.Of[*batchv1.Job](c), pods: client.Of[*corev1.Pod](c)}
+	w.create(spec)
+	return w
+}
+
+func (w *world) create(spec batchv1.JobSpec) {
+	w.Helper()
 	spec.Template.Spec = corev1.PodSpec{
 		RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "c:1"}},
 	}
-	if _, err := w.jobs.Create(t.Context(), &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "work"}, Spec: spec}); err != nil {
-		t.Fatal(err)
+	if _, err := w.jobs.Create(w.Context(), &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "work"}, Spec: spec}); err != nil {
+		w.Fatal(err)
 	}
 	w.pass(3 * time.Second)
-	return w
 }
 
 func (w *world) pass(d time.Duration) {

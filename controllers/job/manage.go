@@ -238,7 +238,7 @@ func (s *round) deletePods(ctx context.Context, doomed []*corev1.Pod, count coun
 	gone := map[string]bool{}
 	for _, pod := range doomed {
 		if count == uncounted && tracked(pod) {
-			if err := s.free(ctx, pod); err != nil {
+			if err := s.free(ctx, s.key, pod); err != nil {
 				errs = append(errs, err)
 				continue
 			}

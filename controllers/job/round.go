@@ -323,7 +323,7 @@ func (s *round) count(ctx context.Context) error {
 	}
 	var errs []error
 	for _, pod := range release {
-		errs = append(errs, s.free(ctx, pod))
+		errs = append(errs, s.free(ctx, s.key, pod))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err

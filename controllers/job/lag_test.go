@@ -1,0 +1,90 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package job_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/cluster/control"
+	"kogge.dev/kogge/controllers/job"
+	"kogge.dev/kogge/reconcile"
+	"kogge.dev/kogge/testcluster"
+)
+
+// TestFinishedPodSeenTwiceCountsOnce shows pods late, so that the loop looks again and again at a pod that it has counted and released.
+func TestFinishedPodSeenTwiceCountsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testcluster.New(t, testcluster.Config{Without: control.Components{Controllers: true, Scheduler: true}}).Admin()
+		lag := &testcluster.Lag{Backend: c.Backend(), Resource: "pods"}
+		runLoop(t, client.New(lag, c.Catalog()))
+		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}}
+		if _, err := client.Of[*corev1.ServiceAccount](c).Create(t.Context(), account); err != nil {
+			t.Fatal(err)
+		}
+		w := &world{T: t, c: c, jobs: client.Of[*batchv1.Job](c), pods: client.Of[*corev1.Pod](c)}
+		w.create(batchv1.JobSpec{Parallelism: new(int32(1)), Completions: new(int32(3))})
+		for done := range int32(2) {
+			first := w.running()
+			if len(first) != 1 {
+				t.Fatalf("%d pods run after %d successes, want 1", len(first), done)
+			}
+			lag.Events(20 * time.Second)
+			w.end(0, first...)
+			w.pass(19 * time.Second) // the loop saw the end, and will see the release in 20 s
+			for i := range 5 {
+				text := fmt.Sprintf(`{"metadata":{"labels":{"look":"%d-%d"}}}`, done, i)
+				if _, err := w.jobs.Patch(t.Context(), "default", "work", types.MergePatchType, []byte(text)); err != nil {
+					t.Fatal(err)
+				}
+				w.pass(time.Second)
+				status := w.job().Status
+				if status.Succeeded != done+1 {
+					t.Fatalf("%d successes after look %d at a finished pod, want %d", status.Succeeded, i, done+1)
+				}
+				if at := slices.Index(status.UncountedTerminatedPods.Succeeded, first[0].UID); at >= 0 {
+					t.Fatalf("a counted pod is to be counted once more after look %d", i)
+				}
+			}
+			lag.Events(0)
+			w.pass(time.Minute)
+		}
+		if got := verdict(w.job()); got != "" {
+			t.Errorf("after two of three successes: %s", got)
+		}
+	})
+}
+
+// runLoop runs the controller until the test ends.
+func runLoop(t *testing.T, own *client.Client) {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	informers := client.NewInformers(own, log)
+	events := reconcile.NewRecorder(own, "job-controller", "", log)
+	loop := job.New(reconcile.Scope{Client: own, Informers: informers, Events: events, Log: log})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 3)
+	for _, run := range []func(context.Context) error{informers.Run, events.Run, loop.Run} {
+		go func() { ended <- run(ctx) }()
+	}
+	t.Cleanup(func() {
+		cancel()
+		for range 3 {
+			if err := <-ended; err != nil {
+				t.Errorf("job controller: %v", err)
+			}
+		}
+	})
+}
