@@ -6,9 +6,7 @@ package garbage
 import (
 	"context"
 	"slices"
-	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
@@ -52,38 +50,22 @@ func (c *controller) discover(ctx context.Context, name string) error {
 		return nil
 	}
 	gv := schema.GroupVersion{Group: svc.Spec.Group, Version: svc.Spec.Version}
-	resources, err := c.Client.Resources(ctx, gv)
+	// Objects of what does not allow all of this can't be followed and deleted.
+	resources, err := reconcile.Offered(ctx, c.Client, gv, "get", "list", "watch", "delete")
 	if err != nil {
 		return err
 	}
 	served := map[schema.GroupVersionResource]bool{}
 	for _, r := range resources {
-		if collectable(&r) {
-			served[gv.WithResource(r.Name)] = true
-		}
+		served[gv.WithResource(r.Name)] = true
 	}
 	c.dropService(name, func(r *resource) bool { return !served[r.api.GVR()] })
 	for _, r := range resources {
-		if collectable(&r) {
-			followed := c.defined(gv.WithKind(r.Kind), r.Name, r.Namespaced)
-			followed.service = name
-			c.follow(followed)
-		}
+		followed := c.defined(gv.WithKind(r.Kind), r.Name, r.Namespaced)
+		followed.service = name
+		c.follow(followed)
 	}
 	return nil
-}
-
-// collectable tells a resource whose objects can be followed and deleted.
-func collectable(r *metav1.APIResource) bool {
-	if strings.Contains(r.Name, "/") {
-		return false
-	}
-	for _, verb := range []string{"get", "list", "watch", "delete"} {
-		if !slices.Contains(r.Verbs, verb) {
-			return false
-		}
-	}
-	return true
 }
 
 // dropService stops following the resources of an APIService that are gone. Another version of its group may serve them still.

@@ -182,14 +182,14 @@ func (c *controller) remoteResources(ctx context.Context) (out []client.Resource
 			continue
 		}
 		gv := schema.GroupVersion{Group: svc.Spec.Group, Version: svc.Spec.Version}
-		resources, err := c.Client.Resources(ctx, gv)
+		resources, err := reconcile.Offered(ctx, c.Client, gv, "list", "delete")
 		if err != nil {
 			undiscovered = append(undiscovered, fmt.Sprintf("%s: %v", gv, err))
 			continue
 		}
 		for _, r := range resources {
 			gr := schema.GroupResource{Group: gv.Group, Resource: r.Name}
-			if !r.Namespaced || seen[gr] || strings.Contains(r.Name, "/") || !slices.Contains(r.Verbs, "list") || !slices.Contains(r.Verbs, "delete") {
+			if !r.Namespaced || seen[gr] {
 				continue
 			}
 			seen[gr] = true
