@@ -101,7 +101,7 @@ func runDriver(t *testing.T, root string) *fake.Driver {
 	case err := <-done:
 		done <- err
 		t.Fatalf("driver ended: %v", err)
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the kubelet does not see the driver")
 	}
 	return driver

@@ -56,7 +56,7 @@ func TestDevicesOfADRADriver(t *testing.T) {
 		if err != nil {
 			t.Fatalf("registration refused: %v", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the kubelet does not see the driver")
 	}
 	makeDevices(t, admin)

@@ -53,9 +53,12 @@ func standalone(t *testing.T, runtime *fake.Runtime, change ...func(*kubelet.Con
 	return manifests
 }
 
+// patience is longer than what is waited for before anything is tried again: the scheduler lets a pod that did not fit wait for up to ten seconds.
+const patience = 20 * time.Second
+
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not in time: %s", what)
 		}

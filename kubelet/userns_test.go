@@ -5,7 +5,6 @@ package kubelet_test
 
 import (
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,10 +34,10 @@ func TestUserNamespaces(t *testing.T) {
 	cri := criFake.New(criFake.Config{}, "example.org/app:1")
 	node(t, cluster, cri)
 	admin, ctx := cluster.Admin(), t.Context()
-	testcluster.Await(t, admin, "", 5*time.Second, func(all []*corev1.Node) bool {
+	testcluster.Await(t, admin, "", patience, func(all []*corev1.Node) bool {
 		return len(all) == 1 && len(all[0].Status.RuntimeHandlers) > 0 && *all[0].Status.RuntimeHandlers[0].Features.UserNamespaces
 	})
-	testcluster.Await(t, admin, "default", 5*time.Second, func(all []*corev1.ServiceAccount) bool { return len(all) > 0 })
+	testcluster.Await(t, admin, "default", patience, func(all []*corev1.ServiceAccount) bool { return len(all) > 0 })
 	seen := map[uint32]string{}
 	for _, name := range []string{"a", "b"} {
 		if _, err := client.Of[*corev1.Pod](admin).Create(ctx, parse[corev1.Pod](t, usersPod(name))); err != nil {
@@ -64,5 +63,5 @@ func TestUserNamespaces(t *testing.T) {
 	if err := client.Of[*corev1.Pod](admin).Delete(ctx, "default", "a", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	testcluster.Await(t, admin, "default", 5*time.Second, func(all []*corev1.Pod) bool { return len(all) == 1 })
+	testcluster.Await(t, admin, "default", patience, func(all []*corev1.Pod) bool { return len(all) == 1 })
 }

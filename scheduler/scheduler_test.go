@@ -29,7 +29,8 @@ import (
 	"kogge.dev/kogge/testcluster"
 )
 
-const limit = 10 * time.Second
+// limit is longer than the ten seconds that a pod may have to wait before it is tried again.
+const limit = 20 * time.Second
 
 // start runs a scheduler on a control plane of its own and returns the administrator's client.
 func start(t *testing.T) *client.Client {

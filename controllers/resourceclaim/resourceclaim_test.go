@@ -18,7 +18,8 @@ import (
 	"kogge.dev/kogge/testcluster"
 )
 
-const limit = 10 * time.Second
+// limit is longer than the ten seconds that the scheduler may let a pod wait before it is tried again.
+const limit = 20 * time.Second
 
 // world is a cluster with a node that has one device.
 type world struct {
