@@ -81,7 +81,7 @@ func newPlane(t testing.TB) *plane {
 			t.Error(err)
 		}
 	})
-	wait, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	wait, stop := context.WithTimeout(t.Context(), time.Minute) // a start makes some hundred objects: seconds on a busy machine
 	defer stop()
 	if err := server.WaitReady(wait); err != nil {
 		t.Fatalf("server is not ready: %v", bootstrap.Once(t.Context(), p.bootstrapConfig()))
