@@ -6,12 +6,11 @@ package apiserver
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
-	"time"
+
+	"kogge.dev/kogge/reconcile/serving"
 )
 
 // health answers /healthz, /livez and /readyz from named checks.
@@ -36,9 +35,6 @@ type check struct {
 var errNotYet = errors.New("not finished")
 
 func newHealth() *health { return &health{ready: make(chan struct{})} }
-
-// probeTimeout bounds one check.
-const probeTimeout = 2 * time.Second
 
 func (s *Server) addChecks() {
 	h := s.health
@@ -75,59 +71,19 @@ func (h *health) markReady() { h.once.Do(func() { close(h.ready) }) }
 
 // serve answers /livez, /livez/NAME, ?verbose and ?exclude=NAME, and the same below the other two.
 func (h *health) serve(w http.ResponseWriter, r *http.Request, parts []string) {
+	endpoint, only := parts[0], strings.Join(parts[1:], "/")
 	h.mu.Lock()
-	checks := slices.Clone(h.checks)
+	var asked []serving.Check
+	for _, c := range h.checks {
+		if only == "" && (endpoint == "livez" && !c.live || endpoint == "healthz" && c.name == "shutdown") {
+			continue
+		}
+		probe := c.probe
+		if probe == nil {
+			probe = func(context.Context) error { return c.err }
+		}
+		asked = append(asked, serving.Check{Name: c.name, Probe: probe})
+	}
 	h.mu.Unlock()
-	if only := strings.Join(parts[1:], "/"); only != "" {
-		i := slices.IndexFunc(checks, func(c check) bool { return c.name == only })
-		if i < 0 {
-			http.NotFound(w, r)
-			return
-		}
-		h.write(w, parts[0], checks[i:i+1], r)
-		return
-	}
-	if parts[0] == "livez" {
-		checks = slices.DeleteFunc(checks, func(c check) bool { return !c.live })
-	}
-	if parts[0] == "healthz" {
-		checks = slices.DeleteFunc(checks, func(c check) bool { return c.name == "shutdown" })
-	}
-	h.write(w, parts[0], checks, r)
-}
-
-func (h *health) write(w http.ResponseWriter, endpoint string, checks []check, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), probeTimeout)
-	defer cancel()
-	excluded := r.URL.Query()["exclude"]
-	var report strings.Builder
-	failed := 0
-	for _, c := range checks {
-		if slices.Contains(excluded, c.name) {
-			fmt.Fprintf(&report, "[+]%s excluded: ok\n", c.name)
-			continue
-		}
-		err := c.err
-		if c.probe != nil {
-			err = c.probe(ctx)
-		}
-		if err != nil {
-			failed++
-			fmt.Fprintf(&report, "[-]%s failed: reason withheld\n", c.name)
-			continue
-		}
-		fmt.Fprintf(&report, "[+]%s ok\n", c.name)
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if failed > 0 {
-		w.WriteHeader(http.StatusInternalServerError)
-		fmt.Fprintf(w, "%s%s check failed\n", report.String(), endpoint)
-		return
-	}
-	if _, verbose := r.URL.Query()["verbose"]; verbose {
-		fmt.Fprintf(w, "%s%s check passed\n", report.String(), endpoint)
-		return
-	}
-	_, _ = w.Write([]byte("ok")) // A client that went away is no error of ours.
+	serving.Health(w, r, endpoint, only, asked)
 }

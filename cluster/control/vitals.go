@@ -4,6 +4,7 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"sync"
 
@@ -68,7 +69,7 @@ func (v *Vitals) observe(loops []*reconcile.Loop) {
 // Checks are the conditions of readiness. A process that stands by is ready to lead.
 func (v *Vitals) Checks() []serving.Check {
 	return []serving.Check{
-		{Name: "informer-sync", Ready: true, Probe: func() error {
+		{Name: "informer-sync", Ready: true, Probe: func(context.Context) error {
 			v.mu.Lock()
 			defer v.mu.Unlock()
 			if v.informers != nil && !v.informers.Synced() {
@@ -76,7 +77,7 @@ func (v *Vitals) Checks() []serving.Check {
 			}
 			return nil
 		}},
-		{Name: "shutdown", Ready: true, Probe: func() error {
+		{Name: "shutdown", Ready: true, Probe: func(context.Context) error {
 			v.mu.Lock()
 			defer v.mu.Unlock()
 			if v.ending {

@@ -39,15 +39,6 @@ import (
 // keep is for how long answers of the API server are believed, as upstream does.
 const keep = 10 * time.Second
 
-// Check is one named condition.
-type Check struct {
-	Name string
-	// Probe returns what is wrong, or nil. It must not block.
-	Probe func() error
-	// Ready says that only /readyz asks: a restart would not mend it.
-	Ready bool
-}
-
 // Config of a Server.
 type Config struct {
 	// Listener and Certificate are required.
@@ -79,7 +70,7 @@ type Server struct {
 func New(config Config) *Server {
 	s := &Server{config: config, mux: http.NewServeMux()}
 	s.gate = gate.New(gate.Config{Client: config.Client, ClientCA: s.clientCA, TokenTTL: keep, AllowTTL: keep, DenyTTL: keep})
-	s.config.Checks = append([]Check{{Name: "ping", Probe: func() error { return nil }}}, config.Checks...)
+	s.config.Checks = append([]Check{{Name: "ping", Probe: func(context.Context) error { return nil }}}, config.Checks...)
 	for _, endpoint := range open {
 		s.mux.HandleFunc(endpoint, s.health)
 		s.mux.HandleFunc(endpoint+"/{check...}", s.health)
@@ -186,44 +177,11 @@ func (s *Server) judge(r *http.Request) error {
 	return nil
 }
 
-// health answers for all checks of an endpoint, or for one, with ?verbose and ?exclude=NAME as upstream.
+// health asks the checks that an endpoint is about.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	endpoint, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	checks := slices.DeleteFunc(slices.Clone(s.config.Checks), func(c Check) bool { return c.Ready && endpoint != "readyz" })
-	if only := r.PathValue("check"); only != "" {
-		i := slices.IndexFunc(checks, func(c Check) bool { return c.Name == only })
-		if i < 0 {
-			http.NotFound(w, r)
-			return
-		}
-		checks = checks[i : i+1]
-	}
-	excluded := r.URL.Query()["exclude"]
-	var report strings.Builder
-	failed := 0
-	for _, c := range checks {
-		switch {
-		case slices.Contains(excluded, c.Name):
-			fmt.Fprintf(&report, "[+]%s excluded: ok\n", c.Name)
-		case c.Probe() != nil:
-			failed++
-			fmt.Fprintf(&report, "[-]%s failed: reason withheld\n", c.Name)
-		default:
-			fmt.Fprintf(&report, "[+]%s ok\n", c.Name)
-		}
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, verbose := r.URL.Query()["verbose"]
-	switch {
-	case failed > 0:
-		w.WriteHeader(http.StatusInternalServerError)
-		fmt.Fprintf(w, "%s%s check failed\n", report.String(), endpoint)
-	case verbose:
-		fmt.Fprintf(w, "%s%s check passed\n", report.String(), endpoint)
-	default:
-		fmt.Fprint(w, "ok")
-	}
+	Health(w, r, endpoint, r.PathValue("check"), checks)
 }
 
 func (s *Server) configz(w http.ResponseWriter, _ *http.Request) {

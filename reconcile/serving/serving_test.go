@@ -187,7 +187,7 @@ func TestClientCertificatesOfThePublishedAuthority(t *testing.T) {
 
 func TestReadinessIsNotLiveness(t *testing.T) {
 	cluster := testcluster.New(t)
-	url := component(t, cluster, serving.Check{Name: "informer-sync", Ready: true, Probe: func() error { return errors.New("not yet") }})
+	url := component(t, cluster, serving.Check{Name: "informer-sync", Ready: true, Probe: func(context.Context) error { return errors.New("not yet") }})
 	for path, want := range map[string]int{"/readyz": 500, "/livez": 200, "/healthz": 200, "/readyz?exclude=informer-sync": 200} {
 		if code, body := ask(t, url+path, ""); code != want || code == 500 && body != "[+]ping ok\n[-]informer-sync failed: reason withheld\nreadyz check failed\n" {
 			t.Errorf("%s: %d %q, want %d", path, code, body, want)
