@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -40,10 +41,13 @@ type ManagerConfig struct {
 // Manager keeps the record of who manages which field for the objects of one kind.
 type Manager struct {
 	fields *managedfields.FieldManager
+	// whole is for configurations with a status that requests don't reach: it must be one, and counts as a change if it is another.
+	whole *managedfields.FieldManager
 	// version of the requests; hub tells whether objects are handed over in it.
 	version string
 	hub     bool
-	types   *converter
+	// noStatus says that requests don't reach status.
+	noStatus bool
 }
 
 // NewManager makes a Manager.
@@ -61,12 +65,15 @@ func NewManager(cfg ManagerConfig) (*Manager, error) {
 		construct = managedfields.NewDefaultCRDFieldManager
 	}
 	a := adapter{cfg}
-	types := &converter{TypeConverter: cfg.Types, noStatus: slices.ContainsFunc(cfg.Reset, fieldpath.MakePathOrDie("status").Equals)}
-	m, err := construct(types, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
-	if err != nil {
-		return nil, err
+	m := &Manager{version: cfg.Kind.GroupVersion().String(), hub: cfg.Kind.GroupVersion() == cfg.Hub}
+	m.noStatus = slices.ContainsFunc(cfg.Reset, fieldpath.MakePathOrDie("status").Equals)
+	var err error
+	m.fields, err = construct(&converter{TypeConverter: cfg.Types, noStatus: m.noStatus}, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
+	if err != nil || !m.noStatus {
+		return m, err
 	}
-	return &Manager{fields: m, types: types, version: cfg.Kind.GroupVersion().String(), hub: cfg.Kind.GroupVersion() == cfg.Hub}, nil
+	m.whole, err = construct(&converter{TypeConverter: cfg.Types}, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
+	return m, err
 }
 
 // Update records what a write changed. It changes obj's managed fields in place; live is only read.
@@ -94,9 +101,13 @@ func (m *Manager) atVersion(entries []metav1.ManagedFieldsEntry) bool {
 }
 
 // Apply merges an applied configuration into live and returns the result; live is only read.
-func (m *Manager) Apply(live, applied runtime.Object, manager string, force bool) (runtime.Object, error) {
-	out, err := m.fields.Apply(live, applied, manager, force)
-	if err == nil && m.types.noStatus {
+func (m *Manager) Apply(live runtime.Object, applied *unstructured.Unstructured, manager string, force bool) (runtime.Object, error) {
+	fields := m.fields
+	if _, has := applied.Object["status"]; has && m.noStatus {
+		fields = m.whole
+	}
+	out, err := fields.Apply(live, applied, manager, force)
+	if err == nil && m.noStatus {
 		keepStatus(out, live)
 	}
 	return out, err

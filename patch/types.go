@@ -38,7 +38,10 @@ type schemaOf struct {
 // ObjectToTyped implements managedfields.TypeConverter.
 func (c *converter) ObjectToTyped(obj runtime.Object, options ...typed.ValidationOptions) (*typed.TypedValue, error) {
 	if tree, ok := obj.(*unstructured.Unstructured); ok {
-		return c.treeToTyped(tree, options)
+		if len(options) == 0 {
+			return c.TypeConverter.ObjectToTyped(tree) // an applied configuration, all of which is checked
+		}
+		return c.TypeConverter.ObjectToTyped(c.bareTree(tree), options...)
 	}
 	gvk := obj.GetObjectKind().GroupVersionKind()
 	known, ok := c.schemas.Load(gvk)
@@ -57,18 +60,6 @@ func (c *converter) ObjectToTyped(obj runtime.Object, options ...typed.Validatio
 	}
 	of := known.(schemaOf)
 	return typed.AsTypedUnvalidated(v, of.schema, of.typeRef), nil //nolint:staticcheck // checking a Go type against its own schema is still a tenth of a write
-}
-
-// treeToTyped is ObjectToTyped for trees. One without options is an applied configuration, all of which is checked.
-func (c *converter) treeToTyped(tree *unstructured.Unstructured, options []typed.ValidationOptions) (*typed.TypedValue, error) {
-	if len(options) > 0 {
-		return c.TypeConverter.ObjectToTyped(c.bareTree(tree), options...)
-	}
-	v, err := c.TypeConverter.ObjectToTyped(tree)
-	if _, has := tree.Object["status"]; err != nil || !has || !c.noStatus {
-		return v, err
-	}
-	return typed.AsTypedUnvalidated(value.NewValueInterface(c.bareTree(tree).Object), v.Schema(), v.TypeRef()), nil //nolint:staticcheck // it was checked
 }
 
 // bare returns a shallow copy of an object of a Go type, without what does not matter.

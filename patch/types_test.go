@@ -4,6 +4,7 @@
 package patch
 
 import (
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -72,6 +73,17 @@ func TestApplyOfWhatIsThere(t *testing.T) {
 	}
 }
 
+// A status that is none is refused, although it would not be kept.
+func TestApplyOfNoStatus(t *testing.T) {
+	m := mainManager(t)
+	applied := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "p"}, "status": map[string]any{"startTime": "yesterday"},
+	}}
+	if out, err := m.Apply(fullPod(), applied, "applier", true); err == nil || !strings.Contains(err.Error(), "yesterday") {
+		t.Errorf("Apply() = %v, %v, want an error that names the time", out, err)
+	}
+}
+
 // Status stays what it was, whatever is applied.
 func TestApplyLeavesStatusAlone(t *testing.T) {
 	m := mainManager(t)
@@ -82,6 +94,11 @@ func TestApplyLeavesStatusAlone(t *testing.T) {
 	})
 	if out.Spec.NodeName != "other" || out.Status.Phase != corev1.PodRunning || out.Status.Message != "" || len(out.Status.Conditions) != 1 {
 		t.Errorf("applied: node %q, status %v", out.Spec.NodeName, out.Status)
+	}
+	for _, entry := range out.ManagedFields {
+		if entry.Time == nil {
+			t.Errorf("the record of what was applied, another status among it, has no time: %v", entry)
+		}
 	}
 	if live.Status.Phase != corev1.PodRunning || live.Spec.NodeName != "n" {
 		t.Errorf("the live object was changed: %v", live)
