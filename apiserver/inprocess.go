@@ -6,6 +6,7 @@ package apiserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -151,19 +152,42 @@ func (l *local) execute(ctx context.Context, req *client.Request, call *rest.Cal
 	}
 	out := &client.Result{Created: res.Code == http.StatusCreated}
 	if res.List == nil {
-		out.Object, err = res.Resolve(call.Target)
+		if out.Object, err = res.Resolve(call.Target); err == nil && req.Metadata {
+			out.Object, err = metadataOf(out.Object)
+		}
 		return out, res.Code, err
 	}
 	out.ListMeta = res.List.Meta()
 	out.Items = make([]runtime.Object, 0, len(res.List.Entries))
 	for _, entry := range res.List.Entries {
-		obj, err := call.Target.Object(entry)
+		obj, err := listed(req, call.Target, entry)
 		if err != nil {
 			return nil, 0, err
 		}
 		out.Items = append(out.Items, obj)
 	}
 	return out, res.Code, nil
+}
+
+// listed returns an object of a list, which its reader keeps as long as it wants.
+func listed(req *client.Request, t *rest.Target, entry *cache.Entry) (runtime.Object, error) {
+	obj, err := t.Peek(entry)
+	if err != nil || !req.Metadata {
+		return obj, err
+	}
+	return metadataOf(obj)
+}
+
+// metadataOf returns the metadata alone. A status stays what it is.
+func metadataOf(obj runtime.Object) (runtime.Object, error) {
+	if status, is := obj.(*metav1.Status); is {
+		return status, nil
+	}
+	object, ok := obj.(metav1.Object)
+	if !ok {
+		return nil, fmt.Errorf("a %T has no metadata", obj)
+	}
+	return codec.Partial(object, metav1.SchemeGroupVersion), nil
 }
 
 // completeOptions sets the options that the verb needs and checks them as the HTTP front does.
@@ -271,7 +295,7 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 		defer cancel()
 		defer stop()
 		defer stream.Close()
-		pump(reqCtx, stream, out.events)
+		pump(reqCtx, stream, req.Metadata, out.events)
 		done(http.StatusOK)
 		finish(nil, metav1.Status{Code: http.StatusOK})
 		l.server.logRequest(reqCtx, state, http.StatusOK)
@@ -279,8 +303,8 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 	return out, nil
 }
 
-// pump delivers a stream's events until it or the context ends.
-func pump(ctx context.Context, stream *rest.Stream, to chan<- apiwatch.Event) {
+// pump delivers a stream's events, or the metadata of their objects, until it or the context ends.
+func pump(ctx context.Context, stream *rest.Stream, metadata bool, to chan<- apiwatch.Event) {
 	for {
 		events, err := stream.Next(ctx)
 		if err != nil {
@@ -293,6 +317,9 @@ func pump(ctx context.Context, stream *rest.Stream, to chan<- apiwatch.Event) {
 		}
 		for _, ev := range events {
 			obj, err := eventObject(stream, ev)
+			if err == nil && metadata {
+				obj, err = metadataOf(obj)
+			}
 			if err != nil {
 				st := statusOf(apierrors.NewInternalError(err))
 				deliver(ctx, to, apiwatch.Event{Type: apiwatch.Error, Object: &st})

@@ -47,6 +47,8 @@ type Request struct {
 	// PatchType and Patch are the body of patch.
 	PatchType types.PatchType
 	Patch     []byte
+	// Metadata asks get, list and watch for no more than the metadata of objects: a *metav1.PartialObjectMetadata for each.
+	Metadata bool
 	// Into makes an empty object of the answer's type where the catalog can't tell (custom resources: unstructured).
 	Into func() runtime.Object
 

@@ -39,6 +39,8 @@ type Resource[T kinds.Object] struct {
 	backend Backend
 	gvr     schema.GroupVersionResource
 	into    func() runtime.Object
+	// metadata says that the client reads nothing else.
+	metadata bool
 }
 
 // Of returns the client of a built-in kind's Go type, at the version that the type belongs to. It panics for a type that the
@@ -62,11 +64,18 @@ func Any(c *Client, kind *kinds.Kind) Resource[kinds.Object] {
 	return Resource[kinds.Object]{backend: c.backend, gvr: kind.Served[0].GroupVersion().WithResource(kind.Resource)}
 }
 
+// MetadataOf returns a client of the same resource that reads no more than the metadata of objects. It writes nothing.
+func MetadataOf[T kinds.Object](r Resource[T]) Resource[*metav1.PartialObjectMetadata] {
+	return Resource[*metav1.PartialObjectMetadata]{
+		backend: r.backend, gvr: r.gvr, metadata: true, into: func() runtime.Object { return &metav1.PartialObjectMetadata{} },
+	}
+}
+
 // GVR returns the resource that the client addresses.
 func (r Resource[T]) GVR() schema.GroupVersionResource { return r.gvr }
 
 func (r Resource[T]) request(verb Verb, namespace, name string) *Request {
-	return &Request{Verb: verb, Resource: r.gvr, Namespace: namespace, Name: name, Into: r.into}
+	return &Request{Verb: verb, Resource: r.gvr, Namespace: namespace, Name: name, Metadata: r.metadata, Into: r.into}
 }
 
 func (r Resource[T]) do(ctx context.Context, req *Request) (T, error) {

@@ -206,10 +206,17 @@ func (h *HTTP) send(ctx context.Context, req *Request, stream bool) (*http.Respo
 }
 
 func (h *HTTP) headers(r *http.Request, req *Request, contentType string, stream bool) error {
-	accept := mediaProtobuf + "," + mediaJSON
+	proto, as := mediaProtobuf, ""
 	if stream {
-		accept = mediaProtobuf + ";stream=watch," + mediaJSON
+		proto += ";stream=watch"
 	}
+	if req.Metadata {
+		as = ";as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+		if req.Verb == List {
+			as = ";as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+		}
+	}
+	accept := proto + as + "," + mediaJSON + as
 	if !h.builtIn(req) {
 		accept = mediaJSON
 	}

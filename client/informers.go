@@ -59,10 +59,10 @@ func InformerOf[T kinds.Object](s *Informers, resource Resource[T], selection ..
 	return informerOf(s, resource, sel, nil)
 }
 
-// TrimmedInformer returns the set's informer of a built-in kind whose objects are large, but for parts that no user of the set reads. trim
-// returns a copy without them; all users of the kind must ask for it by the same trim.
-func TrimmedInformer[T kinds.Object](s *Informers, trim func(T) T) *Informer[T] {
-	return informerOf(s, Of[T](s.client), Selection{}, trim)
+// TrimmedInformer returns the set's informer of a resource whose objects have large parts that no user of the set reads. trim returns a copy
+// without them; all users of the resource and type must ask for it by the same trim.
+func TrimmedInformer[T kinds.Object](s *Informers, resource Resource[T], trim func(T) T) *Informer[T] {
+	return informerOf(s, resource, Selection{}, trim)
 }
 
 func informerOf[T kinds.Object](s *Informers, resource Resource[T], sel Selection, trim func(T) T) *Informer[T] {

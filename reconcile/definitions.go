@@ -36,7 +36,7 @@ func ServedVersion(crd *apiextensionsv1.CustomResourceDefinition, preferred stri
 // Definitions returns the informer of custom resource definitions, which has them without their schemas: those are most of a definition, and
 // no loop reads them.
 func Definitions(informers *client.Informers) *client.Informer[*apiextensionsv1.CustomResourceDefinition] {
-	return client.TrimmedInformer(informers, WithoutSchemas)
+	return client.TrimmedInformer(informers, client.Of[*apiextensionsv1.CustomResourceDefinition](informers.Client()), WithoutSchemas)
 }
 
 // WithoutSchemas returns a shallow copy of a definition, without the schemas of its versions and the record of its managers.

@@ -44,7 +44,15 @@ type resource struct {
 	defined bool
 	// service names the APIService of another server that serves the resource; empty for this one's.
 	service string
-	objects *client.Informer[kinds.Object]
+	objects *client.Informer[*metav1.PartialObjectMetadata]
+}
+
+// trim returns what of an object's metadata the graph is made of.
+func trim(obj *metav1.PartialObjectMetadata) *metav1.PartialObjectMetadata {
+	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		Namespace: obj.Namespace, Name: obj.Name, UID: obj.UID, ResourceVersion: obj.ResourceVersion,
+		OwnerReferences: obj.OwnerReferences, Finalizers: obj.Finalizers, DeletionTimestamp: obj.DeletionTimestamp,
+	}}
 }
 
 type controller struct {
@@ -134,10 +142,10 @@ func (c *controller) follow(r *resource) {
 		c.mu.Unlock()
 		return
 	}
-	r.objects = client.InformerOf(c.Informers, r.api)
+	r.objects = client.TrimmedInformer(c.Informers, client.MetadataOf(r.api), trim)
 	c.resources[r.gvk.GroupKind()] = r
 	c.mu.Unlock()
-	observe := func(obj kinds.Object) {
+	observe := func(obj *metav1.PartialObjectMetadata) {
 		c.mu.Lock()
 		if c.replacedLocked(r) {
 			c.mu.Unlock()
@@ -147,10 +155,10 @@ func (c *controller) follow(r *resource) {
 		c.mu.Unlock()
 		c.enqueue(work)
 	}
-	handler := client.Handler[kinds.Object]{
+	handler := client.Handler[*metav1.PartialObjectMetadata]{
 		Add:    observe,
-		Update: func(_, obj kinds.Object) { observe(obj) },
-		Delete: func(last kinds.Object) {
+		Update: func(_, obj *metav1.PartialObjectMetadata) { observe(obj) },
+		Delete: func(last *metav1.PartialObjectMetadata) {
 			c.mu.Lock()
 			if c.replacedLocked(r) {
 				c.mu.Unlock()

@@ -1,0 +1,63 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver_test
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"kogge.dev/kogge/client"
+)
+
+// Metadata alone is read alike in the server's process and over HTTP.
+func TestMetadataOf(t *testing.T) {
+	for _, overHTTP := range []bool{false, true} {
+		d := newTyped(t, start(t), overHTTP)
+		settings := client.Of[*corev1.ConfigMap](client.New(d.backend, d.catalog))
+		metadata := client.MetadataOf(settings)
+		before, err := metadata.List(t.Context(), "default", metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, err := metadata.Watch(t.Context(), "default", metav1.ListOptions{ResourceVersion: before.ResourceVersion})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Stop()
+		made, err := settings.Create(t.Context(), &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a", Labels: map[string]string{"a": "b"}}, Data: map[string]string{"k": "v"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := func(how string, m *metav1.PartialObjectMetadata) {
+			t.Helper()
+			if m == nil || m.Name != "a" || m.UID != made.UID || m.ResourceVersion != made.ResourceVersion || m.Labels["a"] != "b" {
+				t.Errorf("%s over HTTP %v: %v, want the metadata of what was made", how, overHTTP, m)
+			}
+		}
+		one, err := metadata.Get(t.Context(), "default", "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("get", one)
+		list, err := metadata.List(t.Context(), "default", metav1.ListOptions{LabelSelector: "a=b"})
+		if err != nil || len(list.Items) != 1 || list.ResourceVersion == "" {
+			t.Fatalf("list over HTTP %v: %v, %v, want one", overHTTP, list, err)
+		}
+		check("list", list.Items[0])
+		event := <-stream.Events()
+		told, _ := event.Object.(*metav1.PartialObjectMetadata)
+		check("watch", told)
+		if event.Type != watch.Added {
+			t.Errorf("event over HTTP %v: %s %v, want %s", overHTTP, event.Type, event.Object, watch.Added)
+		}
+		if _, err := metadata.Get(t.Context(), "default", "none"); err == nil || client.IgnoreNotFound(err) != nil {
+			t.Errorf("get of nothing over HTTP %v: %v, want not found", overHTTP, err)
+		}
+	}
+}
