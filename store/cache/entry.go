@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -274,11 +275,8 @@ func (d *derived) evicted(m *memo) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for i, x := range d.encodings {
-		if x == m {
-			d.encodings = append(d.encodings[:i:i], d.encodings[i+1:]...)
-			return
-		}
+	if d.encodings = slices.DeleteFunc(d.encodings, func(x *memo) bool { return x == m }); len(d.encodings) == 0 {
+		d.encodings = nil
 	}
 }
 

@@ -131,6 +131,11 @@ func TestIdleObjectsAreForgotten(t *testing.T) {
 			object(t, r.get(fmt.Sprintf("ns/%d", i)))
 		}
 		idle := weak.Make(object(t, r.get("ns/1")).(*corev1.Pod))
+		text, err := r.get("ns/1").Encoded("text", func() ([]byte, error) { return make([]byte, 1000), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		encoding := weak.Make(&text[0])
 		for range 5 {
 			time.Sleep(time.Minute)
 			object(t, busy)
@@ -140,6 +145,9 @@ func TestIdleObjectsAreForgotten(t *testing.T) {
 		runtime.GC()
 		if idle.Value() != nil {
 			t.Error("an object that nobody has read for minutes is still there")
+		}
+		if encoding.Value() != nil {
+			t.Error("an encoding that nobody has read for minutes is still there")
 		}
 		object(t, busy)
 		if r.decoded.Load() != before && !invariant.Enabled {
