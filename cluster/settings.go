@@ -81,6 +81,8 @@ type APISettings struct {
 	Authentication AuthenticationSettings `json:"authentication"`
 	// Authorization decides what users may do; default Node, then RBAC.
 	Authorization AuthorizationSettings `json:"authorization"`
+	// Admission decides which admission plugins judge requests; default those of kube-apiserver.
+	Admission AdmissionSettings `json:"admission"`
 	// Encryption keeps resources encrypted in the store; default none.
 	Encryption EncryptionSettings `json:"encryption"`
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"kogge.dev/kogge/apiserver"
+	"kogge.dev/kogge/apiserver/admission/plugins"
 	"kogge.dev/kogge/apiserver/audit"
 	"kogge.dev/kogge/apiserver/authn"
 	"kogge.dev/kogge/apiserver/authz"
@@ -66,6 +67,8 @@ type Config struct {
 	Anonymous func(path string) bool
 	// Authorization makes the chain of authorizers from those of this server, by the names Node and RBAC; nil means these two.
 	Authorization func(builtIn map[string]authz.Authorizer) (*configured.Chain, error)
+	// Admission is what differs from the default admission plugins.
+	Admission plugins.Choice
 	// Runners run beside the API server, Collectors are published with its metrics, Checks count for its health.
 	Runners    []apiserver.Runner
 	Collectors []prometheus.Collector

@@ -82,7 +82,7 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	admitted, err := plugins.Default(plugins.Config{
 		Reader: reader, Authorizer: authorizer, RBAC: roles, Calls: calls, Compiler: expr.NewCompiler(),
 		Versions: converter(s.Engine()), UpdateQuota: p.updateQuota, Types: typesOf(s),
-		Extra: []admission.Plugin{crd.Rules{}.Plugin()},
+		Extra: []admission.Plugin{crd.Rules{}.Plugin()}, Choice: p.config.Admission,
 	})
 	if err != nil {
 		return apiserver.Parts{}, err

@@ -39,6 +39,8 @@ func (p defaultIngressClass) Admit(ctx context.Context, a *admission.Attributes)
 	return nil
 }
 
+const denyExternalIPsName = "DenyServiceExternalIPs"
+
 // denyExternalIPs forbids new uses of a Service's externalIPs. Off unless asked for.
 type denyExternalIPs struct{}
 

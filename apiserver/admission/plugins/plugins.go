@@ -7,12 +7,16 @@ package plugins
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/version"
 
 	"kogge.dev/kogge/apiserver/admission"
+	"kogge.dev/kogge/apiserver/admission/configured"
+	"kogge.dev/kogge/apiserver/admission/eventratelimit"
 	"kogge.dev/kogge/apiserver/admission/limitranger"
 	"kogge.dev/kogge/apiserver/admission/noderestriction"
 	"kogge.dev/kogge/apiserver/admission/podsecurity"
@@ -48,8 +52,16 @@ type Config struct {
 	// Extra plugins run before policies and webhooks (crd.Rules).
 	Extra []admission.Plugin
 
-	// DenyServiceExternalIPs switches that plugin on.
-	DenyServiceExternalIPs bool
+	// Choice is what is to differ from the default plugins.
+	Choice Choice
+}
+
+// Choice of plugins.
+type Choice struct {
+	// Enabled names plugins that are off unless they are asked for, Disabled those that are to be left out.
+	Enabled, Disabled []string
+	// Configured are the plugins' own configurations.
+	Configured configured.Plugins
 }
 
 func (c *Config) validate() error {
@@ -69,7 +81,11 @@ func Default(cfg Config) ([]admission.Plugin, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	podSecurity, err := podsecurity.New(cfg.Reader)
+	podSecurity, err := podsecurity.New(cfg.Reader, cfg.Choice.Configured.PodSecurity)
+	if err != nil {
+		return nil, err
+	}
+	eventRates, err := cfg.Choice.eventRates()
 	if err != nil {
 		return nil, err
 	}
@@ -81,15 +97,16 @@ func Default(cfg Config) ([]admission.Plugin, error) {
 	r := cfg.Reader
 	ranges := &limitranger.Plugin{Reader: r}
 	accounts, priorities, runtimes := serviceAccount{r}, priority{r}, runtimeClass{r}
-	mutating := []admission.Plugin{
+	earlier := []admission.Plugin{
 		{Name: "NamespaceLifecycle", Mutate: namespaceLifecycle{r}},
 		{Name: "LimitRanger", Mutate: ranges, Validate: ranges},
 		{Name: "ServiceAccount", Mutate: accounts, Validate: accounts},
 		{Name: "NodeRestriction", Mutate: &noderestriction.Plugin{Reader: r, NodeName: node.NameOf, Authorizer: cfg.Authorizer}},
 		{Name: "TaintNodesByCondition", Mutate: taintNodes{}},
-		{Name: "PodSecurity", Validate: podSecurity},
+		{Name: podsecurity.Name, Validate: podSecurity},
 		{Name: "Priority", Mutate: priorities, Validate: priorities},
 		{Name: "DefaultTolerationSeconds", Mutate: defaultTolerations{}},
+		{Name: eventratelimit.Name, Validate: eventRates},
 		{Name: "DefaultStorageClass", Mutate: defaultStorageClass{r}},
 		{Name: "StorageObjectInUseProtection", Mutate: storageInUse{}},
 		{Name: "PersistentVolumeClaimResize", Validate: claimResize{r}},
@@ -98,22 +115,68 @@ func Default(cfg Config) ([]admission.Plugin, error) {
 		{Name: "CertificateSigning", Validate: certificateSigning{cfg.Authorizer}},
 		{Name: "CertificateSubjectRestriction", Validate: certificateSubject{}},
 		{Name: "DefaultIngressClass", Mutate: defaultIngressClass{r}},
+		{Name: denyExternalIPsName, Validate: denyExternalIPs{}},
 		{Name: "PodTopologyLabels", Mutate: topologyLabels{r}},
 		{Name: "NodeDeclaredFeatureValidator", Validate: declaredFeatures{r, served}},
 		{Name: "PodResizeValidator", Validate: podResize{r}},
-		// Not a plugin upstream: there the storage of roles and bindings does it.
-		{Name: "RoleEscalation", Validate: escalation{cfg.Authorizer, cfg.RBAC}},
-	}
-	if cfg.DenyServiceExternalIPs {
-		mutating = append(mutating, admission.Plugin{Name: "DenyServiceExternalIPs", Validate: denyExternalIPs{}})
 	}
 	policies := policy.Config{Reader: r, Versions: cfg.Versions, Authorizer: cfg.Authorizer, Compiler: cfg.Compiler, Types: cfg.Types}
-	mutating = append(mutating, cfg.Extra...)
-	mutating = append(mutating, admission.Plugin{Name: "MutatingAdmissionPolicy", Mutate: policy.NewMutating(policies)})
-	return append(mutating,
-		admission.Plugin{Name: "MutatingAdmissionWebhook", Mutate: &admission.Reinvoking{Earlier: mutating, Last: webhook.NewMutating(hooks)}},
-		admission.Plugin{Name: "ValidatingAdmissionPolicy", Validate: policy.NewValidating(policies)},
-		admission.Plugin{Name: "ValidatingAdmissionWebhook", Validate: webhook.NewValidating(hooks)},
-		admission.Plugin{Name: "ResourceQuota", Validate: quota.New(r, cfg.UpdateQuota)},
-	), nil
+	earlier = append(earlier, admission.Plugin{Name: "MutatingAdmissionPolicy", Mutate: policy.NewMutating(policies)})
+	later := []admission.Plugin{
+		{Name: "MutatingAdmissionWebhook"}, // made below: it calls the earlier ones again
+		{Name: "ValidatingAdmissionPolicy", Validate: policy.NewValidating(policies)},
+		{Name: "ValidatingAdmissionWebhook", Validate: webhook.NewValidating(hooks)},
+		{Name: "ResourceQuota", Validate: quota.New(r, cfg.UpdateQuota)},
+	}
+	if err := cfg.Choice.checkNames(slices.Concat(earlier, later)); err != nil {
+		return nil, err
+	}
+	// No plugins upstream, and never off: there the storage of roles, bindings and definitions does it.
+	fixed := append([]admission.Plugin{{Name: "RoleEscalation", Validate: escalation{cfg.Authorizer, cfg.RBAC}}}, cfg.Extra...)
+	policyAt := len(earlier) - 1
+	earlier = slices.Concat(cfg.Choice.on(earlier[:policyAt]), fixed, cfg.Choice.on(earlier[policyAt:]))
+	later[0].Mutate = &admission.Reinvoking{Earlier: earlier, Last: webhook.NewMutating(hooks)}
+	return append(earlier, cfg.Choice.on(later)...), nil
+}
+
+// optional plugins are off unless asked for.
+var optional = []string{denyExternalIPsName, eventratelimit.Name}
+
+// on returns those of some plugins that are not off.
+func (c *Choice) on(all []admission.Plugin) []admission.Plugin {
+	var out []admission.Plugin
+	for _, p := range all {
+		if !slices.Contains(c.Disabled, p.Name) && (slices.Contains(c.Enabled, p.Name) || !slices.Contains(optional, p.Name)) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// checkNames refuses names of plugins that are not there, and those that are to be both on and off.
+func (c *Choice) checkNames(all []admission.Plugin) error {
+	var known []string
+	for _, p := range all {
+		known = append(known, p.Name)
+	}
+	for _, name := range slices.Concat(c.Enabled, c.Disabled) {
+		switch {
+		case !slices.Contains(known, name):
+			return fmt.Errorf("admission plugin %q is not one of %s", name, strings.Join(known, ", "))
+		case slices.Contains(c.Enabled, name) && slices.Contains(c.Disabled, name):
+			return fmt.Errorf("admission plugin %q is both enabled and disabled", name)
+		}
+	}
+	return nil
+}
+
+// eventRates makes the plugin that is off unless asked for, and has no limits of its own.
+func (c *Choice) eventRates() (*eventratelimit.Plugin, error) {
+	if c.Configured.EventRateLimit != nil {
+		return eventratelimit.New(c.Configured.EventRateLimit), nil
+	}
+	if slices.Contains(c.Enabled, eventratelimit.Name) {
+		return nil, errors.New("admission plugin EventRateLimit is enabled, but its limits are not configured")
+	}
+	return nil, nil
 }

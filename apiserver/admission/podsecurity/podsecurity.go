@@ -21,6 +21,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	configapi "k8s.io/pod-security-admission/admission/api"
+	"k8s.io/pod-security-admission/admission/api/load"
+	"k8s.io/pod-security-admission/admission/api/validation"
 	psapi "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 
@@ -28,21 +31,46 @@ import (
 	"kogge.dev/kogge/apiserver/request"
 )
 
+// Name of the plugin.
+const Name = "PodSecurity"
+
 // Plugin is the admission plugin.
 type Plugin struct {
 	reader    admission.Reader
 	evaluator policy.Evaluator
-	defaults  psapi.Policy
+	// defaults are the policy of what a namespace's labels don't say.
+	defaults psapi.Policy
+	exempt   configapi.PodSecurityExemptions
 }
 
-// New makes the plugin; namespaces without labels are privileged.
-func New(reader admission.Reader) (*Plugin, error) {
+// Read decodes a configuration (pod-security.admission.config.k8s.io/v1) and judges it.
+func Read(data []byte) (*configapi.PodSecurityConfiguration, error) {
+	c, err := load.LoadFromData(data)
+	if err != nil {
+		return nil, err
+	}
+	if errs := validation.ValidatePodSecurityConfiguration(c); len(errs) > 0 {
+		return nil, errs.ToAggregate()
+	}
+	return c, nil
+}
+
+// New makes the plugin. Without a configuration, namespaces without labels are privileged and nobody is exempt.
+func New(reader admission.Reader, c *configapi.PodSecurityConfiguration) (*Plugin, error) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("pod security: %w", err)
 	}
-	privileged := psapi.LevelVersion{Level: psapi.LevelPrivileged, Version: psapi.LatestVersion()}
-	return &Plugin{reader: reader, evaluator: evaluator, defaults: psapi.Policy{Enforce: privileged, Audit: privileged, Warn: privileged}}, nil
+	if c == nil {
+		if c, err = Read(nil); err != nil {
+			return nil, fmt.Errorf("pod security: %w", err)
+		}
+	}
+	defaults, err := configapi.ToPolicy(c.Defaults)
+	if err != nil {
+		return nil, fmt.Errorf("pod security: %w", err)
+	}
+	return &Plugin{reader: reader, evaluator: evaluator, defaults: defaults, exempt: c.Exemptions}, nil
 }
 
 // Validate implements admission.Validator.
@@ -54,13 +82,32 @@ func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
 	case a.Is("", "namespaces"):
 		return p.namespace(ctx, a)
 	case a.Is("", "pods", "", "ephemeralcontainers"):
-		return p.pod(ctx, a)
+		if pod, ok := admission.Object[*corev1.Pod](a); ok && !p.exempted(ctx, a, &pod.Spec) {
+			return p.pod(ctx, a, pod)
+		}
 	case a.Subresource == "":
-		if meta, spec := template(a.Object); spec != nil {
+		if meta, spec := template(a.Object); spec != nil && !p.exempted(ctx, a, spec) {
 			return p.controller(ctx, a, meta, spec)
 		}
 	}
 	return nil
+}
+
+// exempted reports whether nobody judges the pod, and says why in the audit.
+func (p *Plugin) exempted(ctx context.Context, a *admission.Attributes, spec *corev1.PodSpec) bool {
+	reason := ""
+	switch {
+	case slices.Contains(p.exempt.Namespaces, a.Namespace):
+		reason = "namespace"
+	case slices.Contains(p.exempt.Usernames, a.User.Name):
+		reason = "user"
+	case spec.RuntimeClassName != nil && slices.Contains(p.exempt.RuntimeClasses, *spec.RuntimeClassName):
+		reason = "runtimeClass"
+	default:
+		return false
+	}
+	annotate(request.From(ctx), psapi.ExemptionReasonAnnotationKey, reason)
+	return true
 }
 
 // template returns the pod that a controller's object describes.
@@ -106,11 +153,7 @@ func (p *Plugin) policyOf(ctx context.Context, a *admission.Attributes) (policie
 	return policies, flaw, nil
 }
 
-func (p *Plugin) pod(ctx context.Context, a *admission.Attributes) error {
-	pod, ok := admission.Object[*corev1.Pod](a)
-	if !ok {
-		return nil
-	}
+func (p *Plugin) pod(ctx context.Context, a *admission.Attributes, pod *corev1.Pod) error {
 	if old, ok := admission.Old[*corev1.Pod](a); ok && a.Operation == admission.Update && !significant(pod, old) {
 		return nil
 	}
@@ -206,6 +249,7 @@ func (p *Plugin) namespace(ctx context.Context, a *admission.Attributes) error {
 		if len(errs) > 0 {
 			return apierrors.NewInvalid(schema.GroupKind{Kind: "Namespace"}, ns.Name, errs)
 		}
+		p.warnOfExemption(ctx, ns, now)
 		return nil
 	}
 	before, oldErrs := psapi.PolicyToEvaluate(old.Labels, p.defaults)
@@ -218,8 +262,39 @@ func (p *Plugin) namespace(ctx context.Context, a *admission.Attributes) error {
 	if before.Enforce.Version == now.Enforce.Version && psapi.CompareLevels(now.Enforce.Level, before.Enforce.Level) < 1 {
 		return nil
 	}
-	p.warnOfPods(ctx, ns.Name, now.Enforce)
+	if !p.warnOfExemption(ctx, ns, now) {
+		p.warnOfPods(ctx, ns.Name, now.Enforce)
+	}
 	return nil
+}
+
+// warnOfExemption reports whether a namespace is exempt, and warns where its labels ask for more than nothing.
+func (p *Plugin) warnOfExemption(ctx context.Context, ns *corev1.Namespace, policies psapi.Policy) bool {
+	if !slices.Contains(p.exempt.Namespaces, ns.Name) {
+		return false
+	}
+	state := request.From(ctx)
+	if state == nil || policies.FullyPrivileged() || policies.Equivalent(&p.defaults) {
+		return true
+	}
+	var said []string
+	for _, mode := range []struct {
+		name          string
+		level         psapi.LevelVersion
+		label, latter string
+	}{
+		{"enforce", policies.Enforce, psapi.EnforceLevelLabel, psapi.EnforceVersionLabel},
+		{"audit", policies.Audit, psapi.AuditLevelLabel, psapi.AuditVersionLabel},
+		{"warn", policies.Warn, psapi.WarnLevelLabel, psapi.WarnVersionLabel},
+	} {
+		_, level := ns.Labels[mode.label]
+		_, version := ns.Labels[mode.latter]
+		if mode.level.Level != psapi.LevelPrivileged && (level || version) {
+			said = append(said, mode.name+"="+mode.level.String())
+		}
+	}
+	state.Warn(fmt.Sprintf("namespace %q is exempt from Pod Security, and the policy (%s) will be ignored", ns.Name, strings.Join(said, ", ")))
+	return true
 }
 
 // maxPods bounds how many pods of a namespace are looked at for warnings.
