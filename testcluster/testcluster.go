@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"kogge.dev/kogge/apiserver"
+	"kogge.dev/kogge/apiserver/admission/plugins"
 	"kogge.dev/kogge/apiserver/authn"
 	"kogge.dev/kogge/apiserver/authz"
 	"kogge.dev/kogge/apiserver/authz/configured"
@@ -35,6 +36,8 @@ type Config struct {
 	Runners []apiserver.Runner
 	// Authorization makes another chain of authorizers, as in control.Config.
 	Authorization func(builtIn map[string]authz.Authorizer) (*configured.Chain, error)
+	// Admission chooses other admission plugins, as in control.Config.
+	Admission plugins.Choice
 	// Listener to serve the API on over TLS; nil serves clients of this process only.
 	Listener net.Listener
 	// Log; nil discards.
@@ -70,6 +73,7 @@ func New(t testing.TB, configs ...Config) *Cluster {
 		PodCIDRs:     []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
 		Domain:       "cluster.local", Identity: "test", Without: config.Without, Tokens: config.Tokens, Runners: config.Runners, Authorization: config.Authorization,
+		Admission: config.Admission,
 	})
 	if err != nil {
 		t.Fatalf("compose control plane: %v", err)

@@ -44,6 +44,7 @@ import (
 	"kogge.dev/kogge/expr"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/metrics"
+	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/rules/legacytoken"
 )
 
@@ -79,10 +80,11 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	requests := satoken.Requests{Issuer: tokens, Reader: reader, Audiences: server}
 	routes := &route.Resolver{Reader: reader}
 	calls := outcall.New(routes)
+	events := reconcile.NewRecorder(p.asServer(s), "kube-apiserver", "", p.config.Log.With("component", "apiserver"))
 	admitted, err := plugins.Default(plugins.Config{
 		Reader: reader, Authorizer: authorizer, RBAC: roles, Calls: calls, Compiler: expr.NewCompiler(),
 		Versions: converter(s.Engine()), UpdateQuota: p.updateQuota, Types: typesOf(s),
-		Extra: []admission.Plugin{crd.Rules{}.Plugin()}, Choice: p.config.Admission,
+		Extra: []admission.Plugin{crd.Rules{}.Plugin()}, Choice: p.config.Admission, Events: events.EventAbout,
 	})
 	if err != nil {
 		return apiserver.Parts{}, err
@@ -120,6 +122,7 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 		Runners: slices.Concat([]apiserver.Runner{
 			{Name: "custom resource definitions", Run: definitions.Run},
 			{Name: "aggregation", Run: aggregator.Run},
+			{Name: "events", Run: events.Run},
 			{Name: "priority and fairness", Run: func(ctx context.Context) error {
 				return limiter.Run(ctx, p.asServer(s), p.config.Log.With("component", "apiserver"))
 			}},

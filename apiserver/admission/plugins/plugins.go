@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/version"
@@ -52,6 +53,8 @@ type Config struct {
 	// Extra plugins run before policies and webhooks (crd.Rules).
 	Extra []admission.Plugin
 
+	// Events records what webhooks have operators hear of; optional.
+	Events func(about corev1.ObjectReference, kind, reason, format string, args ...any)
 	// Choice is what is to differ from the default plugins.
 	Choice Choice
 }
@@ -93,7 +96,7 @@ func Default(cfg Config) ([]admission.Plugin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admission plugins: %w", err)
 	}
-	hooks := webhook.Config{Reader: cfg.Reader, Versions: cfg.Versions, Calls: cfg.Calls, Authorizer: cfg.Authorizer, Compiler: cfg.Compiler}
+	hooks := webhook.Config{Reader: cfg.Reader, Versions: cfg.Versions, Calls: cfg.Calls, Authorizer: cfg.Authorizer, Compiler: cfg.Compiler, Events: cfg.Events}
 	r := cfg.Reader
 	ranges := &limitranger.Plugin{Reader: r}
 	accounts, priorities, runtimes := serviceAccount{r}, priority{r}, runtimeClass{r}

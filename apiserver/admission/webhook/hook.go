@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/admission/versions"
@@ -28,19 +29,22 @@ import (
 	"kogge.dev/kogge/expr"
 )
 
-// Config of both plugins; all fields are required.
+// Config of both plugins; all fields but Events are required.
 type Config struct {
 	Reader     admission.Reader
 	Versions   *versions.Converter
 	Calls      *outcall.Client
 	Authorizer authz.Authorizer
 	Compiler   *expr.Compiler
+	// Events records what operators should hear of; it never blocks.
+	Events func(about corev1.ObjectReference, kind, reason, format string, args ...any)
 }
 
 // hook is a webhook of either sort, with what is compiled once.
 type hook struct {
 	// key identifies the hook among all: configuration, name and position.
 	key, configuration, name string
+	uid                      types.UID // of the configuration
 	mutating                 bool
 	target                   outcall.Target
 	rules                    []admissionregistrationv1.RuleWithOperations
@@ -74,7 +78,7 @@ func (c *Config) mutatingHooks(list []*admissionregistrationv1.MutatingWebhookCo
 	for _, cfg := range list {
 		for i := range cfg.Webhooks {
 			w := &cfg.Webhooks[i]
-			h := c.newHook(cfg.Name, w.Name, i, w.ClientConfig, w.NamespaceSelector, w.ObjectSelector, w.MatchConditions)
+			h := c.newHook(cfg, w.Name, i, w.ClientConfig, w.NamespaceSelector, w.ObjectSelector, w.MatchConditions)
 			h.mutating, h.rules, h.reviewVersions = true, w.Rules, w.AdmissionReviewVersions
 			h.set(w.FailurePolicy, w.MatchPolicy, w.SideEffects, w.TimeoutSeconds)
 			h.reinvoke = w.ReinvocationPolicy != nil && *w.ReinvocationPolicy == admissionregistrationv1.IfNeededReinvocationPolicy
@@ -92,7 +96,7 @@ func (c *Config) validatingHooks(list []*admissionregistrationv1.ValidatingWebho
 	for _, cfg := range list {
 		for i := range cfg.Webhooks {
 			w := &cfg.Webhooks[i]
-			h := c.newHook(cfg.Name, w.Name, i, w.ClientConfig, w.NamespaceSelector, w.ObjectSelector, w.MatchConditions)
+			h := c.newHook(cfg, w.Name, i, w.ClientConfig, w.NamespaceSelector, w.ObjectSelector, w.MatchConditions)
 			h.rules, h.reviewVersions = w.Rules, w.AdmissionReviewVersions
 			h.set(w.FailurePolicy, w.MatchPolicy, w.SideEffects, w.TimeoutSeconds)
 			out = append(out, h)
@@ -101,9 +105,10 @@ func (c *Config) validatingHooks(list []*admissionregistrationv1.ValidatingWebho
 	return out
 }
 
-func (c *Config) newHook(configuration, name string, position int, cc admissionregistrationv1.WebhookClientConfig, ns, obj *metav1.LabelSelector, conditions []admissionregistrationv1.MatchCondition) *hook {
+func (c *Config) newHook(configuration metav1.Object, name string, position int, cc admissionregistrationv1.WebhookClientConfig, ns, obj *metav1.LabelSelector, conditions []admissionregistrationv1.MatchCondition) *hook {
 	h := &hook{
-		key: fmt.Sprintf("%s/%s/%d", configuration, name, position), configuration: configuration, name: name,
+		key:           fmt.Sprintf("%s/%s/%d", configuration.GetName(), name, position),
+		configuration: configuration.GetName(), uid: configuration.GetUID(), name: name,
 		target: outcall.Target{URL: cc.URL, CABundle: cc.CABundle},
 	}
 	if s := cc.Service; s != nil {

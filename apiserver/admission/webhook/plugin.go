@@ -110,7 +110,7 @@ func (p *Mutating) one(ctx context.Context, a *admission.Attributes, k *call) (c
 	if out.failure == nil && out.refusal == nil && len(out.patch) > 0 {
 		changed, out.failure = p.patch(a, k, out.patch)
 	}
-	return changed, settle(ctx, k, out)
+	return changed, p.cfg.settle(ctx, a, k, out)
 }
 
 // patch applies a JSON patch to the object in the hook's version.
@@ -144,7 +144,7 @@ func (p *Mutating) patch(a *admission.Attributes, k *call, data []byte) (bool, e
 }
 
 // settle turns an outcome into the answer for the client.
-func settle(ctx context.Context, k *call, out outcome) error {
+func (c *Config) settle(ctx context.Context, a *admission.Attributes, k *call, out outcome) error {
 	if out.refusal != nil {
 		return out.refusal
 	}
@@ -160,6 +160,7 @@ func settle(ctx context.Context, k *call, out outcome) error {
 		}
 		return nil
 	}
+	c.blocks(ctx, a, k.hook)
 	return apierrors.NewInternalError(fmt.Errorf("failed calling webhook %q: %w", k.name, out.failure))
 }
 
@@ -217,7 +218,7 @@ func (p *Validating) Validate(ctx context.Context, a *admission.Attributes) erro
 	var first error
 	for i, k := range calls {
 		tell(request.From(ctx), k.name, outcomes[i])
-		if err := settle(ctx, k, outcomes[i]); err != nil && first == nil {
+		if err := p.cfg.settle(ctx, a, k, outcomes[i]); err != nil && first == nil {
 			first = err
 		}
 	}
