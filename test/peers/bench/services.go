@@ -144,9 +144,16 @@ func slice(service int, addresses []string) object {
 	}
 }
 
+// How long a connection may take: one of those that find out when a Service answers, and one of a Service that does, which may be held up while
+// the proxy changes its tables.
+const (
+	soon   = 50 * time.Millisecond
+	surely = 5 * time.Second
+)
+
 // reach connects to a Service and returns which backend answered.
-func reach(ctx context.Context, service int) (string, error) {
-	dialer := net.Dialer{Timeout: 50 * time.Millisecond}
+func reach(ctx context.Context, service int, within time.Duration) (string, error) {
+	dialer := net.Dialer{Timeout: within}
 	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(clusterIP(service), "80"))
 	if err != nil {
 		return "", err
@@ -199,7 +206,7 @@ func (r *round) proxied(ctx context.Context, user *load.Client, kubeconfig strin
 		return err
 	}
 	for _, i := range []int{count - 1, count / 2, 0} {
-		if err := proxy.until(ctx, func() error { _, err := reach(ctx, i); return err }); err != nil {
+		if err := proxy.until(ctx, func() error { _, err := reach(ctx, i, soon); return err }); err != nil {
 			return err
 		}
 	}
@@ -238,7 +245,7 @@ func (r *round) changes(ctx context.Context, proxy *subject, user *load.Client, 
 				return err
 			}
 			err := proxy.until(ctx, func() error {
-				answer, err := reach(ctx, service)
+				answer, err := reach(ctx, service, soon)
 				if err == nil && !slices.Contains(to, answer) {
 					err = fmt.Errorf("%s answered, want one of %v", answer, to)
 				}
@@ -267,7 +274,7 @@ func (r *round) connects(ctx context.Context, c string, count int) error {
 	seen := map[string]int{}
 	for i := range serviceConnects {
 		begin := time.Now()
-		answer, err := reach(ctx, (i*7919)%count)
+		answer, err := reach(ctx, (i*7919)%count, surely)
 		if err != nil {
 			return err
 		}
