@@ -183,7 +183,7 @@ func (m *machine) server(ctx context.Context) error {
 		Domain: m.Network.Domain, Identity: m.identity(), Audit: auditor, Scheduler: settings,
 		Tokens: users.tokens, Anonymous: users.anonymous, Runners: users.runners,
 		Authorization: m.API.Authorization.authorization(m.console.Log), Admission: admission,
-		Collectors:    append(users.collectors, secret.collectors...), Checks: secret.checks,
+		Collectors: append(users.collectors, secret.collectors...), Checks: secret.checks,
 		Without: control.Components{
 			Controllers: m.without(RoleControllers), Scheduler: m.without(RoleScheduler), Cloud: m.without(RoleCloud),
 		},
