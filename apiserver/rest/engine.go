@@ -273,5 +273,11 @@ func (e *Engine) Count(gvr schema.GroupVersionResource) int {
 // Targets returns everything that is served. The map must not be changed.
 func (e *Engine) Targets() map[schema.GroupVersionResource]*Target { return *e.targets.Load() }
 
+// Fresh waits until the caches show everything that was written before the call.
+func (e *Engine) Fresh(ctx context.Context) error {
+	_, err := e.feed.Fresh(ctx)
+	return err
+}
+
 // Revision of the caches: everything up to it is visible.
 func (e *Engine) Revision() int64 { return e.feed.Revision() }

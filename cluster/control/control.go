@@ -161,6 +161,9 @@ func (p *Plane) bootstrap(ctx context.Context) error {
 	if err := localvolume.EnsureClass(ctx, self); err != nil {
 		return err
 	}
+	if err := p.server.Engine().Fresh(ctx); err != nil { // so that authorizers know the roles, too
+		return err
+	}
 	close(p.booted)
 	return nil
 }
