@@ -4,9 +4,7 @@
 package job_test
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -20,7 +18,6 @@ import (
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/controllers/job"
-	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/testcluster"
 )
 
@@ -29,7 +26,8 @@ func TestFinishedPodSeenTwiceCountsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := testcluster.New(t, testcluster.Config{Without: control.Components{Controllers: true, Scheduler: true}}).Admin()
 		lag := &testcluster.Lag{Backend: c.Backend(), Resource: "pods"}
-		runLoop(t, client.New(lag, c.Catalog()))
+		own := client.New(lag, c.Catalog())
+		testcluster.RunLoop(t, own, own, job.New)
 		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}}
 		if _, err := client.Of[*corev1.ServiceAccount](c).Create(t.Context(), account); err != nil {
 			t.Fatal(err)
@@ -63,28 +61,6 @@ func TestFinishedPodSeenTwiceCountsOnce(t *testing.T) {
 		}
 		if got := verdict(w.job()); got != "" {
 			t.Errorf("after two of three successes: %s", got)
-		}
-	})
-}
-
-// runLoop runs the controller until the test ends.
-func runLoop(t *testing.T, own *client.Client) {
-	t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	informers := client.NewInformers(own, log)
-	events := reconcile.NewRecorder(own, "job-controller", "", log)
-	loop := job.New(reconcile.Scope{Client: own, Informers: informers, Events: events, Log: log})
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 3)
-	for _, run := range []func(context.Context) error{informers.Run, events.Run, loop.Run} {
-		go func() { ended <- run(ctx) }()
-	}
-	t.Cleanup(func() {
-		cancel()
-		for range 3 {
-			if err := <-ended; err != nil {
-				t.Errorf("job controller: %v", err)
-			}
 		}
 	})
 }

@@ -4,8 +4,6 @@
 package legacytokencleaner_test
 
 import (
-	"context"
-	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,7 +26,8 @@ func TestUnusedTokensAreMarkedAndDeleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cluster := testcluster.New(t, testcluster.Config{Without: control.Components{Controllers: true, Scheduler: true, Cloud: true}})
 		c, ctx := cluster.Admin(), t.Context()
-		run(t, c, cluster.As("system:serviceaccount:kube-system:legacy-service-account-token-cleaner"))
+		own := cluster.As("system:serviceaccount:kube-system:legacy-service-account-token-cleaner")
+		testcluster.RunLoop(t, c, own, func(scope reconcile.Scope) *reconcile.Loop { return legacytokencleaner.New(scope, 48*time.Hour) })
 		secrets, pods := client.Of[*corev1.Secret](c), client.Of[*corev1.Pod](c)
 		account := &corev1.ServiceAccount{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "robot"}, Secrets: []corev1.ObjectReference{{Name: "idle"}, {Name: "mounted"}, {Name: "used"}},
@@ -85,26 +84,5 @@ func TestUnusedTokensAreMarkedAndDeleted(t *testing.T) {
 		expect(24*time.Hour, map[string]string{"idle": "2000-01-04", "mounted": "2000-01-05", "used": "", "manual": ""})
 		expect(48*time.Hour, map[string]string{"mounted": "2000-01-05", "used": "", "manual": ""})
 		expect(24*time.Hour, map[string]string{"used": "", "manual": ""})
-	})
-}
-
-// run runs the loop with an identity until the test ends.
-func run(t *testing.T, manager, own *client.Client) {
-	t.Helper()
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	informers := client.NewInformers(manager, log)
-	loop := legacytokencleaner.New(reconcile.Scope{Client: own, Informers: informers, Log: log}, 48*time.Hour)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 2)
-	for _, f := range []func(context.Context) error{informers.Run, loop.Run} {
-		go func() { ended <- f(ctx) }()
-	}
-	t.Cleanup(func() {
-		cancel()
-		for range 2 {
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
-		}
 	})
 }

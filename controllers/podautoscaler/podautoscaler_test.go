@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"slices"
 	"strings"
@@ -29,7 +28,6 @@ import (
 	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/controllers/podautoscaler"
 	"kogge.dev/kogge/kinds"
-	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/testcluster"
 )
 
@@ -81,24 +79,7 @@ func begin(t *testing.T) *world {
 	cluster := testcluster.New(t, testcluster.Config{Without: control.Components{Controllers: true, Scheduler: true}})
 	c := cluster.Admin()
 	w := &world{T: t, c: c, metrics: &metered{Backend: c.Backend()}}
-	log := slog.New(slog.DiscardHandler)
-	own := client.New(w.metrics, c.Catalog())
-	informers := client.NewInformers(c, log)
-	events := reconcile.NewRecorder(own, "horizontal-pod-autoscaler", "", log)
-	loop := podautoscaler.New(reconcile.Scope{Client: own, Informers: informers, Events: events, Log: log})
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 3)
-	for _, run := range []func(context.Context) error{informers.Run, events.Run, loop.Run} {
-		go func() { ended <- run(ctx) }()
-	}
-	t.Cleanup(func() {
-		cancel()
-		for range 3 {
-			if err := <-ended; err != nil {
-				t.Errorf("autoscaler: %v", err)
-			}
-		}
-	})
+	testcluster.RunLoop(t, c, client.New(w.metrics, c.Catalog()), podautoscaler.New)
 	add(w, &corev1.ServiceAccount{}, `{metadata: {name: default, namespace: default}}`)
 	add(w, &appsv1.ReplicaSet{}, `
 metadata: {name: web, namespace: default}

@@ -4,9 +4,7 @@
 package resourcequota_test
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +18,6 @@ import (
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/controllers/resourcequota"
-	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/testcluster"
 )
 
@@ -40,23 +37,8 @@ func begin(t *testing.T, list time.Duration, hard corev1.ResourceList) *world {
 		secrets: client.Of[*corev1.Secret](c), quotas: client.Of[*corev1.ResourceQuota](c),
 	}
 	w.lag.Lists(list)
-	log := slog.New(slog.DiscardHandler)
 	own := client.New(w.lag, c.Catalog())
-	informers := client.NewInformers(own, log)
-	loop := resourcequota.New(reconcile.Scope{Client: own, Informers: informers, Log: log})
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 2)
-	for _, run := range []func(context.Context) error{informers.Run, loop.Run} {
-		go func() { ended <- run(ctx) }()
-	}
-	t.Cleanup(func() {
-		cancel()
-		for range 2 {
-			if err := <-ended; err != nil {
-				t.Errorf("quota controller: %v", err)
-			}
-		}
-	})
+	testcluster.RunLoop(t, own, own, resourcequota.New)
 	synctest.Wait()
 	q := &corev1.ResourceQuota{
 		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "q"}, Spec: corev1.ResourceQuotaSpec{Hard: hard},
