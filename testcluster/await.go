@@ -9,7 +9,8 @@ import (
 	"testing"
 	"time"
 
-	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/kinds"
@@ -57,23 +58,25 @@ func Await[T kinds.Object](t testing.TB, c *client.Client, namespace string, lim
 	}
 }
 
-// AwaitAccess asks until somebody may do something. It is for who has just been given a role: authorizers follow what is written, as all views
-// do. It fails the test after limit.
-func AwaitAccess(t testing.TB, c *client.Client, limit time.Duration, access authorizationv1.SubjectAccessReviewSpec) {
+// Settle returns once the server acts by what was written before: authorizers and admission read its caches, for which a consistent read waits.
+func Settle(t testing.TB, c *client.Client) {
 	t.Helper()
-	reviews := client.Of[*authorizationv1.SubjectAccessReview](c)
-	for timeout := time.After(limit); ; {
-		review, err := reviews.Create(t.Context(), &authorizationv1.SubjectAccessReview{Spec: access})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if review.Status.Allowed {
+	if _, err := client.Of[*corev1.Namespace](c).Get(t.Context(), "", metav1.NamespaceDefault); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// AwaitServed waits until a resource can be listed: a definition's resource is served, at its new versions, a moment after the definition is
+// written. It fails the test after limit.
+func AwaitServed[T kinds.Object](t testing.TB, r client.Resource[T], limit time.Duration) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); ; time.Sleep(time.Millisecond) { // nothing tells of it
+		_, err := r.List(t.Context(), "", metav1.ListOptions{Limit: 1})
+		if err == nil {
 			return
 		}
-		select {
-		case <-time.After(time.Millisecond):
-		case <-timeout:
-			t.Fatalf("%s is not allowed what it asks for within %v: %+v", access.User, limit, review.Status)
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is not served within %v: %v", r.GVR(), limit, err)
 		}
 	}
 }

@@ -5,11 +5,9 @@ package garbage_test
 
 import (
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -78,10 +76,8 @@ func (h *harbour) launch(version, name string) metav1.OwnerReference {
 	boat := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "sea.example/" + version, "kind": "Boat", "metadata": map[string]any{"namespace": "default", "name": name},
 	}}
+	testcluster.AwaitServed(h, h.boats(version), patience)
 	made, err := h.boats(version).Create(h.Context(), boat)
-	for deadline := time.Now().Add(patience); apierrors.IsNotFound(err) && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		made, err = h.boats(version).Create(h.Context(), boat)
-	}
 	if err != nil {
 		h.Fatal(err)
 	}

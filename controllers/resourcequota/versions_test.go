@@ -84,13 +84,7 @@ func TestCountFollowsTheServedVersion(t *testing.T) {
 	if _, err := definitions.Update(t.Context(), crd); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		if _, err := boats("v1").List(t.Context(), "default", metav1.ListOptions{}); err == nil {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
+	testcluster.AwaitServed(t, boats("v1"), 10*time.Second)
 	sink("v1", "b")
 	counted(1)
 }

@@ -17,7 +17,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	authenticationv1 "k8s.io/api/authentication/v1"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -105,9 +104,7 @@ func tokenOf(t *testing.T, admin *client.Client, name string, paths ...string) s
 		if _, err := client.Of[*rbacv1.ClusterRoleBinding](admin).Create(t.Context(), binding); err != nil {
 			t.Fatal(err)
 		}
-		testcluster.AwaitAccess(t, admin, 20*time.Second, authorizationv1.SubjectAccessReviewSpec{
-			User: "system:serviceaccount:default:" + name, NonResourceAttributes: &authorizationv1.NonResourceAttributes{Verb: "get", Path: paths[0]},
-		})
+		testcluster.Settle(t, admin)
 	}
 	made, err := client.Of[*corev1.ServiceAccount](admin).Post(t.Context(), "default", name, "token", &authenticationv1.TokenRequest{})
 	if err != nil {
