@@ -24,14 +24,16 @@ func TestChoice(t *testing.T) {
 		{Choice{Enabled: []string{"NodeRestrictions"}}, "", `admission plugin "NodeRestrictions" is not one of LimitRanger, EventRateLimit, DenyServiceExternalIPs, PodSecurity`},
 		{Choice{Enabled: []string{"PodSecurity"}, Disabled: []string{"PodSecurity"}}, "", `admission plugin "PodSecurity" is both enabled and disabled`},
 	} {
-		if err := test.choice.checkNames(all); err != nil || test.refuse != "" {
+		pick := picker{Choice: test.choice}
+		on := pick.of(all)
+		if err := pick.check(); err != nil || test.refuse != "" {
 			if err == nil || err.Error() != test.refuse {
 				t.Errorf("%+v: %v, want %q", test.choice, err, test.refuse)
 			}
 			continue
 		}
 		var got []string
-		for _, p := range test.choice.on(all) {
+		for _, p := range on {
 			got = append(got, p.Name)
 		}
 		if strings.Join(got, " ") != test.want {

@@ -100,7 +100,8 @@ func Default(cfg Config) ([]admission.Plugin, error) {
 	r := cfg.Reader
 	ranges := &limitranger.Plugin{Reader: r}
 	accounts, priorities, runtimes := serviceAccount{r}, priority{r}, runtimeClass{r}
-	earlier := []admission.Plugin{
+	pick := &picker{Choice: cfg.Choice}
+	earlier := pick.of([]admission.Plugin{
 		{Name: "NamespaceLifecycle", Mutate: namespaceLifecycle{r}},
 		{Name: "LimitRanger", Mutate: ranges, Validate: ranges},
 		{Name: "ServiceAccount", Mutate: accounts, Validate: accounts},
@@ -122,51 +123,52 @@ func Default(cfg Config) ([]admission.Plugin, error) {
 		{Name: "PodTopologyLabels", Mutate: topologyLabels{r}},
 		{Name: "NodeDeclaredFeatureValidator", Validate: declaredFeatures{r, served}},
 		{Name: "PodResizeValidator", Validate: podResize{r}},
-	}
+	})
+	// No plugins upstream, and never off: there the storage of roles, bindings and definitions does it.
+	earlier = append(earlier, admission.Plugin{Name: "RoleEscalation", Validate: escalation{cfg.Authorizer, cfg.RBAC}})
 	policies := policy.Config{Reader: r, Versions: cfg.Versions, Authorizer: cfg.Authorizer, Compiler: cfg.Compiler, Types: cfg.Types}
-	earlier = append(earlier, admission.Plugin{Name: "MutatingAdmissionPolicy", Mutate: policy.NewMutating(policies)})
-	later := []admission.Plugin{
-		{Name: "MutatingAdmissionWebhook"}, // made below: it calls the earlier ones again
+	earlier = slices.Concat(earlier, cfg.Extra, pick.of([]admission.Plugin{{Name: "MutatingAdmissionPolicy", Mutate: policy.NewMutating(policies)}}))
+	later := pick.of([]admission.Plugin{
+		{Name: "MutatingAdmissionWebhook", Mutate: &admission.Reinvoking{Earlier: earlier, Last: webhook.NewMutating(hooks)}},
 		{Name: "ValidatingAdmissionPolicy", Validate: policy.NewValidating(policies)},
 		{Name: "ValidatingAdmissionWebhook", Validate: webhook.NewValidating(hooks)},
 		{Name: "ResourceQuota", Validate: quota.New(r, cfg.UpdateQuota)},
-	}
-	if err := cfg.Choice.checkNames(slices.Concat(earlier, later)); err != nil {
+	})
+	if err := pick.check(); err != nil {
 		return nil, err
 	}
-	// No plugins upstream, and never off: there the storage of roles, bindings and definitions does it.
-	fixed := append([]admission.Plugin{{Name: "RoleEscalation", Validate: escalation{cfg.Authorizer, cfg.RBAC}}}, cfg.Extra...)
-	policyAt := len(earlier) - 1
-	earlier = slices.Concat(cfg.Choice.on(earlier[:policyAt]), fixed, cfg.Choice.on(earlier[policyAt:]))
-	later[0].Mutate = &admission.Reinvoking{Earlier: earlier, Last: webhook.NewMutating(hooks)}
-	return append(earlier, cfg.Choice.on(later)...), nil
+	return slices.Concat(earlier, later), nil
 }
 
 // optional plugins are off unless asked for.
 var optional = []string{denyExternalIPsName, eventratelimit.Name}
 
-// on returns those of some plugins that are not off.
-func (c *Choice) on(all []admission.Plugin) []admission.Plugin {
-	var out []admission.Plugin
-	for _, p := range all {
-		if !slices.Contains(c.Disabled, p.Name) && (slices.Contains(c.Enabled, p.Name) || !slices.Contains(optional, p.Name)) {
-			out = append(out, p)
-		}
-	}
-	return out
+// picker carries out a choice.
+type picker struct {
+	Choice
+	// known are the names of all plugins that it picked from.
+	known []string
 }
 
-// checkNames refuses names of plugins that are not there, and those that are to be both on and off.
-func (c *Choice) checkNames(all []admission.Plugin) error {
-	var known []string
-	for _, p := range all {
-		known = append(known, p.Name)
+// of returns those of some plugins that are not off.
+func (p *picker) of(some []admission.Plugin) []admission.Plugin {
+	var on []admission.Plugin
+	for _, plugin := range some {
+		p.known = append(p.known, plugin.Name)
+		if !slices.Contains(p.Disabled, plugin.Name) && (slices.Contains(p.Enabled, plugin.Name) || !slices.Contains(optional, plugin.Name)) {
+			on = append(on, plugin)
+		}
 	}
-	for _, name := range slices.Concat(c.Enabled, c.Disabled) {
+	return on
+}
+
+// check refuses names of plugins that are not there, and those that are to be both on and off. It comes last.
+func (p *picker) check() error {
+	for _, name := range slices.Concat(p.Enabled, p.Disabled) {
 		switch {
-		case !slices.Contains(known, name):
-			return fmt.Errorf("admission plugin %q is not one of %s", name, strings.Join(known, ", "))
-		case slices.Contains(c.Enabled, name) && slices.Contains(c.Disabled, name):
+		case !slices.Contains(p.known, name):
+			return fmt.Errorf("admission plugin %q is not one of %s", name, strings.Join(p.known, ", "))
+		case slices.Contains(p.Enabled, name) && slices.Contains(p.Disabled, name):
 			return fmt.Errorf("admission plugin %q is both enabled and disabled", name)
 		}
 	}
