@@ -48,6 +48,9 @@ func TestRead(t *testing.T) {
 		{"bad level", head + `- name: PodSecurity
   configuration: {apiVersion: pod-security.admission.config.k8s.io/v1, kind: PodSecurityConfiguration, defaults: {enforce: strict}}
 `, `defaults.enforce: Invalid value: "strict"`},
+		{"unknown field of PodSecurity", head + `- name: PodSecurity
+  configuration: {apiVersion: pod-security.admission.config.k8s.io/v1, kind: PodSecurityConfiguration, default: {enforce: baseline}}
+`, `unknown field "default"`},
 		{"unknown field", head + "- {name: EventRateLimit, file: limits.yaml}\n", `unknown field "plugins[0].file"`},
 	} {
 		got, err := configured.Read(write("admission.yaml", test.text))

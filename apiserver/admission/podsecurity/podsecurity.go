@@ -279,18 +279,18 @@ func (p *Plugin) warnOfExemption(ctx context.Context, ns *corev1.Namespace, poli
 	}
 	var said []string
 	for _, mode := range []struct {
-		name          string
-		level         psapi.LevelVersion
-		label, latter string
+		name                     string
+		policy                   psapi.LevelVersion
+		levelLabel, versionLabel string
 	}{
 		{"enforce", policies.Enforce, psapi.EnforceLevelLabel, psapi.EnforceVersionLabel},
 		{"audit", policies.Audit, psapi.AuditLevelLabel, psapi.AuditVersionLabel},
 		{"warn", policies.Warn, psapi.WarnLevelLabel, psapi.WarnVersionLabel},
 	} {
-		_, level := ns.Labels[mode.label]
-		_, version := ns.Labels[mode.latter]
-		if mode.level.Level != psapi.LevelPrivileged && (level || version) {
-			said = append(said, mode.name+"="+mode.level.String())
+		_, level := ns.Labels[mode.levelLabel]
+		_, version := ns.Labels[mode.versionLabel]
+		if mode.policy.Level != psapi.LevelPrivileged && (level || version) {
+			said = append(said, mode.name+"="+mode.policy.String())
 		}
 	}
 	state.Warn(fmt.Sprintf("namespace %q is exempt from Pod Security, and the policy (%s) will be ignored", ns.Name, strings.Join(said, ", ")))
