@@ -95,7 +95,7 @@ func TestWebhookBlocksItsBackend(t *testing.T) {
 	events := testcluster.Await(t, c, "default", 10*time.Second, func(all []*corev1.Event) bool { return len(about(all, "judges")) > 0 })
 	for _, e := range about(events, "judges") {
 		if e.InvolvedObject.Kind != "ValidatingWebhookConfiguration" || e.Reason != "WebhookBlocksItsBackend" || e.Count != 1 ||
-			!strings.Contains(e.Message, "judge.example.com does not answer and therefore refuses pods of its own Service default/judge") {
+			!strings.Contains(e.Message, "calls of webhook judge.example.com fail, which refuses pods of its own Service default/judge") {
 			t.Errorf("event %s of %s, %d times: %s", e.Reason, e.InvolvedObject.Kind, e.Count, e.Message)
 		}
 	}

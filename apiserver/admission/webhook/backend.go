@@ -15,12 +15,12 @@ import (
 	"kogge.dev/kogge/apiserver/admission"
 )
 
-// BlockedReason is the reason of events about webhooks that keep their own backend away.
-const BlockedReason = "WebhookBlocksItsBackend"
+// blockedReason is the reason of events about webhooks that keep their own backend away.
+const blockedReason = "WebhookBlocksItsBackend"
 
-// blocks says so, in an event about the configuration, where a hook that does not answer refuses what it needs to answer: the cluster can't
-// get out of that by itself.
-func (c *Config) blocks(ctx context.Context, a *admission.Attributes, h *hook) {
+// reportBlocked says so, in an event about the configuration, where a hook whose call failed refuses what it needs to be called: the cluster
+// can't get out of that by itself.
+func (c *Config) reportBlocked(ctx context.Context, a *admission.Attributes, h *hook) {
 	if c.Events == nil || a.DryRun || !c.ownBackend(ctx, a, h) {
 		return
 	}
@@ -30,8 +30,8 @@ func (c *Config) blocks(ctx context.Context, a *admission.Attributes, h *hook) {
 	if h.mutating {
 		about.Kind = "MutatingWebhookConfiguration"
 	}
-	c.Events(about, corev1.EventTypeWarning, BlockedReason,
-		"webhook %s does not answer and therefore refuses %s of its own Service %s/%s: leave namespace %s out by the namespaceSelector, or set failurePolicy to Ignore",
+	c.Events(about, corev1.EventTypeWarning, blockedReason,
+		"calls of webhook %s fail, which refuses %s of its own Service %s/%s: leave namespace %s out by the namespaceSelector, or set failurePolicy to Ignore",
 		h.name, a.Resource.Resource, h.target.Namespace, h.target.Service, h.target.Namespace)
 }
 

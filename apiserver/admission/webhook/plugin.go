@@ -160,7 +160,7 @@ func (c *Config) settle(ctx context.Context, a *admission.Attributes, k *call, o
 		}
 		return nil
 	}
-	c.blocks(ctx, a, k.hook)
+	c.reportBlocked(ctx, a, k.hook)
 	return apierrors.NewInternalError(fmt.Errorf("failed calling webhook %q: %w", k.name, out.failure))
 }
 
