@@ -63,12 +63,14 @@ type controller struct {
 	mu        sync.Mutex
 	graph     graph.Graph
 	resources map[schema.GroupKind]*resource
+	// left are resources that were followed once and then not: the graph may know objects of them that went meanwhile.
+	left map[schema.GroupResource]bool
 }
 
 // New makes the loop. It follows every deletable built-in resource, custom resources as they are defined, and those of other servers as
 // their APIServices become available.
 func New(scope reconcile.Scope) *reconcile.Loop {
-	c := &controller{Scope: scope, resources: map[schema.GroupKind]*resource{}}
+	c := &controller{Scope: scope, resources: map[schema.GroupKind]*resource{}, left: map[schema.GroupResource]bool{}}
 	c.loop = reconcile.New(reconcile.Config{
 		Name: "generic-garbage-collector", Log: scope.Log, Workers: 10, Informers: scope.Informers, Reconcile: c.reconcile,
 	})
@@ -132,6 +134,7 @@ func (c *controller) drop(r *resource) {
 	if c.resources[r.gvk.GroupKind()] == r {
 		delete(c.resources, r.gvk.GroupKind())
 	}
+	c.left[r.api.GVR().GroupResource()] = true
 	c.mu.Unlock()
 	client.Drop(c.Informers, r.objects)
 }
@@ -144,6 +147,8 @@ func (c *controller) follow(r *resource) {
 	}
 	r.objects = client.TrimmedInformer(c.Informers, client.MetadataOf(r.api), trim)
 	c.resources[r.gvk.GroupKind()] = r
+	again := c.left[r.api.GVR().GroupResource()]
+	delete(c.left, r.api.GVR().GroupResource())
 	c.mu.Unlock()
 	observe := func(obj *metav1.PartialObjectMetadata) {
 		c.mu.Lock()
@@ -169,7 +174,7 @@ func (c *controller) follow(r *resource) {
 			c.enqueue(work)
 		},
 	}
-	if r.defined {
+	if again {
 		handler.Synced = func() { c.sweep(r) }
 	}
 	r.objects.Handle(handler)
