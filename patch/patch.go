@@ -10,7 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync/atomic"
+	"sync"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,13 +33,8 @@ const (
 )
 
 // BoundCopies bounds the copies of all JSON patches in this process, those of webhooks and policies too: the library knows one bound for all. It
-// is called before the first patch is applied.
-func BoundCopies() {
-	limit := &jsonpatch.AccumulatedCopySizeLimit
-	if atomic.LoadInt64(limit) == 0 { // A second server of the process must not write what the first one reads.
-		atomic.StoreInt64(limit, maxCopied)
-	}
-}
+// is called before the first patch is applied, and again by a second server of the process, which changes nothing.
+var BoundCopies = sync.OnceFunc(func() { jsonpatch.AccumulatedCopySizeLimit = maxCopied })
 
 // Types lists the patch types that ordinary resources take, as messages name them.
 var Types = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType)}
