@@ -14,13 +14,12 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 )
 
-// packed is a version's schema until somebody needs it: encoded and compressed, it takes less than a twentieth of what its structures would.
-// It is nil for a version without a schema.
+// packed is a version's schema until somebody needs it: encoded and compressed, it takes a small part of what its structures would. It is nil for a version without a schema.
 type packed []byte
 
 // compressors are reused: one takes more memory than what it compresses.
 var compressors = sync.Pool{New: func() any {
-	w, err := flate.NewWriter(io.Discard, flate.DefaultCompression)
+	w, err := flate.NewWriter(io.Discard, flate.BestSpeed) // a start packs all definitions
 	if err != nil {
 		panic(err) // the level is a constant
 	}
