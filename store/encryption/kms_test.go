@@ -248,15 +248,22 @@ func TestKMSComesBack(t *testing.T) {
 	}
 }
 
+// encrypted returns a store in which another server has put a value at a key, under a secret of the plugin.
+func (v *vault) encrypted(t testing.TB, key string) *memory.Store {
+	t.Helper()
+	under := memory.New()
+	b := newBed(t, under, entry("secrets", v.provider("vault")))
+	must(t, b.Check(t.Context()))
+	_, err := b.Create(t.Context(), key, []byte("value"), store.WriteOptions{})
+	must(t, err)
+	return under
+}
+
 // TestKMSMissesOneCall follows a value whose secret is not unwrapped in time, although the plugin says all the while that it is well.
 func TestKMSMissesOneCall(t *testing.T) {
 	const at = "/registry/secrets/default/a"
 	v := newVault(t, "one")
-	under := memory.New()
-	first := newBed(t, under, entry("secrets", v.provider("vault")))
-	must(t, first.Check(t.Context()))
-	_, err := first.Create(t.Context(), at, []byte("value"), store.WriteOptions{})
-	must(t, err)
+	under := v.encrypted(t, at)
 	s := newBed(t, under, entry("secrets", v.hasty("vault")))
 	must(t, s.Check(t.Context()))
 	p := s.current.Load().plugins[0]
@@ -287,11 +294,7 @@ func TestKMSMissesOneCall(t *testing.T) {
 func TestKMSUnwrapsOnce(t *testing.T) {
 	const at = "/registry/secrets/default/a"
 	v := newVault(t, "one")
-	under := memory.New()
-	first := newBed(t, under, entry("secrets", v.provider("vault")))
-	must(t, first.Check(t.Context()))
-	_, err := first.Create(t.Context(), at, []byte("value"), store.WriteOptions{})
-	must(t, err)
+	under := v.encrypted(t, at)
 	s := newBed(t, under, entry("secrets", v.provider("vault")))
 	v.mu.Lock() // Nothing is answered yet.
 	gone, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
