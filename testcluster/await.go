@@ -70,12 +70,14 @@ func Settle(t testing.TB, c *client.Client) {
 // written. It fails the test after limit.
 func AwaitServed[T kinds.Object](t testing.TB, r client.Resource[T], limit time.Duration) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); ; time.Sleep(time.Millisecond) { // nothing tells of it
+	for timeout := time.After(limit); ; {
 		_, err := r.List(t.Context(), "", metav1.ListOptions{Limit: 1})
 		if err == nil {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-time.After(time.Millisecond): // nothing tells of it
+		case <-timeout:
 			t.Fatalf("%s is not served within %v: %v", r.GVR(), limit, err)
 		}
 	}
