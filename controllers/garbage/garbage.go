@@ -320,7 +320,7 @@ func (c *controller) examine(ctx context.Context, s snapshot) error {
 	}
 	if s.virtual {
 		c.mu.Lock()
-		work := c.graph.Observe(c.identify(r, obj), obj)
+		work := c.graph.Found(c.identify(r, obj), obj)
 		c.mu.Unlock()
 		c.enqueue(work)
 		return nil

@@ -32,6 +32,8 @@ type Node struct {
 	Owners []metav1.OwnerReference
 	// Virtual nodes were named by a reference and not seen themselves.
 	Virtual bool
+	// Gone virtual nodes do not exist any more, or never did: who names one from now on names nobody.
+	Gone bool
 	// Deleting is set from the deletionTimestamp on.
 	Deleting bool
 	// Foreground and Orphan tell which of the two finalizers a deleting object carries.
@@ -116,7 +118,7 @@ func (g *Graph) Observe(id Identity, obj metav1.Object) Work {
 		}
 	}
 	wasDeleting, wasForeground := n.Deleting, n.Foreground
-	n.Identity, n.Virtual = id, false
+	n.Identity, n.Virtual, n.Gone = id, false, false
 	n.Deleting = obj.GetDeletionTimestamp() != nil
 	n.Foreground = n.Deleting && slices.Contains(obj.GetFinalizers(), metav1.FinalizerDeleteDependents)
 	n.Orphan = n.Deleting && slices.Contains(obj.GetFinalizers(), metav1.FinalizerOrphanDependents)
@@ -131,6 +133,14 @@ func (g *Graph) Observe(id Identity, obj metav1.Object) Work {
 		work.Examine = append(work.Examine, n.UID)
 	}
 	return work
+}
+
+// Found takes in what a look at a virtual node saw, unless the node has come, or come and gone, since: the look is older then.
+func (g *Graph) Found(id Identity, obj metav1.Object) Work {
+	if n := g.nodes[id.UID]; n == nil || !n.Virtual || n.Gone {
+		return Work{}
+	}
+	return g.Observe(id, obj)
 }
 
 // relink replaces a node's owners.
@@ -158,7 +168,7 @@ func (g *Graph) relink(n *Node, owners []metav1.OwnerReference, work *Work) {
 		}
 		known := slices.ContainsFunc(before, func(r metav1.OwnerReference) bool { return r.UID == ref.UID })
 		owner.dependents[n.UID] = n
-		if !known && (owner.Foreground || (!owner.Virtual && owner.Namespace != "" && owner.Namespace != n.Namespace)) {
+		if !known && (owner.Foreground || owner.Gone || (!owner.Virtual && owner.Namespace != "" && owner.Namespace != n.Namespace)) {
 			work.Examine = append(work.Examine, n.UID)
 		}
 		if known && owner.Foreground {
@@ -196,7 +206,7 @@ func (g *Graph) Remove(uid types.UID) Work {
 		delete(g.nodes, uid)
 		return work
 	}
-	// Dependents still name it: it stays as a virtual node that is known to be gone.
-	n.Virtual, n.Owners, n.Deleting, n.Foreground, n.Orphan = true, nil, false, false, false
+	// Dependents still name it: it stays as a virtual node.
+	n.Virtual, n.Gone, n.Owners, n.Deleting, n.Foreground, n.Orphan = true, true, nil, false, false, false
 	return work
 }
