@@ -268,6 +268,9 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 		}
 		return remote.Watch(ctx, &named)
 	}
+	if !l.server.streams.begin() {
+		return nil, http.ErrServerClosed
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	reqCtx, state, call, err := l.begin(ctx, &named)
 	finish := l.audited(state, nil)
@@ -276,6 +279,7 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 		stream, err = l.server.engine.Watch(reqCtx, call)
 	}
 	if err != nil {
+		l.server.streams.end()
 		cancel()
 		status := statusOf(err)
 		finish(nil, status)
@@ -290,7 +294,8 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 	stop := context.AfterFunc(l.server.stopping, cancel)
 	out := &localStream{events: make(chan apiwatch.Event), cancel: cancel}
 	done := l.server.metrics.begin(&parsed{Info: state.Info, served: true})
-	l.server.streams.Go(func() {
+	go func() {
+		defer l.server.streams.end()
 		defer close(out.events)
 		defer cancel()
 		defer stop()
@@ -299,7 +304,7 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 		done(http.StatusOK)
 		finish(nil, metav1.Status{Code: http.StatusOK})
 		l.server.logRequest(reqCtx, state, http.StatusOK)
-	})
+	}()
 	return out, nil
 }
 

@@ -40,6 +40,9 @@ type inside struct {
 // RoundTrip implements http.RoundTripper. The answer's body is read while the handler writes it; closing it, or the server's end, ends the
 // handler's context.
 func (t *inside) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !t.server.streams.begin() {
+		return nil, http.ErrServerClosed
+	}
 	ctx, cancel := context.WithCancel(r.Context())
 	body, to := io.Pipe()
 	stop := context.AfterFunc(t.server.stopping, func() {
@@ -51,7 +54,8 @@ func (t *inside) RoundTrip(r *http.Request) (*http.Response, error) {
 		served.Body = http.NoBody
 	}
 	w := &streamed{header: http.Header{}, to: to, begun: make(chan struct{})}
-	t.server.streams.Go(func() {
+	go func() {
+		defer t.server.streams.end()
 		defer cancel()
 		defer stop()
 		defer func() {
@@ -62,7 +66,7 @@ func (t *inside) RoundTrip(r *http.Request) (*http.Response, error) {
 		t.handler.ServeHTTP(w, served)
 		w.WriteHeader(http.StatusOK)
 		_ = to.Close() // Never fails.
-	})
+	}()
 	select {
 	case <-w.begun:
 	case <-ctx.Done():

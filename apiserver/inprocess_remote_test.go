@@ -29,5 +29,5 @@ func TestInsideAnswersWithoutABody(t *testing.T) {
 		}
 		_ = resp.Body.Close()
 	}
-	s.streams.Wait()
+	s.streams.close()
 }

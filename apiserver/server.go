@@ -41,8 +41,7 @@ type Server struct {
 	// scheme knows the types of all built-in kinds; made on first use.
 	scheme func() *runtime.Scheme
 
-	// streams counts the goroutines of in-process watches.
-	streams sync.WaitGroup
+	streams streams
 	// stopping ends when Run is told to: watches end with it.
 	stopping context.Context //nolint:containedctx // The server's own life, seen by its long requests.
 	stop     context.CancelFunc
@@ -141,7 +140,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	})
 	err := g.Wait()
-	s.streams.Wait()
+	s.streams.close()
 	return err
 }
 
