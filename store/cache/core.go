@@ -48,8 +48,8 @@ type core struct {
 	oldest int64
 	log    changeLog
 
-	// current is a clone of tree, made when a reader asks, nil after the next change.
-	current *btree.BTreeG[item]
+	// current shows a clone of tree, made when a reader asks, nil after the next change.
+	current *view
 	// paged is set when a page of current was served that has a next one.
 	paged bool
 	kept  []keptSnapshot
@@ -113,7 +113,7 @@ func (c *core) apply(ev store.Event, fresh *Entry, now time.Time, touched []*sco
 	}
 	if c.current != nil {
 		if c.paged {
-			c.keep(keptSnapshot{tree: c.current, from: c.revision, until: ev.ModRevision - 1, used: now})
+			c.keep(keptSnapshot{view: c.current, from: c.revision, until: ev.ModRevision - 1, used: now})
 		}
 		c.current, c.paged = nil, false
 	}
@@ -313,15 +313,15 @@ func (c *core) withIndex(value, prefix string) (out []*Entry) {
 func (c *core) indexKey(e *Entry) string { return c.index(e) + "\x00" + e.Key }
 
 // snapshot returns the current content.
-func (c *core) snapshot() *btree.BTreeG[item] {
+func (c *core) snapshot() *view {
 	if c.current == nil {
-		c.current = c.tree.Clone()
+		c.current = &view{tree: c.tree.Clone()}
 	}
 	return c.current
 }
 
 // at returns the content as of a past or the current revision, or nil where history doesn't reach.
-func (c *core) at(revision int64, now time.Time) *btree.BTreeG[item] {
+func (c *core) at(revision int64, now time.Time) *view {
 	if revision >= c.revision {
 		return c.snapshot()
 	}
@@ -330,14 +330,14 @@ func (c *core) at(revision int64, now time.Time) *btree.BTreeG[item] {
 			found := *k
 			found.used = now
 			c.kept = append(append(c.kept[:i:i], c.kept[i+1:]...), found)
-			return found.tree
+			return found.view
 		}
 	}
 	if revision < c.oldest {
 		return nil
 	}
 	tree := c.tree.Clone()
-	keep := keptSnapshot{tree: tree, from: c.oldest, used: now}
+	keep := keptSnapshot{view: &view{tree: tree}, from: c.oldest, used: now}
 	for seq := c.log.next; seq > c.log.first; seq-- {
 		ch := c.log.get(seq - 1)
 		if ch.revision() <= revision {
@@ -352,22 +352,22 @@ func (c *core) at(revision int64, now time.Time) *btree.BTreeG[item] {
 		}
 	}
 	c.keep(keep)
-	return tree
+	return keep.view
 }
 
-// hold keeps a tree that was current at revision base, because a page of it was served that has a next one.
-func (c *core) hold(tree *btree.BTreeG[item], base int64, now time.Time) {
-	if tree == c.current {
+// hold keeps a view that was current at revision base, because a page of it was served that has a next one.
+func (c *core) hold(v *view, base int64, now time.Time) {
+	if v == c.current {
 		c.paged = true
 		return
 	}
 	for i := range c.kept {
-		if c.kept[i].tree == tree {
+		if c.kept[i].view == v {
 			return
 		}
 	}
 	if next := c.log.after(base); base >= c.oldest && next < c.log.next {
-		c.keep(keptSnapshot{tree: tree, from: base, until: c.log.get(next).revision() - 1, used: now})
+		c.keep(keptSnapshot{view: v, from: base, until: c.log.get(next).revision() - 1, used: now})
 	}
 }
 

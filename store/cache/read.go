@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/btree"
-
 	"kogge.dev/kogge/store"
 )
 
@@ -43,13 +41,13 @@ func (c *Cache) Entry(r store.Record) *Entry {
 func (c *Cache) Snapshot() (*Snapshot, error) {
 	seen := c.feed.Revision()
 	c.mu.RLock()
-	filled, tree := c.filled, c.core.current
-	s := &Snapshot{Revision: c.seenLocked(seen), prefix: c.prefix, base: c.core.revision, tree: tree}
+	filled, current := c.filled, c.core.current
+	s := &Snapshot{Revision: c.seenLocked(seen), prefix: c.prefix, base: c.core.revision, view: current}
 	c.mu.RUnlock()
 	if !filled {
 		return nil, ErrNotReady
 	}
-	if tree != nil {
+	if current != nil {
 		return s, nil
 	}
 	c.mu.Lock()
@@ -58,7 +56,7 @@ func (c *Cache) Snapshot() (*Snapshot, error) {
 }
 
 func (c *Cache) snapshotLocked(seen int64) *Snapshot {
-	return &Snapshot{Revision: c.seenLocked(seen), prefix: c.prefix, base: c.core.revision, tree: c.core.snapshot()}
+	return &Snapshot{Revision: c.seenLocked(seen), prefix: c.prefix, base: c.core.revision, view: c.core.snapshot()}
 }
 
 // seenLocked is the revision that the content stands for, given what the feed's revision was before the lock.
@@ -91,18 +89,18 @@ func (c *Cache) List(ctx context.Context, opts ListOptions) (Page, error) {
 	}
 	c.mu.Lock()
 	filled := c.filled
-	var tree *btree.BTreeG[item]
+	var found *view
 	if filled {
-		tree = c.core.at(opts.Revision, time.Now())
+		found = c.core.at(opts.Revision, time.Now())
 	}
 	c.mu.Unlock()
 	switch {
 	case !filled:
 		return Page{}, ErrNotReady
-	case tree == nil:
+	case found == nil:
 		return c.listStore(ctx, opts)
 	}
-	s := &Snapshot{Revision: opts.Revision, prefix: c.prefix, base: opts.Revision, tree: tree}
+	s := &Snapshot{Revision: opts.Revision, prefix: c.prefix, base: opts.Revision, view: found}
 	return c.page(s, opts), nil
 }
 
@@ -145,7 +143,7 @@ func (c *Cache) page(s *Snapshot, opts ListOptions) Page {
 	page := s.page(opts)
 	if page.Next != "" {
 		c.mu.Lock()
-		c.core.hold(s.tree, s.base, time.Now())
+		c.core.hold(s.view, s.base, time.Now())
 		c.mu.Unlock()
 	}
 	return page

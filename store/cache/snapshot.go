@@ -5,7 +5,9 @@ package cache
 
 import (
 	"iter"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/btree"
@@ -30,9 +32,45 @@ type Snapshot struct {
 	Revision int64
 
 	prefix string
-	// base is the revision of the youngest change in tree.
+	// base is the revision of the youngest change in it.
 	base int64
+	*view
+}
+
+// view is a tree that changes no more, with its content in order where lists asked for it.
+type view struct {
 	tree *btree.BTreeG[item]
+
+	mu sync.Mutex
+	// ordered holds the entries in key order by the prefix of their keys, so that pages are slices of it and what remains behind one is
+	// known without counting. Only prefixes that have entries are in it: there are no more of them than objects.
+	ordered map[string][]*Entry
+}
+
+// under returns the entries whose keys begin with prefix, in key order. Callers share the slice and must not change it.
+func (v *view) under(prefix string) []*Entry {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	all, ok := v.ordered[prefix]
+	if ok {
+		return all
+	}
+	v.tree.AscendGreaterOrEqual(item{key: prefix}, func(it item) bool {
+		if !strings.HasPrefix(it.key, prefix) {
+			return false
+		}
+		all = append(all, it.entry)
+		return true
+	})
+	if len(all) == 0 {
+		return nil
+	}
+	if v.ordered == nil {
+		v.ordered = map[string][]*Entry{}
+	}
+	all = slices.Clip(all)
+	v.ordered[prefix] = all
+	return all
 }
 
 // Len is the number of objects.
@@ -57,43 +95,45 @@ func (s *Snapshot) All(prefix, from string) iter.Seq[*Entry] {
 	}
 }
 
-// count counts the entries under prefix from a key on.
-func (s *Snapshot) count(prefix, from string) int64 {
-	var n int64
-	for range s.All(prefix, from) {
-		n++
-	}
-	return n
-}
-
 // page answers List from the snapshot.
 func (s *Snapshot) page(opts ListOptions) Page {
-	page := Page{Revision: s.Revision, Remaining: 0}
-	if opts.Filter == nil && opts.Limit == 0 && opts.From == "" && (opts.Prefix == "" || opts.Prefix == s.prefix) {
-		page.Entries = make([]*Entry, 0, s.Len())
+	if opts.Prefix == "" {
+		opts.Prefix = s.prefix
 	}
+	if opts.Filter == nil {
+		return s.slice(opts)
+	}
+	page := Page{Revision: s.Revision}
 	for e := range s.All(opts.Prefix, opts.From) {
 		if opts.Limit > 0 && len(page.Entries) == opts.Limit {
-			page.Next = e.Key
+			page.Next, page.Remaining = e.Key, -1
 			break
 		}
-		if opts.Filter == nil || opts.Filter(e) {
+		if opts.Filter(e) {
 			page.Entries = append(page.Entries, e)
 		}
 	}
-	if page.Next != "" {
-		page.Remaining = -1
-		if opts.Filter == nil {
-			page.Remaining = s.count(opts.Prefix, page.Next)
-		}
+	return page
+}
+
+// slice answers a list without a filter.
+func (s *Snapshot) slice(opts ListOptions) Page {
+	rest := s.under(opts.Prefix)
+	if opts.From != "" {
+		from, _ := slices.BinarySearchFunc(rest, opts.From, func(e *Entry, key string) int { return strings.Compare(e.Key, key) })
+		rest = rest[from:]
+	}
+	page := Page{Revision: s.Revision, Entries: rest}
+	if n := opts.Limit; n > 0 && n < len(rest) {
+		page.Entries, page.Next, page.Remaining = rest[:n:n], rest[n].Key, int64(len(rest)-n)
 	}
 	return page
 }
 
 // keptSnapshot is a snapshot of the past, kept because somebody is paging through it.
 type keptSnapshot struct {
-	tree *btree.BTreeG[item]
-	// from and until are the first and the last revision that the tree shows.
+	view *view
+	// from and until are the first and the last revision that the view shows.
 	from, until int64
 	used        time.Time
 }
