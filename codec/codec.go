@@ -8,7 +8,6 @@ package codec
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -55,40 +54,28 @@ var ErrNoProtobuf = errors.New("object does not implement the protobuf marshalli
 
 // Encode writes obj in a format. Its TypeMeta must say what it is. JSON ends with a newline.
 func Encode(w io.Writer, obj runtime.Object, format Format) error {
-	switch format {
-	case Protobuf:
-		data, err := Marshal(obj, format)
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(data)
+	data, err := Marshal(obj, format)
+	if err != nil {
 		return err
-	case YAML:
-		data, err := yaml.Marshal(obj)
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(data)
-		return err
-	default:
-		return json.NewEncoder(w).Encode(obj)
 	}
+	_, err = w.Write(data)
+	return err
 }
 
 // Marshal returns obj in a format; see Encode.
 func Marshal(obj runtime.Object, format Format) ([]byte, error) {
-	if format == Protobuf {
+	switch format {
+	case Protobuf:
 		m, ok := obj.(message)
 		if !ok {
 			return nil, fmt.Errorf("%T: %w", obj, ErrNoProtobuf)
 		}
 		return Envelope(obj.GetObjectKind().GroupVersionKind(), m)
+	case YAML:
+		return yaml.Marshal(obj)
+	default:
+		return marshalJSON(obj)
 	}
-	var buf bytes.Buffer
-	if err := Encode(&buf, obj, format); err != nil {
-		return nil, err
-	}
-	return buf.Bytes(), nil
 }
 
 // Envelope marshals m and wraps it with its type, the form in which protobuf travels and is stored.

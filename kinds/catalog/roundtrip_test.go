@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/randfill"
 
+	"kogge.dev/kogge/codec"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/catalog"
 )
@@ -130,6 +131,26 @@ func TestObjectsSurviveJSONAndProtobuf(t *testing.T) {
 		decoded.GetObjectKind().SetGroupVersionKind(served.GroupVersionKind)
 		if !equality.Semantic.DeepEqual(obj, decoded) {
 			t.Errorf("protobuf differs (-before +after):\n%s", cmp.Diff(text(t, obj), text(t, decoded)))
+		}
+	})
+}
+
+func TestJSONIsThatOfTheStandardLibrary(t *testing.T) {
+	eachFilled(t, func(t *testing.T, _ *kinds.Kind, served *kinds.Served, obj kinds.Object) {
+		obj.SetManagedFields([]metav1.ManagedFieldsEntry{
+			{Manager: "<&>", Time: &metav1.Time{}, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:a":{".":{},"k:{\"b\":1.5e3}":null}}`)}},
+			{FieldsV1: &metav1.FieldsV1{Raw: []byte("{ \"f:<\": [true] }")}},
+		})
+		empty := served.New()
+		for _, obj := range []kinds.Object{obj, empty} {
+			want, err := json.Marshal(obj)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := codec.AppendJSON(nil, obj)
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("AppendJSON() = %s, %v, want %s", got, err, want)
+			}
 		}
 	})
 }
