@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"kogge.dev/kogge/store"
@@ -97,7 +98,9 @@ func (c *Cache) apply(events []store.Event, now time.Time) {
 	dead := c.trimLocked(now)
 	for _, s := range touched {
 		s.touched = false
-		c.waking = append(c.waking, s.watchers...)
+		if c.dueLocked(s, now) {
+			c.waking = append(c.waking, s.watchers...)
+		}
 	}
 	c.mu.Unlock()
 	wakeAll(c.waking)
@@ -171,6 +174,36 @@ func (c *Cache) watchersLocked() []*Watcher {
 		wake = append(wake, s.watchers...)
 	}
 	return wake
+}
+
+// Waking many costs more than a change does: a scope's watchers are not woken again before wakeEach for each of them has passed, but for
+// no longer than wakeMost. What comes meanwhile they are told at once then. Below wakeLeast nobody waits.
+const (
+	wakeEach  = 25 * time.Microsecond
+	wakeLeast = time.Millisecond
+	wakeMost  = 100 * time.Millisecond
+)
+
+// dueLocked tells whether to wake a scope's watchers now. Otherwise they will be when their time has come.
+func (c *Cache) dueLocked(s *scope, now time.Time) bool {
+	if s.waits {
+		return false
+	}
+	pause := min(time.Duration(len(s.watchers))*wakeEach, wakeMost)
+	left := s.woken.Add(pause).Sub(now)
+	if pause < wakeLeast || left <= 0 {
+		s.woken = now
+		return true
+	}
+	s.waits = true
+	time.AfterFunc(left, func() {
+		c.mu.Lock()
+		s.waits, s.woken = false, time.Now()
+		wake := slices.Clone(s.watchers)
+		c.mu.Unlock()
+		wakeAll(wake)
+	})
+	return false
 }
 
 func wakeAll(watchers []*Watcher) {

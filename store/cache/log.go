@@ -98,9 +98,11 @@ type scope struct {
 	// lost is one more than the highest sequence that was dropped from seqs: a cursor below it has missed something.
 	lost uint64
 
-	// watchers and touched belong to the driver: who is to be woken, and whether.
+	// The rest belongs to the driver: who is to be woken, and whether; when they were woken last, and whether a timer will wake them.
 	watchers []*Watcher
 	touched  bool
+	woken    time.Time
+	waits    bool
 }
 
 // push adds the sequence of a new change, and lets go of those before first, which left the log.

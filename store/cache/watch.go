@@ -41,6 +41,8 @@ type Watcher struct {
 	cursor  uint64
 	changes []*change
 	events  []Event
+	// drained is set when everything in sight has been read: what comes then is told by wake.
+	drained bool
 	timer   *time.Timer
 	// bookmark is when the next bookmark is due.
 	bookmark time.Time
@@ -118,6 +120,15 @@ func (w *Watcher) Next(ctx context.Context) ([]Event, error) {
 	}
 	w.events = w.events[:0]
 	for {
+		if w.drained {
+			if err := w.wait(ctx); err != nil {
+				return nil, err
+			}
+		}
+		select {
+		case <-w.wake: // What it tells of is read now.
+		default:
+		}
 		if w.initial != nil {
 			w.fillInitial()
 		} else if err := w.fill(ctx); err != nil {
@@ -127,14 +138,8 @@ func (w *Watcher) Next(ctx context.Context) ([]Event, error) {
 		if len(w.events) > 0 {
 			return w.events, nil
 		}
-		if w.initial != nil { // The filter has passed over a whole batch.
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-			continue
-		}
-		if err := w.wait(ctx); err != nil {
-			return nil, err
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
 	}
 }
@@ -168,7 +173,7 @@ func (w *Watcher) addInitial(e *Entry) {
 	}
 }
 
-// fill reads changes until some are to be delivered or none are left; then a bookmark, when one is due.
+// fill reads changes until some are to be delivered or none are left; then adds a bookmark, when one is due.
 func (w *Watcher) fill(ctx context.Context) error {
 	c := w.cache
 	for {
@@ -188,12 +193,12 @@ func (w *Watcher) fill(ctx context.Context) error {
 		for _, ch := range w.changes {
 			w.add(ch)
 		}
-		drained := len(w.changes) < batchSize
+		w.drained = len(w.changes) < batchSize
 		clear(w.changes) // They must not stay alive because the watcher is idle.
 		if len(w.events) > 0 {
 			return nil
 		}
-		if drained {
+		if w.drained {
 			w.addBookmark(ctx, seen)
 			return nil
 		}

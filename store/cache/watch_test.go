@@ -253,3 +253,45 @@ func TestCacheOfResourceThatComesAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestManyWatchersAreToldTogether has a hundred watchers hear of a change at once, and of those that follow it closely together, a little
+// later; a watch of few hears of each at once.
+func TestManyWatchersAreToldTogether(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		begin := r.fresh()
+		crowd := make([]*cache.Watcher, 100)
+		for i := range crowd {
+			crowd[i] = r.watch(cache.WatchOptions{AfterRevision: begin})
+		}
+		lone := r.watch(cache.WatchOptions{AfterRevision: begin, Key: pods + "ns/a"})
+		heard := func(w *cache.Watcher) int {
+			events, err := w.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(events)
+		}
+		start := time.Now()
+		pass := func(what string, changes int, late time.Duration) {
+			for i, w := range crowd {
+				if n := heard(w); n != changes {
+					t.Errorf("%s: watcher %d hears of %d changes at once; want %d", what, i, n, changes)
+				}
+			}
+			if waited := time.Since(start); waited != late {
+				t.Errorf("%s: heard of after %v; want %v", what, waited, late)
+			}
+		}
+		r.put("ns/a", "", "v=1")
+		synctest.Wait() // until all are told
+		pass("first change", 1, 0)
+		for _, v := range []string{"v=2", "v=3"} {
+			r.put("ns/a", "", v)
+		}
+		r.read(lone, 3)
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("the lone watcher heard of all changes after %v; want at once", waited)
+		}
+		pass("two more", 2, 2500*time.Microsecond)
+	})
+}
