@@ -17,6 +17,7 @@ package localvolume
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 
@@ -63,8 +64,11 @@ type controller struct {
 	claim   client.Resource[*corev1.PersistentVolumeClaim]
 }
 
-// byNode indexes the provisioner's volumes by the node that holds them.
-const byNode = "local volumes by node"
+// Indexes: the provisioner's volumes by the node that holds them, and the claims that ask for one, all under the empty value.
+const (
+	byNode   = "local volumes by node"
+	byAsking = "claims that ask for a local volume"
+)
 
 // New makes the loop. Its keys are those of claims and, without a namespace, of volumes.
 func New(scope reconcile.Scope) *reconcile.Loop {
@@ -82,6 +86,12 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		}
 		return nil
 	})
+	c.claims.AddIndex(byAsking, func(claim *corev1.PersistentVolumeClaim) []string {
+		if asks(claim) {
+			return []string{""}
+		}
+		return nil
+	})
 	loop := reconcile.New(reconcile.Config{Name: Name, Log: scope.Log, Workers: 2, Informers: scope.Informers, Reconcile: c.reconcile})
 	reconcile.On(loop, c.claims, func(claim *corev1.PersistentVolumeClaim) []reconcile.Key {
 		if claim.Annotations[volumes.Provisioner] != nodeside.Provisioner || claim.Spec.VolumeName != "" {
@@ -96,11 +106,12 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		return []reconcile.Key{reconcile.KeyOf(pv)}
 	})
 	c.nodes.Handle(client.Handler[*corev1.Node]{
+		Add: func(node *corev1.Node) { loop.Enqueue(c.waiting(node)...) },
 		Update: func(old, node *corev1.Node) {
 			if old.Annotations[nodeside.HeldAnnotation] != node.Annotations[nodeside.HeldAnnotation] {
 				loop.Enqueue(c.on(node)...)
 			}
-			if old.Annotations[nodeside.RootAnnotation] != node.Annotations[nodeside.RootAnnotation] {
+			if offers(old) != offers(node) || !maps.Equal(old.Labels, node.Labels) {
 				loop.Enqueue(c.waiting(node)...)
 			}
 		},
@@ -119,8 +130,8 @@ func (c *controller) on(node *corev1.Node) []reconcile.Key {
 
 func (c *controller) waiting(node *corev1.Node) []reconcile.Key {
 	var keys []reconcile.Key
-	for claim := range c.claims.All() {
-		if chosen := claim.Annotations[volumes.SelectedNode]; asks(claim) && (chosen == "" || chosen == node.Name) {
+	for _, claim := range c.claims.ByIndex(byAsking, "") {
+		if chosen := claim.Annotations[volumes.SelectedNode]; chosen == "" || chosen == node.Name {
 			keys = append(keys, reconcile.KeyOf(claim))
 		}
 	}
@@ -214,7 +225,7 @@ func (c *controller) place(ctx context.Context, claim *corev1.PersistentVolumeCl
 	}
 	var best *corev1.Node
 	for node := range c.nodes.All() {
-		if node.Annotations[nodeside.RootAnnotation] == "" || node.Spec.Unschedulable || !ready(node) || !allowed(class, node) {
+		if !offers(node) || !allowed(class, node) {
 			continue
 		}
 		if best == nil || c.less(node, best) {
@@ -226,6 +237,11 @@ func (c *controller) place(ctx context.Context, claim *corev1.PersistentVolumeCl
 			"failed to provision volume with StorageClass %q: no node offers local volumes", class.Name)
 	}
 	return best, nil
+}
+
+// offers tells whether a node takes volumes that may lie anywhere.
+func offers(node *corev1.Node) bool {
+	return node.Annotations[nodeside.RootAnnotation] != "" && !node.Spec.Unschedulable && ready(node)
 }
 
 func (c *controller) less(a, b *corev1.Node) bool {

@@ -10,10 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -137,4 +140,35 @@ func TestNodeWithoutFoldersIsRefused(t *testing.T) {
 	testcluster.Await(t, c, "default", limit, func(all []*corev1.PersistentVolumeClaim) bool {
 		return all[0].Annotations[volumes.Provisioner] == nodeside.Provisioner && all[0].Annotations[volumes.SelectedNode] == ""
 	})
+}
+
+// TestClaimWaitsForANodeThatOffers has a claim that may lie anywhere wait for the only node to become ready.
+func TestClaimWaitsForANodeThatOffers(t *testing.T) {
+	c := testcluster.New(t).Admin()
+	at, class := storagev1.VolumeBindingImmediate, "anywhere"
+	if _, err := client.Of[*storagev1.StorageClass](c).Create(t.Context(), &storagev1.StorageClass{
+		ObjectMeta: metav1.ObjectMeta{Name: class}, Provisioner: nodeside.Provisioner, VolumeBindingMode: &at,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	nodes := client.Of[*corev1.Node](c)
+	node, err := nodes.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Annotations: map[string]string{nodeside.RootAnnotation: "/volumes"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := claim("data")
+	wanted.Spec.StorageClassName = &class
+	if _, err := client.Of[*corev1.PersistentVolumeClaim](c).Create(t.Context(), wanted); err != nil {
+		t.Fatal(err)
+	}
+	testcluster.Await(t, c, "default", limit, func(all []*corev1.Event) bool {
+		return slices.ContainsFunc(all, func(e *corev1.Event) bool {
+			return e.Reason == "ProvisioningFailed" && strings.HasSuffix(e.Message, "no node offers local volumes")
+		})
+	})
+	node.ResourceVersion, node.Status.Conditions = "", []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	if _, err := nodes.UpdateStatus(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	testcluster.Await(t, c, "default", limit, func(all []*corev1.PersistentVolumeClaim) bool { return all[0].Status.Phase == corev1.ClaimBound })
 }
