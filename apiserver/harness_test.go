@@ -201,9 +201,9 @@ func (t trip) RoundTrip(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-func newTyped(t testing.TB, s *apiserver.Server, overHTTP bool) typed {
+func newTyped(t testing.TB, s *apiserver.Server, served *catalog.Catalog, overHTTP bool) typed {
 	t.Helper()
-	out := typed{scheme: catalog.Scheme(), catalog: catalog.New()}
+	out := typed{scheme: served.Scheme(), catalog: served}
 	out.backend = s.Client(request.User{Name: "system:tester"})
 	if overHTTP {
 		h, err := client.NewHTTP(client.HTTPConfig{Server: "http://kogge.test", UserAgent: "tester/1.0", Catalog: out.catalog, RoundTripper: trip{s.Handler()}})

@@ -11,12 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/kinds/catalog"
 )
 
 // Metadata alone is read alike in the server's process and over HTTP.
 func TestMetadataOf(t *testing.T) {
 	for _, overHTTP := range []bool{false, true} {
-		d := newTyped(t, start(t), overHTTP)
+		d := newTyped(t, start(t), catalog.New(), overHTTP)
 		settings := client.Of[*corev1.ConfigMap](client.New(d.backend, d.catalog))
 		metadata := client.MetadataOf(settings)
 		before, err := metadata.List(t.Context(), "default", metav1.ListOptions{})

@@ -4,6 +4,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,8 +63,10 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	if state := request.From(r.Context()); state != nil && t.Kind.Deprecated != "" {
-		state.Warn(t.Kind.Deprecated)
+	if text := cmp.Or(t.Served.Deprecated, t.Kind.Deprecated); text != "" {
+		if state := request.From(r.Context()); state != nil {
+			state.Warn(text)
+		}
 	}
 	if sub := t.Kind.Subresource(p.Subresource); sub != nil && sub.Connect && s.connect(w, r, t, sub) {
 		return
@@ -344,6 +347,10 @@ func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) er
 		return decodeError(err, want, gvk, body)
 	}
 	if gvk != want && !olderEviction(gvk, want) {
+		if other := c.Target.Kind.Known(gvk.GroupVersion()); other != nil && c.Subresource == "" && other.Kind == gvk.Kind {
+			return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
+				gvk.GroupVersion(), want.GroupVersion()))
+		}
 		return decodeError(unknownConversion(gvk, want), want, gvk, body)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(want)

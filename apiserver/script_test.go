@@ -18,12 +18,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"kogge.dev/kogge/apiserver"
 	"kogge.dev/kogge/kinds/catalog"
 )
 
 // TestScripts runs each script of testdata through each door of a fresh server. Commands:
 //
-//	do VERB RESOURCE[/SUBRESOURCE] NAMESPACE/NAME [FILE] [KEY=VALUE...]   one request; "!" before it expects a refusal
+//	do VERB RESOURCE[/SUBRESOURCE] NAMESPACE/NAME [FILE] [KEY=VALUE...]   one request; "!" before it expects a refusal. RESOURCE is the
+//	                                                                      plural name, with .group or .version.group
 //	watch RESOURCE NAMESPACE/ [KEY=VALUE...]                              starts a watch
 //	event TYPE NAME                                                       waits for the watch's next event
 //	match REGEXP, nomatch REGEXP                                          judge the last answer
@@ -35,14 +37,18 @@ func TestScripts(t *testing.T) {
 			testscript.Run(t, testscript.Params{
 				Dir: "testdata",
 				Setup: func(env *testscript.Env) error {
-					s := start(env.T().(testing.TB))
+					served, err := catalog.Serving(map[string]string{"api/all": "true"})
+					if err != nil {
+						return err
+					}
+					s := start(env.T().(testing.TB), func(cfg *apiserver.Config) { cfg.Catalog = served })
 					var d door = raw{s.Handler()}
 					if name != "json" {
-						d = newTyped(env.T().(testing.TB), s, name == "protobuf")
+						d = newTyped(env.T().(testing.TB), s, served, name == "protobuf")
 					}
 					ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 					env.Defer(cancel)
-					env.Values["run"] = &run{ctx: ctx, door: d, catalog: catalog.New()}
+					env.Values["run"] = &run{ctx: ctx, door: d, catalog: served}
 					return nil
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -94,11 +100,11 @@ func parse(ts *testscript.TestScript, r *run, verb string, args []string) *call 
 }
 
 func (r *run) find(resource string) schema.GroupVersionResource {
-	name, group, _ := strings.Cut(resource, ".")
+	name, where, _ := strings.Cut(resource, ".")
 	for _, k := range r.catalog.All() {
 		for i := range k.Served {
-			if k.Resource == name && k.Served[i].Group == group {
-				return k.Served[i].GroupVersion().WithResource(name)
+			if s := &k.Served[i]; k.Resource == name && (s.Group == where || s.Version+"."+s.Group == where) {
+				return s.GroupVersion().WithResource(name)
 			}
 		}
 	}

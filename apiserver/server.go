@@ -22,7 +22,6 @@ import (
 	"kogge.dev/kogge/apiserver/openapi"
 	"kogge.dev/kogge/apiserver/proxy"
 	"kogge.dev/kogge/apiserver/rest"
-	"kogge.dev/kogge/kinds/catalog"
 	"kogge.dev/kogge/patch"
 )
 
@@ -53,7 +52,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	patch.BoundCopies()
-	s := &Server{cfg: cfg, log: cfg.Logger, health: newHealth(), scheme: sync.OnceValue(catalog.Scheme)}
+	s := &Server{cfg: cfg, log: cfg.Logger, health: newHealth(), scheme: sync.OnceValue(cfg.Catalog.Scheme)}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.openapi = openapi.New(cfg.Catalog.All())
 	engine, err := rest.NewEngine(rest.Config{

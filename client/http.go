@@ -83,7 +83,7 @@ func NewHTTP(config HTTPConfig) (*HTTP, error) {
 		transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second}
 		trip = transport
 	}
-	scheme := catalog.Scheme()
+	scheme := config.Catalog.Scheme()
 	return &HTTP{
 		config: config, base: base, client: &http.Client{Transport: trip}, scheme: scheme,
 		proto: protobuf.NewSerializer(scheme, scheme), frames: protobuf.NewRawSerializer(scheme, scheme),

@@ -26,6 +26,7 @@ import (
 	"kogge.dev/kogge/cluster/node"
 	"kogge.dev/kogge/cri/containerd"
 	"kogge.dev/kogge/internal/residency"
+	"kogge.dev/kogge/kinds/catalog"
 	"kogge.dev/kogge/ledger"
 	"kogge.dev/kogge/store"
 	"kogge.dev/kogge/store/etcd"
@@ -177,12 +178,16 @@ func (m *machine) server(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	served, err := catalog.Serving(m.API.RuntimeConfig)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	plane, err := control.New(control.Config{
 		Store: secret.store, Keys: keys, Log: m.console.Log, Listener: listener, Advertise: advertise, Port: m.API.Port,
 		Names: append(names, m.Node.Name), Addresses: append(addresses, m.ip), PodCIDRs: m.pods, ServiceCIDRs: m.services,
 		Domain: m.Network.Domain, Identity: m.identity(), Audit: auditor, Scheduler: settings,
 		Tokens: users.tokens, Anonymous: users.anonymous, Runners: users.runners,
-		Authorization: m.API.Authorization.authorization(m.console.Log), Admission: admission,
+		Authorization: m.API.Authorization.authorization(m.console.Log), Admission: admission, Catalog: served,
 		Collectors: append(users.collectors, secret.collectors...), Checks: secret.checks,
 		Without: control.Components{
 			Controllers: m.without(RoleControllers), Scheduler: m.without(RoleScheduler), Cloud: m.without(RoleCloud),

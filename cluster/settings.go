@@ -85,6 +85,8 @@ type APISettings struct {
 	Admission AdmissionSettings `json:"admission"`
 	// Encryption keeps resources encrypted in the store; default none.
 	Encryption EncryptionSettings `json:"encryption"`
+	// RuntimeConfig turns versions of the API on that are served on request only; default none.
+	RuntimeConfig RuntimeConfig `json:"runtimeConfig,omitempty"`
 }
 
 // NodeSettings configure this machine's node.
@@ -274,7 +276,7 @@ func (s *Settings) Validate() error {
 			refuse("store.endpoints", "%q is not a URL like https://10.0.0.1:2379", endpoint)
 		}
 	}
-	errs = append(errs, s.Node.validate(), s.API.Audit.validate(), s.API.Authentication.validate(), s.validateComponents())
+	errs = append(errs, s.Node.validate(), s.API.Audit.validate(), s.API.Authentication.validate(), s.API.RuntimeConfig.validate(), s.validateComponents())
 	errs = append(errs, checkRanges("network.podCIDRs", s.Network.PodCIDRs), checkRanges("network.serviceCIDRs", s.Network.ServiceCIDRs))
 	switch s.LogLevel {
 	case "", "debug", "info", "warn", "error":

@@ -4,6 +4,7 @@
 package cluster
 
 import (
+	"maps"
 	"strings"
 	"testing"
 )
@@ -44,20 +45,35 @@ dns: {address: 192.0.2.7, upstreams: ["192.0.2.1:53"]}
 	}
 }
 
+func TestRuntimeConfigSettings(t *testing.T) {
+	s, err := ParseSettings([]byte(settingsHead + `api: {runtimeConfig: {api/beta: true, resource.k8s.io/v1beta1: "false", storage.k8s.io/v1beta1: ""}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := RuntimeConfig{"api/beta": "true", "resource.k8s.io/v1beta1": "false", "storage.k8s.io/v1beta1": ""}
+	if !maps.Equal(s.API.RuntimeConfig, want) {
+		t.Errorf("runtimeConfig = %v, want %v", s.API.RuntimeConfig, want)
+	}
+}
+
 func TestSettingsRefusals(t *testing.T) {
 	for text, want := range map[string]string{
-		"withot: [dns]":                                    `unknown field "withot"; did you mean "without"?`,
-		"kubelet: {maxPod: 3}":                             `unknown field "maxPod"; did you mean "maxPods"?`,
-		"without: [schedule]":                              `without: "schedule" is not one of scheduler, controllers, cloud, kubelet, proxy, dns; did you mean "scheduler"?`,
-		"network: {plugin: flannel}":                       `network.plugin: "flannel" is not kogge or none`,
-		"dns: {address: kube-dns}":                         `dns.address: "kube-dns" is not an IP address`,
-		"dns: {healthAddress: here}":                       `dns.healthAddress: "here" is not an address`,
-		"serving: {address: here}":                         `serving.address: "here" is not an address like 127.0.0.1:80, nor none`,
-		"serving: {certFile: a}":                           `serving: certFile and keyFile go together`,
-		"proxy: {nodePortAddresses: [a]}":                  `proxy.nodePortAddresses: "a" is not an address range`,
-		"controllers: {signingKeyFile: a}":                 `controllers: signingCertFile and signingKeyFile go together`,
-		"scheduler: {parallelism: 3}":                      `scheduler: scheduler configuration: Object 'Kind' is missing`,
-		"controllers: {useServiceAccountCredential: true}": `unknown field "useServiceAccountCredential"; did you mean "useServiceAccountCredentials"?`,
+		"withot: [dns]":                                             `unknown field "withot"; did you mean "without"?`,
+		"kubelet: {maxPod: 3}":                                      `unknown field "maxPod"; did you mean "maxPods"?`,
+		"without: [schedule]":                                       `without: "schedule" is not one of scheduler, controllers, cloud, kubelet, proxy, dns; did you mean "scheduler"?`,
+		"network: {plugin: flannel}":                                `network.plugin: "flannel" is not kogge or none`,
+		"dns: {address: kube-dns}":                                  `dns.address: "kube-dns" is not an IP address`,
+		"dns: {healthAddress: here}":                                `dns.healthAddress: "here" is not an address`,
+		"serving: {address: here}":                                  `serving.address: "here" is not an address like 127.0.0.1:80, nor none`,
+		"serving: {certFile: a}":                                    `serving: certFile and keyFile go together`,
+		"proxy: {nodePortAddresses: [a]}":                           `proxy.nodePortAddresses: "a" is not an address range`,
+		"controllers: {signingKeyFile: a}":                          `controllers: signingCertFile and signingKeyFile go together`,
+		"scheduler: {parallelism: 3}":                               `scheduler: scheduler configuration: Object 'Kind' is missing`,
+		"api: {runtimeConfig: {resource.k8s.io/v1beta3: true}}":     `api.runtimeConfig: resource.k8s.io/v1beta3 is not served, not on request either; did you mean`,
+		"api: {runtimeConfig: {certificates.k8s.io/v1beta1: true}}": `api.runtimeConfig: certificates.k8s.io/v1beta1: kogge has no clustertrustbundles`,
+		"api: {runtimeConfig: {api/beta: 1}}":                       `api.runtimeConfig: api/beta: 1 is not true or false`,
+		"api: {runtimeConfig: {apps/v1: false}}":                    `can't be turned off`,
+		"controllers: {useServiceAccountCredential: true}":          `unknown field "useServiceAccountCredential"; did you mean "useServiceAccountCredentials"?`,
 	} {
 		_, err := ParseSettings([]byte(settingsHead + text))
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -36,6 +36,9 @@ type Kind struct {
 	// Served lists the group-versions under which the resource is reachable, the preferred one first. Most kinds have
 	// one, equal to the storage version.
 	Served []Served
+	// OnRequest lists more group-versions, which are reachable only where the server's settings ask for them. What was stored, or has managers,
+	// at one of them is read all the same.
+	OnRequest []Served
 	// Storage says how the object is kept. Storage.New is always set; Storage.Prefix is empty for virtual resources
 	// (reviews, bindings, componentstatuses), which are never stored.
 	Storage Storage
@@ -133,6 +136,8 @@ type Served struct {
 	ToStorage   func(Object) (Object, error)
 	// Default fills unset fields of this version before conversion; nil means the kind's own Default applies after it.
 	Default func(Object)
+	// Deprecated is a warning that every request for this version is answered with.
+	Deprecated string
 }
 
 // Storage says under which version and key an object is kept. Keys are upstream's: /registry/<Prefix>/[namespace/]name.
@@ -204,6 +209,19 @@ func (k *Kind) Version(gv schema.GroupVersion) *Served {
 	for i := range k.Served {
 		if k.Served[i].GroupVersion() == gv {
 			return &k.Served[i]
+		}
+	}
+	return nil
+}
+
+// Known is Version for those too that are not served because nobody asked for them.
+func (k *Kind) Known(gv schema.GroupVersion) *Served {
+	if served := k.Version(gv); served != nil {
+		return served
+	}
+	for i := range k.OnRequest {
+		if k.OnRequest[i].GroupVersion() == gv {
+			return &k.OnRequest[i]
 		}
 	}
 	return nil

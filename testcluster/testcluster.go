@@ -21,6 +21,7 @@ import (
 	"kogge.dev/kogge/apiserver/authz/configured"
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/cluster/control"
+	"kogge.dev/kogge/kinds/catalog"
 	"kogge.dev/kogge/store"
 	"kogge.dev/kogge/store/memory"
 )
@@ -36,6 +37,8 @@ type Config struct {
 	Runners []apiserver.Runner
 	// Authorization makes another chain of authorizers, as in control.Config.
 	Authorization func(builtIn map[string]authz.Authorizer) (*configured.Chain, error)
+	// Catalog holds other kinds, or versions of them, than those that are served by default, as in control.Config.
+	Catalog *catalog.Catalog
 	// Admission chooses other admission plugins, as in control.Config.
 	Admission plugins.Choice
 	// Listener to serve the API on over TLS; nil serves clients of this process only.
@@ -73,7 +76,7 @@ func New(t testing.TB, configs ...Config) *Cluster {
 		PodCIDRs:     []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
 		Domain:       "cluster.local", Identity: "test", Without: config.Without, Tokens: config.Tokens, Runners: config.Runners, Authorization: config.Authorization,
-		Admission: config.Admission,
+		Admission: config.Admission, Catalog: config.Catalog,
 	})
 	if err != nil {
 		t.Fatalf("compose control plane: %v", err)

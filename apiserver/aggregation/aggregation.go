@@ -83,6 +83,8 @@ type Aggregator struct {
 
 	informer *client.Informer[*apiregistrationv1.APIService]
 	loop     *reconcile.Loop
+	// swept is set once what earlier starts served, and this one doesn't, is gone. Only the loop's work on localKey touches it.
+	swept bool
 }
 
 // New makes an aggregator.
@@ -178,8 +180,9 @@ func (g *Aggregator) reconcile(ctx context.Context, key reconcile.Key) error {
 	return g.follow(ctx, svc)
 }
 
-// registerLocals makes an APIService for every local group-version and removes those of definitions that are gone. An APIService that
-// names a Service, or is not ours, is left alone.
+// registerLocals makes an APIService for every local group-version and removes those of definitions that are gone and, once, those of
+// built-in group-versions that are no longer asked for: another server may have other settings. An APIService that names a Service, or is
+// not ours, is left alone.
 func (g *Aggregator) registerLocals(ctx context.Context) error {
 	want := map[string]*apiregistrationv1.APIService{}
 	for _, l := range g.cfg.Local() {
@@ -209,7 +212,8 @@ func (g *Aggregator) registerLocals(ctx context.Context) error {
 		}
 	}
 	for _, have := range g.informer.List("") {
-		if have.Labels[managedLabel] == managedLive && want[have.Name] == nil && have.Spec.Service == nil {
+		mark := have.Labels[managedLabel]
+		if (mark == managedLive || mark == managedStart && !g.swept) && want[have.Name] == nil && have.Spec.Service == nil {
 			group.Go(func() error {
 				err := g.services().Delete(ctx, "", have.Name, metav1.DeleteOptions{})
 				if apierrors.IsNotFound(err) {
@@ -219,7 +223,9 @@ func (g *Aggregator) registerLocals(ctx context.Context) error {
 			})
 		}
 	}
-	return group.Wait()
+	err := group.Wait()
+	g.swept = g.swept || err == nil
+	return err
 }
 
 func describeLocal(l Local) *apiregistrationv1.APIService {

@@ -8,6 +8,7 @@ import (
 
 	"kogge.dev/kogge/apiserver/discovery"
 	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/catalog"
 )
 
 // Priorities of group-versions that definitions make, as upstream registers them.
@@ -20,17 +21,10 @@ const (
 func Locals(builtIn []*kinds.Kind, custom []schema.GroupVersion) []Local {
 	var out []Local
 	for _, g := range discovery.Groups(builtIn) {
-		n := len(g.Discovery.Versions)
-		for i, v := range g.Discovery.Versions {
-			// The preferred version comes first; 15 is what upstream gives a single version.
-			priority := int32(15 + 15*(n-1-i))
-			if g.Discovery.Name == "" {
-				priority = 1
-			}
-			out = append(out, Local{
-				GroupVersion: schema.GroupVersion{Group: g.Discovery.Name, Version: v.Version},
-				Priority:     int32(g.Priority), VersionPriority: priority,
-			})
+		for _, v := range g.Discovery.Versions {
+			gv := schema.GroupVersion{Group: g.Discovery.Name, Version: v.Version}
+			_, priority := catalog.Priorities(gv)
+			out = append(out, Local{GroupVersion: gv, Priority: int32(g.Priority), VersionPriority: priority})
 		}
 	}
 	for _, gv := range custom {

@@ -48,7 +48,7 @@ func (e *Engine) newManager(t *Target, subresource string) (*patch.Manager, erro
 		Convert: t.convert,
 		New: func(gvk schema.GroupVersionKind) (runtime.Object, error) {
 			obj := t.Served.New()
-			if served := t.Kind.Version(gvk.GroupVersion()); served != nil {
+			if served := t.Kind.Known(gvk.GroupVersion()); served != nil {
 				obj = served.New()
 			}
 			obj.GetObjectKind().SetGroupVersionKind(gvk)
@@ -143,7 +143,7 @@ func (t *Target) convert(in runtime.Object, gv schema.GroupVersion) (runtime.Obj
 		return nil, fmt.Errorf("convert a %T", in)
 	}
 	if tree, isTree := in.(*unstructured.Unstructured); isTree && t.Custom == nil {
-		served := t.Kind.Version(from.GroupVersion())
+		served := t.Kind.Known(from.GroupVersion())
 		if served == nil {
 			return nil, runtime.NewNotRegisteredErrForKind(t.Kind.Resource, from)
 		}
@@ -157,7 +157,7 @@ func (t *Target) convert(in runtime.Object, gv schema.GroupVersion) (runtime.Obj
 		return obj, nil
 	}
 	if from.GroupVersion() != t.Kind.Storage.GroupVersion() {
-		served := t.Kind.Version(from.GroupVersion())
+		served := t.Kind.Known(from.GroupVersion())
 		if served == nil {
 			return nil, runtime.NewNotRegisteredErrForKind(t.Kind.Resource, from)
 		}
@@ -175,7 +175,7 @@ func (t *Target) convert(in runtime.Object, gv schema.GroupVersion) (runtime.Obj
 	if gv == t.Kind.Storage.GroupVersion() {
 		return obj, nil
 	}
-	served := t.Kind.Version(gv)
+	served := t.Kind.Known(gv)
 	if served == nil {
 		return nil, runtime.NewNotRegisteredErrForKind(t.Kind.Resource, gv.WithKind(from.Kind))
 	}
@@ -205,7 +205,7 @@ func (t *Target) defaults(in runtime.Object) {
 		}
 		return
 	}
-	if served := t.Kind.Version(gv); served != nil && served.Default != nil {
+	if served := t.Kind.Known(gv); served != nil && served.Default != nil {
 		served.Default(obj)
 	}
 	if gv == t.Kind.Storage.GroupVersion() && t.Kind.Default != nil {

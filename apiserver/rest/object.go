@@ -62,7 +62,7 @@ func (b *bound) decodeBuiltin(value []byte) (kinds.Object, error) {
 // decodeAs decodes bytes that were stored at another version than ours.
 func (b *bound) decodeAs(value []byte, gvk schema.GroupVersionKind) (kinds.Object, error) {
 	obj := b.Kind.Storage.New()
-	served := b.Kind.Version(gvk.GroupVersion())
+	served := b.Kind.Known(gvk.GroupVersion())
 	if served != nil {
 		obj = served.New()
 	}

@@ -231,6 +231,9 @@ func (e *Engine) apply(ctx context.Context, c *Call, applied *unstructured.Unstr
 	if !ok {
 		return nil, apierrors.NewInternalError(fmt.Errorf("apply made a %T", merged))
 	}
+	if c.Target.Served.ToStorage != nil && c.Target.Custom == nil && c.Target.Kind.Default != nil && next != live {
+		c.Target.Kind.Default(next) // what was merged has the defaults of its own version, if any
+	}
 	if err := c.reportDuplicates(ctx, duplicates); err != nil {
 		return nil, err
 	}

@@ -67,6 +67,8 @@ type Config struct {
 	Anonymous func(path string) bool
 	// Authorization makes the chain of authorizers from those of this server, by the names Node and RBAC; nil means these two.
 	Authorization func(builtIn map[string]authz.Authorizer) (*configured.Chain, error)
+	// Catalog holds the kinds that are served; nil means those of catalog.New.
+	Catalog *catalog.Catalog
 	// Admission is what differs from the default admission plugins.
 	Admission plugins.Choice
 	// Runners run beside the API server, Collectors are published with its metrics, Checks count for its health.
@@ -97,7 +99,10 @@ func New(config Config) (*Plane, error) {
 	if config.Store == nil || config.Keys.CA == nil || !config.Advertise.IsValid() || len(config.ServiceCIDRs) == 0 || len(config.PodCIDRs) == 0 {
 		return nil, errors.New("control plane: store, keys, advertised address and ranges are required")
 	}
-	p := &Plane{config: config, catalog: catalog.New(), booted: make(chan struct{})}
+	p := &Plane{config: config, catalog: config.Catalog, booted: make(chan struct{})}
+	if p.catalog == nil {
+		p.catalog = catalog.New()
+	}
 	serving, err := p.servingTLS()
 	if err != nil {
 		return nil, err

@@ -21,7 +21,7 @@ func Kinds() []*kinds.Kind {
 	}
 }
 
-// version is the only one that is served and stored.
+// version is the one that is served by default and stored.
 var version = admissionregistrationv1.SchemeGroupVersion
 
 // extension begins the descriptor of a kind that extends the API.

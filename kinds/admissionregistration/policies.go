@@ -7,6 +7,8 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1alpha1 "k8s.io/api/admissionregistration/v1alpha1"
+	admissionregistrationv1beta1 "k8s.io/api/admissionregistration/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -31,7 +33,15 @@ func policyColumns(count, description string) []metav1.TableColumnDefinition {
 }
 
 func mutatingPolicy(e *expressions) *kinds.Kind {
-	return kinds.Define(extension("mutatingadmissionpolicies", "mutatingadmissionpolicy"), version.WithKind("MutatingAdmissionPolicy"),
+	const name = "MutatingAdmissionPolicy"
+	kind := extension("mutatingadmissionpolicies", "mutatingadmissionpolicy")
+	kind.OnRequest = []kinds.Served{
+		kinds.Mirror[admissionregistrationv1beta1.MutatingAdmissionPolicy, admissionregistrationv1beta1.MutatingAdmissionPolicyList,
+			admissionregistrationv1.MutatingAdmissionPolicy](admissionregistrationv1beta1.SchemeGroupVersion.WithKind(name)),
+		kinds.Mirror[admissionregistrationv1alpha1.MutatingAdmissionPolicy, admissionregistrationv1alpha1.MutatingAdmissionPolicyList,
+			admissionregistrationv1.MutatingAdmissionPolicy](admissionregistrationv1alpha1.SchemeGroupVersion.WithKind(name)),
+	}
+	return kinds.Define(kind, version.WithKind(name),
 		func() *admissionregistrationv1.MutatingAdmissionPolicy {
 			return &admissionregistrationv1.MutatingAdmissionPolicy{}
 		},
@@ -116,7 +126,21 @@ func paramRef(ref *admissionregistrationv1.ParamRef) string {
 }
 
 func mutatingPolicyBinding() *kinds.Kind {
-	return kinds.Define(extension("mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding"), version.WithKind("MutatingAdmissionPolicyBinding"),
+	const name = "MutatingAdmissionPolicyBinding"
+	kind := extension("mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding")
+	kind.OnRequest = []kinds.Served{
+		kinds.Mirror[admissionregistrationv1beta1.MutatingAdmissionPolicyBinding, admissionregistrationv1beta1.MutatingAdmissionPolicyBindingList,
+			admissionregistrationv1.MutatingAdmissionPolicyBinding](admissionregistrationv1beta1.SchemeGroupVersion.WithKind(name)),
+		kinds.Mirror[admissionregistrationv1alpha1.MutatingAdmissionPolicyBinding, admissionregistrationv1alpha1.MutatingAdmissionPolicyBindingList,
+			admissionregistrationv1.MutatingAdmissionPolicyBinding](admissionregistrationv1alpha1.SchemeGroupVersion.WithKind(name)),
+	}
+	// Parameters that are missing deny, where the oldest version leaves that open.
+	kind.OnRequest[1].Default = func(obj kinds.Object) {
+		if ref := obj.(*admissionregistrationv1alpha1.MutatingAdmissionPolicyBinding).Spec.ParamRef; ref != nil {
+			fill(&ref.ParameterNotFoundAction, admissionregistrationv1alpha1.DenyAction)
+		}
+	}
+	return kinds.Define(kind, version.WithKind(name),
 		func() *admissionregistrationv1.MutatingAdmissionPolicyBinding {
 			return &admissionregistrationv1.MutatingAdmissionPolicyBinding{}
 		},

@@ -69,13 +69,13 @@ type Version struct {
 	Kinds []*kinds.Kind
 }
 
-// New makes the catalog. It panics when two kinds claim the same resource, kind or type, which a test would catch first.
-func New() *Catalog {
-	c := &Catalog{
-		byResource: map[schema.GroupVersionResource]entry{},
-		byKind:     map[schema.GroupVersionKind]entry{},
-		byType:     map[reflect.Type]entry{},
-	}
+// New makes the catalog of what is served by default. It panics when two kinds claim the same resource, kind or type, which a test would
+// catch first.
+func New() *Catalog { return assemble(builtIn()) }
+
+// builtIn makes the descriptors of all kinds anew.
+func builtIn() []*kinds.Kind {
+	var all []*kinds.Kind
 	for _, group := range [][]*kinds.Kind{
 		core.Kinds(),
 		apiregistration.Kinds(),
@@ -98,7 +98,17 @@ func New() *Catalog {
 		resource.Kinds(),
 		flowcontrol.Kinds(),
 	} {
-		c.all = append(c.all, group...)
+		all = append(all, group...)
+	}
+	return all
+}
+
+func assemble(all []*kinds.Kind) *Catalog {
+	c := &Catalog{
+		all:        all,
+		byResource: map[schema.GroupVersionResource]entry{},
+		byKind:     map[schema.GroupVersionKind]entry{},
+		byType:     map[reflect.Type]entry{},
 	}
 	versions := map[schema.GroupVersion][]*kinds.Kind{}
 	for _, k := range c.all {
@@ -128,7 +138,7 @@ func put[K comparable](m map[K]entry, key K, value entry) {
 func groupsOf(versions map[schema.GroupVersion][]*kinds.Kind) []Group {
 	byName := map[string]*Group{}
 	for gv, served := range versions {
-		group, version := priorities(gv)
+		group, version := Priorities(gv)
 		slices.SortFunc(served, func(a, b *kinds.Kind) int { return cmp.Compare(a.Resource, b.Resource) })
 		g := byName[gv.Group]
 		if g == nil {

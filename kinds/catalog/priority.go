@@ -5,9 +5,9 @@ package catalog
 
 import "k8s.io/apimachinery/pkg/runtime/schema"
 
-// priorities returns the group's and the version's priority: what the APIServices of the built-in group versions carry,
+// Priorities returns the group's and the version's priority: what the APIServices of the built-in group versions carry,
 // and what discovery and clients order by.
-func priorities(gv schema.GroupVersion) (group, version int32) {
+func Priorities(gv schema.GroupVersion) (group, version int32) {
 	if gv.Group == "" {
 		return 18_000, 1
 	}
@@ -19,9 +19,13 @@ func priorities(gv schema.GroupVersion) (group, version int32) {
 	default:
 		version = 9
 	}
-	switch gv.Group {
-	case "resource.k8s.io", "flowcontrol.apiserver.k8s.io":
+	switch gv.String() {
+	case "resource.k8s.io/v1", "flowcontrol.apiserver.k8s.io/v1":
 		version = 21
+	case "resource.k8s.io/v1beta2":
+		version = 15
+	case "admissionregistration.k8s.io/v1beta1":
+		version = 12
 	}
 	return groupPriorities()[gv.Group], version
 }

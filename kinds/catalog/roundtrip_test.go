@@ -58,15 +58,25 @@ func fillers(serializer.CodecFactory) []any {
 
 func random(t *testing.T, seed int64, obj kinds.Object) {
 	t.Helper()
-	codecs := serializer.NewCodecFactory(catalog.Scheme())
+	codecs := serializer.NewCodecFactory(everything(t).Scheme())
 	funcs := fuzzer.MergeFuzzerFuncs(metafuzzer.Funcs, fillers)
 	fuzzer.FuzzerFor(funcs, rand.NewSource(seed), codecs).Fill(obj)
 	obj.SetManagedFields(nil)
 }
 
-// eachFilled visits random objects of all stored kinds in all versions in which they are served.
+// everything makes the catalog of all that can be served.
+func everything(t *testing.T) *catalog.Catalog {
+	t.Helper()
+	c, err := catalog.Serving(map[string]string{"api/all": "true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// eachFilled visits random objects of all stored kinds in all versions in which they are served, by default or on request.
 func eachFilled(t *testing.T, visit func(t *testing.T, k *kinds.Kind, served *kinds.Served, obj kinds.Object)) {
-	for _, k := range catalog.New().All() {
+	for _, k := range everything(t).All() {
 		for i := range k.Served {
 			served := &k.Served[i]
 			t.Run(served.Version+"/"+served.Kind, func(t *testing.T) {
@@ -106,7 +116,7 @@ func TestDefaultingIsIdempotent(t *testing.T) {
 }
 
 func TestObjectsSurviveJSONAndProtobuf(t *testing.T) {
-	scheme := catalog.Scheme()
+	scheme := everything(t).Scheme()
 	proto := protobuf.NewSerializer(scheme, scheme)
 	eachFilled(t, func(t *testing.T, k *kinds.Kind, served *kinds.Served, obj kinds.Object) {
 		encoded, err := json.Marshal(obj)

@@ -32,7 +32,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 )
 
-// Scheme returns a scheme of every type that travels on the wire: those that are served, those that only subresources
+// Scheme returns a scheme of every type that travels on the wire by default: those that are served, those that only subresources
 // carry (Scale, Eviction, the reviews), and the types of the meta group in all of their versions. Each caller gets its own.
 func Scheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
@@ -70,6 +70,20 @@ func Scheme() *runtime.Scheme {
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	for _, gv := range []schema.GroupVersion{apiextensionsv1.SchemeGroupVersion, apiregistrationv1.SchemeGroupVersion} {
 		metav1.AddToGroupVersion(scheme, gv)
+	}
+	return scheme
+}
+
+// Scheme is the package's, with the versions that the catalog serves on request.
+func (c *Catalog) Scheme() *runtime.Scheme {
+	scheme := Scheme()
+	for gvk, e := range c.byKind {
+		if scheme.Recognizes(gvk) {
+			continue
+		}
+		scheme.AddKnownTypeWithName(gvk, e.served.New())
+		scheme.AddKnownTypeWithName(gvk.GroupVersion().WithKind(gvk.Kind+"List"), e.served.NewList())
+		metav1.AddToGroupVersion(scheme, gvk.GroupVersion())
 	}
 	return scheme
 }

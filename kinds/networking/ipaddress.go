@@ -8,6 +8,7 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	networkingv1beta1 "k8s.io/api/networking/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -33,6 +34,9 @@ func ipAddress() *kinds.Kind {
 			return out
 		},
 		Storage: kinds.Storage{Prefix: "ipaddresses"},
+		OnRequest: []kinds.Served{
+			kinds.Mirror[networkingv1beta1.IPAddress, networkingv1beta1.IPAddressList, networkingv1.IPAddress](beta.WithKind("IPAddress")),
+		},
 	}, version.WithKind("IPAddress"),
 		func() *networkingv1.IPAddress { return &networkingv1.IPAddress{} },
 		func() runtime.Object { return &networkingv1.IPAddressList{} },

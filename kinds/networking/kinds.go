@@ -6,6 +6,7 @@ package networking
 
 import (
 	networkingv1 "k8s.io/api/networking/v1"
+	networkingv1beta1 "k8s.io/api/networking/v1beta1"
 
 	"kogge.dev/kogge/kinds"
 )
@@ -15,5 +16,9 @@ func Kinds() []*kinds.Kind {
 	return []*kinds.Kind{ingressClass(), ingress(), ipAddress(), networkPolicy(), serviceCIDR()}
 }
 
-// version is the only one that is served and stored.
-var version = networkingv1.SchemeGroupVersion
+var (
+	// version is the one that is served by default and stored.
+	version = networkingv1.SchemeGroupVersion
+	// beta is the older one of addresses and ranges.
+	beta = networkingv1beta1.SchemeGroupVersion
+)

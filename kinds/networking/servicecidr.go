@@ -9,6 +9,7 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	networkingv1beta1 "k8s.io/api/networking/v1beta1"
 	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,6 +27,9 @@ func serviceCIDR() *kinds.Kind {
 		Reset:        map[string][]string{"status": {"metadata", "spec"}},
 		NoGeneration: true,
 		Storage:      kinds.Storage{Prefix: "servicecidrs"},
+		OnRequest: []kinds.Served{
+			kinds.Mirror[networkingv1beta1.ServiceCIDR, networkingv1beta1.ServiceCIDRList, networkingv1.ServiceCIDR](beta.WithKind("ServiceCIDR")),
+		},
 		Subresources: []kinds.Subresource{
 			kinds.Status(func(_ kinds.Request, new, old *networkingv1.ServiceCIDR) {
 				new.Spec = old.Spec

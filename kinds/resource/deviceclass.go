@@ -22,6 +22,7 @@ func deviceClass() *kinds.Kind {
 		AnswersDeleted: true,
 		ValidateName:   objectmeta.NotPrefix,
 		Storage:        kinds.Storage{Prefix: "deviceclasses"},
+		OnRequest:      deviceClassVersions(),
 	}, version.WithKind("DeviceClass"),
 		func() *resourcev1.DeviceClass { return &resourcev1.DeviceClass{} },
 		func() runtime.Object { return &resourcev1.DeviceClassList{} },

@@ -15,5 +15,5 @@ func Kinds() []*kinds.Kind {
 	return []*kinds.Kind{deviceClass(), resourceClaim(), resourceClaimTemplate(), resourceSlice()}
 }
 
-// version is the only one that is served and stored.
+// version is the one that is served by default and stored.
 var version = resourcev1.SchemeGroupVersion

@@ -24,6 +24,7 @@ func resourceClaim() *kinds.Kind {
 		Namespaced:     true,
 		NoGeneration:   true,
 		Storage:        kinds.Storage{Prefix: "resourceclaims"},
+		OnRequest:      resourceClaimVersions(),
 		Subresources: []kinds.Subresource{
 			kinds.Status(func(_ kinds.Request, new, old *resourcev1.ResourceClaim) {
 				new.Spec = old.Spec
@@ -147,6 +148,7 @@ func resourceClaimTemplate() *kinds.Kind {
 		Namespaced:     true,
 		NoGeneration:   true,
 		Storage:        kinds.Storage{Prefix: "resourceclaimtemplates"},
+		OnRequest:      resourceClaimTemplateVersions(),
 	}, version.WithKind("ResourceClaimTemplate"),
 		func() *resourcev1.ResourceClaimTemplate { return &resourcev1.ResourceClaimTemplate{} },
 		func() runtime.Object { return &resourcev1.ResourceClaimTemplateList{} },

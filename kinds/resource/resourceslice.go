@@ -24,6 +24,7 @@ func resourceSlice() *kinds.Kind {
 		Singular:       "resourceslice",
 		AnswersDeleted: true,
 		Storage:        kinds.Storage{Prefix: "resourceslices"},
+		OnRequest:      resourceSliceVersions(),
 	}, version.WithKind("ResourceSlice"),
 		func() *resourcev1.ResourceSlice { return &resourcev1.ResourceSlice{} },
 		func() runtime.Object { return &resourcev1.ResourceSliceList{} },

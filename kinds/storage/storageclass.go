@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	storagev1beta1 "k8s.io/api/storage/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
@@ -73,6 +74,10 @@ func volumeAttributesClass() *kinds.Kind {
 		ShortNames:     []string{"vac"},
 		NoGeneration:   true,
 		Storage:        kinds.Storage{Prefix: "volumeattributesclasses"},
+		OnRequest: []kinds.Served{
+			kinds.Mirror[storagev1beta1.VolumeAttributesClass, storagev1beta1.VolumeAttributesClassList, storagev1.VolumeAttributesClass](
+				storagev1beta1.SchemeGroupVersion.WithKind("VolumeAttributesClass")),
+		},
 	}, version.WithKind("VolumeAttributesClass"),
 		func() *storagev1.VolumeAttributesClass { return &storagev1.VolumeAttributesClass{} },
 		func() runtime.Object { return &storagev1.VolumeAttributesClassList{} },

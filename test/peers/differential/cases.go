@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
-	"kogge.dev/kogge/kinds/catalog"
 	"kogge.dev/kogge/kinds/kindstest"
 )
 
@@ -27,19 +26,6 @@ const (
 	tableType = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 	metaType  = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json"
 )
-
-func seedsOf(objects []map[string]any) ([]*seed, error) {
-	known := catalog.New()
-	var out []*seed
-	for _, object := range objects {
-		s, err := newSeed(known, object)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, s)
-	}
-	return out, nil
-}
 
 // seed runs everything that is asked about one manifest.
 func (r *run) seed(ctx context.Context, s *seed) error {

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"kogge.dev/kogge/kinds/catalog"
 	"kogge.dev/kogge/test/peers/access"
 )
 
@@ -34,6 +35,9 @@ type Config struct {
 	Ours, Upstream access.Access
 	// Root of the checkout, and the folder testdata/HEAD of the module k8s.io/api.
 	Root, Fixtures string
+	// Requested is the runtime configuration that both servers were started with: the run is then about the versions that are served
+	// for it, besides discovery and OpenAPI. Nil asks about the default versions.
+	Requested map[string]string
 	// Only runs seeds and scripts whose title matches; nil runs all.
 	Only *regexp.Regexp
 	// Every runs one of so many faults; default 1, all. Other values are for a quick look.
@@ -50,30 +54,31 @@ type run struct {
 	Config
 	ours, upstream *server
 	report         *Report
+	known          *catalog.Catalog
 }
 
-// Run compares the two servers and returns what differs. Both must be fresh: what the run makes stays behind.
-func Run(ctx context.Context, config Config) (*Report, error) {
-	allowed, err := readAllowed(filepath.Join(config.Root, "test/peers/differential/allowed.yaml"))
+// Run compares the two servers and adds what differs to the report. Both must be fresh: what the run makes stays behind.
+func Run(ctx context.Context, config Config, report *Report) error {
+	known, err := catalog.Serving(config.Requested)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	seeds, err := loadSeeds(config.Root, config.Fixtures)
+	r := &run{Config: config, report: report, known: known}
+	seeds, err := r.loadSeeds()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := &run{Config: config, report: newReport(allowed)}
 	if r.ours, err = newServer("kogge", config.Ours); err != nil {
-		return nil, err
+		return err
 	}
 	if r.upstream, err = newServer(upstreamName, config.Upstream); err != nil {
-		return nil, err
+		return err
 	}
 	if err := r.documents(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if err := r.level(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	for _, s := range seeds {
 		if config.Only != nil && !config.Only.MatchString(s.title()) {
@@ -81,11 +86,11 @@ func Run(ctx context.Context, config Config) (*Report, error) {
 		}
 		before := r.report.Requests
 		if err := r.seed(ctx, s); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.title(), err)
+			return fmt.Errorf("%s: %w", s.title(), err)
 		}
 		fmt.Fprintf(config.Progress, "%6d requests  %s\n", r.report.Requests-before, s.title())
 	}
-	return r.report, r.scripts(ctx)
+	return r.scripts(ctx)
 }
 
 // both asks both servers at once, compares what they say, and returns it.
@@ -123,11 +128,11 @@ func (r *run) level(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known, err := seedsOf(objects)
-	if err != nil {
-		return err
-	}
-	for _, s := range known {
+	for _, object := range objects {
+		s, err := newSeed(r.known, object)
+		if err != nil {
+			return err
+		}
 		c := &call{method: "POST", path: s.collection(), body: encode(s.object)}
 		_, upstream, err := r.both(ctx, s.title(), "ground "+s.title(), c)
 		if err != nil {

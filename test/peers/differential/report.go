@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -40,6 +41,15 @@ type Report struct {
 
 // examples is how many are kept of each kind of difference.
 const examples = 3
+
+// NewReport makes an empty report that knows what may differ, from the checkout at root.
+func NewReport(root string) (*Report, error) {
+	allowed, err := readAllowed(filepath.Join(root, "test/peers/differential/allowed.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	return newReport(allowed), nil
+}
 
 func newReport(allowed []*allowance) *Report {
 	return &Report{groups: map[string]*group{}, allowed: allowed}

@@ -29,9 +29,13 @@ type step struct {
 	line int
 }
 
-// scripts runs every script in testdata/scripts.
+// scripts runs every script in testdata/scripts or, for versions on request, testdata/requested.
 func (r *run) scripts(ctx context.Context) error {
-	files, err := filepath.Glob(filepath.Join(r.Root, "test/peers/differential/testdata/scripts/*.txt"))
+	folder := "scripts"
+	if r.Requested != nil {
+		folder = "requested"
+	}
+	files, err := filepath.Glob(filepath.Join(r.Root, "test/peers/differential/testdata", folder, "*.txt"))
 	if err != nil || len(files) == 0 {
 		return fmt.Errorf("%d scripts, %w", len(files), err)
 	}

@@ -4,7 +4,9 @@
 package differential
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -79,16 +81,16 @@ func (s *seed) can(verb, subresource string) bool {
 	return slices.Contains(verbs, verb)
 }
 
-// loadSeeds reads the manifests that the kinds' own tests use, those of this package, and the fixtures of k8s.io/api.
-func loadSeeds(root, fixtures string) ([]*seed, error) {
-	known := catalog.New()
+// loadSeeds reads the manifests that the kinds' own tests use, those of this package, and the fixtures of k8s.io/api. For versions on
+// request, the manifests are converted to them.
+func (r *run) loadSeeds() ([]*seed, error) {
 	statuses := map[string]any{}
-	if err := readYAML(filepath.Join(root, "kinds/catalog/testdata/status.yaml"), &statuses); err != nil {
+	if err := readYAML(filepath.Join(r.Root, "kinds/catalog/testdata/status.yaml"), &statuses); err != nil {
 		return nil, err
 	}
-	files := []string{filepath.Join(root, "kinds/catalog/testdata/good.yaml")}
+	files := []string{filepath.Join(r.Root, "kinds/catalog/testdata/good.yaml")}
 	for _, pattern := range []string{"kinds/core/testdata/manifests/*.yaml", "test/peers/differential/testdata/seeds/*.yaml"} {
-		found, err := filepath.Glob(filepath.Join(root, pattern))
+		found, err := filepath.Glob(filepath.Join(r.Root, pattern))
 		if err != nil || len(found) == 0 {
 			return nil, fmt.Errorf("seeds %s: %d files, %w", pattern, len(found), err)
 		}
@@ -101,7 +103,7 @@ func loadSeeds(root, fixtures string) ([]*seed, error) {
 			return nil, err
 		}
 		for _, object := range documents {
-			s, err := newSeed(known, object)
+			s, err := newSeed(r.known, object)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", file, err)
 			}
@@ -112,8 +114,70 @@ func loadSeeds(root, fixtures string) ([]*seed, error) {
 			out = append(out, s)
 		}
 	}
-	more, err := loadFixtures(known, fixtures)
-	return append(out, more...), err
+	fixtures, err := loadFixtures(r.known, r.Fixtures)
+	if err != nil || r.Requested == nil {
+		return append(out, fixtures...), err
+	}
+	if out, err = requested(r.known, out); err != nil {
+		return nil, err
+	}
+	byDefault := catalog.New()
+	for _, s := range fixtures {
+		if k, _ := byDefault.ByKind(s.served.GroupVersionKind); k == nil {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+// requested converts seeds to the versions that are served only on request.
+func requested(known *catalog.Catalog, seeds []*seed) ([]*seed, error) {
+	byDefault := catalog.New()
+	var out []*seed
+	for _, s := range seeds {
+		for i := range s.kind.Served {
+			to := &s.kind.Served[i]
+			if k, _ := byDefault.ByKind(to.GroupVersionKind); k != nil {
+				continue
+			}
+			object, err := convert(s, to)
+			if err != nil {
+				return nil, fmt.Errorf("%s as %s: %w", s.title(), to.Version, err)
+			}
+			fresh, err := newSeed(known, object)
+			if err != nil {
+				return nil, err
+			}
+			fresh.status = object["status"]
+			delete(object, "status")
+			out = append(out, fresh)
+		}
+	}
+	return out, nil
+}
+
+// convert returns a seed's manifest, with its status, at another version, without what it leaves empty.
+func convert(s *seed, to *kinds.Served) (map[string]any, error) {
+	object := maps.Clone(s.object)
+	if s.status != nil {
+		object["status"] = s.status
+	}
+	from := s.served.New()
+	if err := json.Unmarshal(encode(object), from); err != nil {
+		return nil, err
+	}
+	converted, err := to.FromStorage(from)
+	if err != nil {
+		return nil, err
+	}
+	var out map[string]any
+	if err := json.Unmarshal(encode(converted), &out); err != nil {
+		return nil, err
+	}
+	if status, _ := out["status"].(map[string]any); len(status) == 0 {
+		delete(out, "status")
+	}
+	return out, nil
 }
 
 // loadFixtures reads the manifests of every served kind from the folder testdata/HEAD of k8s.io/api.

@@ -16,6 +16,7 @@ import (
 
 	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/internal/pki"
+	"kogge.dev/kogge/kinds/catalog"
 	"kogge.dev/kogge/store/etcd"
 	"kogge.dev/kogge/test/peers/access"
 )
@@ -27,6 +28,8 @@ type Config struct {
 	ServiceCIDR netip.Prefix
 	// Advertise is written into the Endpoints of the Service "kubernetes", which refuse loopback; nothing listens there.
 	Advertise netip.Addr
+	// Served is what the server serves; nil means the default.
+	Served *catalog.Catalog
 	// Log; nil discards.
 	Log *slog.Logger
 }
@@ -61,7 +64,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	plane, err := control.New(control.Config{
 		Store: stored, Keys: keys, Log: config.Log, Listener: listener, Advertise: config.Advertise, Port: s.port,
 		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, ServiceCIDRs: []netip.Prefix{config.ServiceCIDR},
-		Domain: "cluster.local", Identity: "peer", Without: control.Components{Controllers: true, Scheduler: true, Cloud: true},
+		Domain: "cluster.local", Identity: "peer", Catalog: config.Served, Without: control.Components{Controllers: true, Scheduler: true, Cloud: true},
 	})
 	if err != nil {
 		return nil, errors.Join(err, listener.Close(), stored.Close())

@@ -10,20 +10,26 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"kogge.dev/kogge/kinds/catalog"
 	"kogge.dev/kogge/test/peers/differential"
 	"kogge.dev/kogge/test/peers/ours"
 	"kogge.dev/kogge/test/peers/upstream"
 )
+
+// What both servers are told of their cluster.
+const cidr, advertised = "10.96.0.0/16", "192.0.2.1"
 
 func main() {
 	root := flag.String("root", "../..", "root of the checkout")
@@ -51,7 +57,17 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-// run starts the servers, compares them, and stops them.
+// requested are the versions that both servers are asked for in the second round.
+var requested = map[string]string{
+	"admissionregistration.k8s.io/v1alpha1": "true",
+	"admissionregistration.k8s.io/v1beta1":  "true",
+	"networking.k8s.io/v1beta1":             "true",
+	"resource.k8s.io/v1beta1":               "true",
+	"resource.k8s.io/v1beta2":               "true",
+	"storage.k8s.io/v1beta1":                "true",
+}
+
+// run compares the servers as they are by default, and once more with the versions that are served on request.
 func run(ctx context.Context, config differential.Config, scratch string) (err error) {
 	if config.Fixtures, err = fixtures(ctx); err != nil {
 		return err
@@ -60,15 +76,37 @@ func run(ctx context.Context, config differential.Config, scratch string) (err e
 	if err != nil {
 		return err
 	}
+	report, err := differential.NewReport(config.Root)
+	if err != nil {
+		return err
+	}
+	for _, versions := range []map[string]string{nil, requested} {
+		config.Requested = versions
+		if err := round(ctx, config, report, binaries, scratch); err != nil {
+			return err
+		}
+	}
+	return report.Write(os.Stdout, config.Whole())
+}
+
+// round starts the servers, compares them, and stops them.
+func round(ctx context.Context, config differential.Config, report *differential.Report, binaries upstream.Binaries, scratch string) (err error) {
+	flags := []string{"--advertise-address=" + advertised}
+	for _, version := range slices.Sorted(maps.Keys(config.Requested)) {
+		flags = append(flags, "--runtime-config="+version+"="+config.Requested[version])
+	}
+	served, err := catalog.Serving(config.Requested)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp(scratch, "differential-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	const cidr, advertised = "10.96.0.0/16", "192.0.2.1"
 	theirs, err := upstream.New(ctx, upstream.Config{
 		Binaries: binaries, Dir: filepath.Join(dir, "upstream"), ServiceCIDR: cidr,
-		Flags: map[string][]string{upstream.KubeAPIServer: {"--advertise-address=" + advertised}},
+		Flags: map[string][]string{upstream.KubeAPIServer: flags},
 	})
 	if err != nil {
 		return err
@@ -81,7 +119,7 @@ func run(ctx context.Context, config differential.Config, scratch string) (err e
 	}
 	defer func() { err = errors.Join(err, theirs.Stop()) }()
 	mine, err := ours.Start(starting, ours.Config{
-		Dir: filepath.Join(dir, "kogge"), ServiceCIDR: netip.MustParsePrefix(cidr), Advertise: netip.MustParseAddr(advertised),
+		Dir: filepath.Join(dir, "kogge"), ServiceCIDR: netip.MustParsePrefix(cidr), Advertise: netip.MustParseAddr(advertised), Served: served,
 	})
 	if err != nil {
 		return fmt.Errorf("start kogge's API server: %w", err)
@@ -91,11 +129,7 @@ func run(ctx context.Context, config differential.Config, scratch string) (err e
 		return err
 	}
 	config.Upstream = theirs.Access(upstream.Admin)
-	report, err := differential.Run(ctx, config)
-	if err != nil {
-		return err
-	}
-	return report.Write(os.Stdout, config.Whole())
+	return differential.Run(ctx, config, report)
 }
 
 // fixtures finds the manifests that the module k8s.io/api is tested with.
