@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -155,4 +156,16 @@ func IndexControllers[T kinds.Object](f *client.Informer[T]) {
 		}
 		return []string{orphansOf + obj.GetNamespace()}
 	})
+}
+
+const nodeIndex = "node"
+
+// IndexNodes makes OnNode answer for an informer.
+func IndexNodes(f *client.Informer[*corev1.Pod]) {
+	f.AddIndex(nodeIndex, func(pod *corev1.Pod) []string { return []string{pod.Spec.NodeName} })
+}
+
+// OnNode returns the pods that were bound to a node, in no order.
+func OnNode(f *client.Informer[*corev1.Pod], node string) []*corev1.Pod {
+	return f.ByIndex(nodeIndex, node)
 }

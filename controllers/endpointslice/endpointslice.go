@@ -65,13 +65,15 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		Update: func(_, s *discoveryv1.EndpointSlice) { c.sliceSeen(s, false) },
 		Delete: func(s *discoveryv1.EndpointSlice) { c.sliceGone(s) },
 	})
-	c.nodes.Handle(client.Handler[*corev1.Node]{Update: func(old, node *corev1.Node) {
+	reconcile.IndexNodes(c.pods)
+	zoned := func(old, node *corev1.Node) {
 		if old.Labels[corev1.LabelTopologyZone] != node.Labels[corev1.LabelTopologyZone] {
-			for svc := range c.services.All() {
-				c.loop.Enqueue(reconcile.KeyOf(svc))
+			for _, pod := range reconcile.OnNode(c.pods, node.Name) {
+				c.loop.Enqueue(c.servicesOf(pod)...)
 			}
 		}
-	}})
+	}
+	c.nodes.Handle(client.Handler[*corev1.Node]{Update: zoned, Add: func(node *corev1.Node) { zoned(&corev1.Node{}, node) }})
 	return c.loop
 }
 

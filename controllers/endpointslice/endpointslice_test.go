@@ -11,7 +11,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"kogge.dev/kogge/client"
@@ -20,13 +22,13 @@ import (
 
 const patience = 20 * time.Second
 
-// pod makes a running pod with an address; readiness follows ready.
-func pod(t *testing.T, c *client.Client, name, ip string, ready corev1.ConditionStatus) {
+// pod makes a running pod with an address, on a node where one is named; readiness follows ready.
+func pod(t *testing.T, c *client.Client, name, node, ip string, ready corev1.ConditionStatus) {
 	t.Helper()
 	pods := client.Of[*corev1.Pod](c)
 	made, err := pods.Create(t.Context(), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{"app": "web"}},
-		Spec: corev1.PodSpec{Containers: []corev1.Container{{
+		Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{
 			Name: "c", Image: "c:1", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}},
 		}}},
 	})
@@ -87,8 +89,8 @@ func TestServiceOfPods(t *testing.T) {
 	c := testcluster.New(t).Admin()
 	service(t, c)
 	await(t, c, "")
-	pod(t, c, "a", "10.244.0.5", corev1.ConditionTrue)
-	pod(t, c, "b", "10.244.0.6", corev1.ConditionFalse)
+	pod(t, c, "a", "", "10.244.0.5", corev1.ConditionTrue)
+	pod(t, c, "b", "", "10.244.0.6", corev1.ConditionFalse)
 	for _, s := range await(t, c, "10.244.0.5 10.244.0.6!") {
 		if s.Labels[discoveryv1.LabelServiceName] != "web" {
 			continue
@@ -115,6 +117,30 @@ func TestServiceOfPods(t *testing.T) {
 	testcluster.Await(t, c, "default", patience, func(all []*corev1.Endpoints) bool {
 		return !slices.ContainsFunc(all, func(e *corev1.Endpoints) bool { return e.Name == "web" })
 	})
+}
+
+// TestZoneFollowsTheNode makes the node of a pod after the pod, and then has it change zones.
+func TestZoneFollowsTheNode(t *testing.T) {
+	c := testcluster.New(t).Admin()
+	service(t, c)
+	pod(t, c, "a", "n1", "10.244.0.5", corev1.ConditionTrue)
+	await(t, c, "10.244.0.5")
+	nodes := client.Of[*corev1.Node](c)
+	for _, zone := range []string{"one", "two"} {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{corev1.LabelTopologyZone: zone}}}
+		_, err := nodes.Create(t.Context(), node)
+		if apierrors.IsAlreadyExists(err) {
+			_, err = nodes.Patch(t.Context(), "", "n1", types.MergePatchType, []byte(`{"metadata":{"labels":{"`+corev1.LabelTopologyZone+`":"`+zone+`"}}}`))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		testcluster.Await(t, c, "default", patience, func(all []*discoveryv1.EndpointSlice) bool {
+			return slices.ContainsFunc(all, func(s *discoveryv1.EndpointSlice) bool {
+				return s.Labels[discoveryv1.LabelServiceName] == "web" && len(s.Endpoints) == 1 && s.Endpoints[0].Zone != nil && *s.Endpoints[0].Zone == zone
+			})
+		})
+	}
 }
 
 // awaitEndpoints waits for the Endpoints: ready and unready addresses.

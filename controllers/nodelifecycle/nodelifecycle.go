@@ -30,9 +30,6 @@ const (
 	startup = time.Minute      // the same for a node that has never reported
 )
 
-// byNode indexes pods.
-const byNode = "node"
-
 // beat is the last sign of life of a node, by our own clock: other machines' clocks are never compared with ours.
 type beat struct {
 	mark string // what the sign was: lease renewal and status heartbeat
@@ -65,7 +62,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		pods:   client.InformerFor[*corev1.Pod](scope.Informers),
 		api:    client.Of[*corev1.Node](scope.Client), podAPI: client.Of[*corev1.Pod](scope.Client),
 	}
-	c.pods.AddIndex(byNode, func(p *corev1.Pod) []string { return []string{p.Spec.NodeName} })
+	reconcile.IndexNodes(c.pods)
 	loop := reconcile.New(reconcile.Config{
 		Name: "node-lifecycle-controller", Log: scope.Log, Workers: 2, Informers: scope.Informers, Reconcile: c.reconcile,
 	})
@@ -316,7 +313,7 @@ func (c *controller) taint(ctx context.Context, node *corev1.Node) (time.Duratio
 // markPods sets the Ready condition of the node's pods to false, so that Services leave them out.
 func (c *controller) markPods(ctx context.Context, node *corev1.Node) error {
 	var errs []error
-	for _, pod := range c.pods.ByIndex(byNode, node.Name) {
+	for _, pod := range reconcile.OnNode(c.pods, node.Name) {
 		if !pods.IsReady(pod) {
 			continue
 		}

@@ -18,9 +18,6 @@ import (
 	"kogge.dev/kogge/rules/taints"
 )
 
-// byNode indexes pods.
-const byNode = "node"
-
 type controller struct {
 	reconcile.Scope
 	pods  *client.Informer[*corev1.Pod]
@@ -44,7 +41,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		Scope: scope, pods: client.InformerFor[*corev1.Pod](scope.Informers), nodes: client.InformerFor[*corev1.Node](scope.Informers),
 		api: client.Of[*corev1.Pod](scope.Client), since: map[reconcile.Key]noticed{},
 	}
-	c.pods.AddIndex(byNode, func(p *corev1.Pod) []string { return []string{p.Spec.NodeName} })
+	reconcile.IndexNodes(c.pods)
 	loop := reconcile.New(reconcile.Config{
 		Name: "taint-eviction-controller", Log: scope.Log, Workers: 8, Informers: scope.Informers, Reconcile: c.reconcile,
 	})
@@ -58,7 +55,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		Delete: func(p *corev1.Pod) { loop.Enqueue(reconcile.KeyOf(p)) },
 	})
 	wake := func(node *corev1.Node) {
-		for _, p := range c.pods.ByIndex(byNode, node.Name) {
+		for _, p := range reconcile.OnNode(c.pods, node.Name) {
 			loop.Enqueue(reconcile.KeyOf(p))
 		}
 	}
