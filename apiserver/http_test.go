@@ -24,6 +24,8 @@ import (
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/codec"
 	"kogge.dev/kogge/kinds/catalog"
+	"kogge.dev/kogge/store"
+	"kogge.dev/kogge/store/memory"
 )
 
 // ask sends one request and returns the response.
@@ -97,6 +99,45 @@ func TestListsAreOneDocumentInEveryForm(t *testing.T) {
 	}
 }
 
+func TestProtobufHasDefaultsThatAreNotStored(t *testing.T) {
+	below := memory.New()
+	s := start(t, func(cfg *apiserver.Config) { cfg.Store = below })
+	bare := &corev1.Secret{TypeMeta: metav1.TypeMeta{Kind: "Secret", APIVersion: "v1"}, ObjectMeta: metav1.ObjectMeta{Namespace: "default", UID: "u"}}
+	for name, kind := range map[string]corev1.SecretType{"as-we-do": corev1.SecretTypeOpaque, "without-type": ""} {
+		bare.Name, bare.Type = name, kind
+		value, err := codec.Marshal(bare, codec.Protobuf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := below.Create(t.Context(), "/registry/secrets/default/"+name, value, store.WriteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const secrets = "/api/v1/namespaces/default/secrets"
+	for range 2 { // What the first finds out, the second knows.
+		var fromJSON, fromProtobuf corev1.SecretList
+		if err := json.Unmarshal(ask(t, s, "GET", secrets, nil).Body.Bytes(), &fromJSON); err != nil {
+			t.Fatal(err)
+		}
+		if err := codec.DecodeStored(ask(t, s, "GET", secrets, nil, "Accept", "application/vnd.kubernetes.protobuf").Body.Bytes(), &fromProtobuf); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(fromJSON.Items, fromProtobuf.Items); diff != "" || len(fromJSON.Items) != 2 {
+			t.Errorf("%d items; -JSON +protobuf:\n%s", len(fromJSON.Items), diff)
+		}
+		for _, item := range fromProtobuf.Items {
+			var one corev1.Secret
+			if err := codec.DecodeStored(ask(t, s, "GET", secrets+"/"+item.Name, nil, "Accept", "application/vnd.kubernetes.protobuf").Body.Bytes(), &one); err != nil {
+				t.Fatal(err)
+			}
+			one.TypeMeta = metav1.TypeMeta{}
+			if diff := cmp.Diff(item, one); diff != "" || item.Type != corev1.SecretTypeOpaque || item.ResourceVersion == "" {
+				t.Errorf("%s of type %q; -list +get:\n%s", item.Name, item.Type, diff)
+			}
+		}
+	}
+}
+
 func TestLongListsAreSentWhileTheyAreEncoded(t *testing.T) {
 	const n = 600
 	s := start(t)
@@ -113,16 +154,24 @@ func TestLongListsAreSentWhileTheyAreEncoded(t *testing.T) {
 	if err != nil || !bytes.Equal(zipped, plain.Body.Bytes()) {
 		t.Errorf("compressed list: %v, or its %d bytes are not the plain one's %d", err, len(zipped), plain.Body.Len())
 	}
+	var binary corev1.ConfigMapList
+	protobuf := ask(t, s, "GET", maps, nil, "Accept", "application/vnd.kubernetes.protobuf")
+	if err := codec.DecodeStored(protobuf.Body.Bytes(), &binary); err != nil || len(binary.Items) != n || protobuf.Header().Get("Content-Length") != "" {
+		t.Errorf("protobuf: %d items with Content-Length %q, %v; want %d without", len(binary.Items), protobuf.Header().Get("Content-Length"), err, n)
+	}
 	var long, page corev1.ConfigMapList
 	if err := json.Unmarshal(plain.Body.Bytes(), &long); err != nil || len(long.Items) != n {
 		t.Fatalf("%d items, %v; want %d", len(long.Items), err, n)
 	}
-	short := ask(t, s, "GET", maps+"?limit=500", nil)
+	short := ask(t, s, "GET", maps+"?limit=400", nil)
 	if err := json.Unmarshal(short.Body.Bytes(), &page); err != nil || short.Header().Get("Content-Length") == "" {
 		t.Fatalf("page with Content-Length %q: %v", short.Header().Get("Content-Length"), err)
 	}
-	if diff := cmp.Diff(page.Items, long.Items[:500]); diff != "" {
+	if diff := cmp.Diff(page.Items, long.Items[:400]); diff != "" {
 		t.Errorf("the long list's items differ from the page's (-page +long):\n%s", diff)
+	}
+	if diff := cmp.Diff(binary.Items, long.Items); diff != "" {
+		t.Errorf("the long list's items differ in protobuf (-protobuf +JSON):\n%s", diff)
 	}
 }
 

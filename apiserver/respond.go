@@ -212,7 +212,7 @@ func packageOf(group string) string {
 
 // result writes a Result.
 func (s *Server) result(w http.ResponseWriter, r *http.Request, a *answer, res *rest.Result) {
-	if res.List != nil && len(res.List.Entries) > streamFrom && a.streams() {
+	if res.List != nil && len(res.List.Entries) >= streamFrom && a.streams() {
 		s.stream(w, r, res.Code, a, res.List)
 		return
 	}
@@ -248,11 +248,11 @@ func (a *answer) encode(res *rest.Result) ([][]byte, error) {
 
 func (a *answer) entry(res *rest.Result) ([]byte, error) {
 	if a.Format == codec.Protobuf {
-		raw, err := a.target.Raw(res.Entry)
+		m, err := a.target.Message(res.Entry)
 		if err != nil {
 			return nil, err
 		}
-		return codec.Wrap(a.target.Served.GroupVersionKind, raw), nil
+		return codec.Wrap(a.target.Served.GroupVersionKind, m), nil
 	}
 	return a.target.Encoded(res.Entry, a.Format)
 }

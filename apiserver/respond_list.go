@@ -19,43 +19,62 @@ import (
 
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/codec"
+	"kogge.dev/kogge/store/cache"
 )
 
-// streamFrom is the number of items above which a list is sent while it is being encoded, so that a large one never is in
+// streamFrom is the number of items from which on a list is sent while it is being encoded, so that neither a large one nor a usual page is in
 // memory as a whole. Smaller ones are sent with their length.
 const streamFrom = 500
 
 // streams tells answers that can be sent piece by piece.
-func (a *answer) streams() bool { return a.As == "" && a.Format == codec.JSON && !a.pretty }
+func (a *answer) streams() bool {
+	return a.As == "" && (a.Format == codec.JSON && !a.pretty || a.Format == codec.Protobuf)
+}
 
-// stream sends a list while it is being encoded. When an item fails, the answer has begun: it is cut off, which a client can't take for
+// stream sends a list while it is being encoded. When an item fails after the answer has begun, it is cut off, which a client can't take for
 // a whole one.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, code int, a *answer, l *rest.List) {
-	h := s.head(w, r, a.Format)
-	var out io.Writer = w
-	end := func() {}
-	if takesGzip(r) {
-		if zip, err := gzip.NewWriterLevel(w, gzip.BestSpeed); err == nil {
-			h.Set("Content-Encoding", "gzip")
-			out, end = zip, func() { _ = zip.Close() } // A client that went away is no error of ours.
-		}
+	pieces := a.protobufList(l)
+	if a.Format == codec.JSON {
+		pieces = a.jsonList(l, a.target.JSON())
 	}
-	w.WriteHeader(code)
-	buffered := bufio.NewWriterSize(out, 32<<10)
+	var buffered *bufio.Writer
+	end := func() {}
 	size := 0
-	for part, err := range a.jsonList(l) {
-		if err != nil {
+	for part, err := range pieces {
+		switch {
+		case err != nil && buffered == nil:
+			s.fail(w, r, err)
+			return
+		case err != nil:
 			s.log.Error("list cut off", "path", r.URL.Path, "err", err)
 			panic(http.ErrAbortHandler)
+		case buffered == nil:
+			buffered, end = s.begin(w, r, code, a.Format)
 		}
 		size += len(part)
 		if _, err := buffered.Write(part); err != nil {
 			return
 		}
 	}
-	_ = buffered.Flush() // As above.
+	_ = buffered.Flush() // A client that went away is no error of ours.
 	end()
 	s.metrics.size(infoOf(r.Context()), size)
+}
+
+// begin sends the head of an answer of unknown length, and returns where its body goes and what ends it once that is flushed.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, code int, format codec.Format) (body *bufio.Writer, end func()) {
+	h := s.head(w, r, format)
+	var out io.Writer = w
+	end = func() {}
+	if takesGzip(r) {
+		if zip, err := gzip.NewWriterLevel(w, gzip.BestSpeed); err == nil {
+			h.Set("Content-Encoding", "gzip")
+			out, end = zip, func() { _ = zip.Close() } // As above.
+		}
+	}
+	w.WriteHeader(code)
+	return bufio.NewWriterSize(out, 32<<10), end
 }
 
 func (a *answer) encodeList(l *rest.List) ([][]byte, error) {
@@ -73,10 +92,10 @@ func (a *answer) encodeList(l *rest.List) ([][]byte, error) {
 	return [][]byte{data}, err
 }
 
-// encodeJSONList gathers jsonList.
+// encodeJSONList gathers jsonList; the items are their shared encodings.
 func (a *answer) encodeJSONList(l *rest.List) ([][]byte, error) {
 	parts := make([][]byte, 0, 2*len(l.Entries)+2)
-	for part, err := range a.jsonList(l) {
+	for part, err := range a.jsonList(l, func(_ []byte, entry *cache.Entry) ([]byte, error) { return a.target.Encoded(entry, codec.JSON) }) {
 		if err != nil {
 			return nil, err
 		}
@@ -85,8 +104,9 @@ func (a *answer) encodeJSONList(l *rest.List) ([][]byte, error) {
 	return parts, nil
 }
 
-// jsonList yields a list piece by piece; the items are their shared encodings. An error is the last that it yields.
-func (a *answer) jsonList(l *rest.List) iter.Seq2[[]byte, error] { //nolint:gocognit // Each piece may be the last that is wanted; the order of pieces is plain.
+// jsonList yields a list piece by piece. encode makes an item; it may use the bytes that it made last again. An error is the last that is
+// yielded.
+func (a *answer) jsonList(l *rest.List, encode func(to []byte, entry *cache.Entry) ([]byte, error)) iter.Seq2[[]byte, error] { //nolint:gocognit // Each piece may be the last that is wanted; the order of pieces is plain.
 	return func(yield func([]byte, error) bool) {
 		gvk := a.target.ListKind()
 		meta, err := json.Marshal(l.Meta())
@@ -105,13 +125,13 @@ func (a *answer) jsonList(l *rest.List) iter.Seq2[[]byte, error] { //nolint:goco
 		}
 		// Items of built-in lists do not repeat their type.
 		typed := fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,`, a.target.Served.Kind, a.target.Served.GroupVersion().String())
+		var last []byte
 		for i, entry := range l.Entries {
-			data, err := a.target.Encoded(entry, codec.JSON)
-			if err != nil {
+			if last, err = encode(last[:0], entry); err != nil {
 				yield(nil, err)
 				return
 			}
-			data = bytes.TrimSuffix(data, []byte("\n"))
+			data := bytes.TrimSuffix(last, []byte("\n"))
 			if i > 0 && !yield(comma, nil) {
 				return
 			}
@@ -131,24 +151,56 @@ func (a *answer) jsonList(l *rest.List) iter.Seq2[[]byte, error] { //nolint:goco
 
 var comma, brace = []byte(","), []byte("{")
 
-// encodeProtobufList strings the shared encodings of the items together in the form of all list messages: metadata is field 1, items are
-// field 2. The envelope says how long it is before it begins, so that nothing can be sent before everything is encoded.
+// encodeProtobufList gathers protobufList.
 func (a *answer) encodeProtobufList(l *rest.List) ([][]byte, error) {
-	meta := l.Meta()
-	head, err := meta.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	parts := make([][]byte, 0, 2*len(l.Entries)+1)
-	parts = append(parts, codec.AppendBytes(nil, 1, head))
-	for _, entry := range l.Entries {
-		raw, err := a.target.Raw(entry)
+	var out []byte
+	for part, err := range a.protobufList(l) {
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, codec.AppendLength(nil, 2, len(raw)), raw)
+		out = append(out, part...)
 	}
-	return codec.WrapParts(a.target.ListKind(), parts), nil
+	return [][]byte{out}, nil
+}
+
+// protobufList yields a list piece by piece, each valid until the next, in the form of all list messages: metadata is field 1, items are field 2.
+// The envelope says how long it is before it begins: so the items are looked at twice. An error is the last that is yielded.
+func (a *answer) protobufList(l *rest.List) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		meta := l.Meta()
+		head, err := meta.Marshal()
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		var last []byte
+		head = codec.AppendBytes(nil, 1, head)
+		size := len(head)
+		for _, entry := range l.Entries {
+			m, err := a.target.Message(entry)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			last = codec.AppendLength(last[:0], 2, m.Size())
+			size += len(last) + m.Size()
+		}
+		if !yield(append(codec.AppendEnvelope(nil, a.target.ListKind(), size), head...), nil) {
+			return
+		}
+		for _, entry := range l.Entries {
+			m, err := a.target.Message(entry)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			last = m.AppendTo(codec.AppendLength(last[:0], 2, m.Size()))
+			if !yield(last, nil) {
+				return
+			}
+		}
+		yield(codec.EnvelopeEnd, nil)
+	}
 }
 
 func (a *answer) encodeProjectedList(l *rest.List) ([][]byte, error) {

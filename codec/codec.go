@@ -7,11 +7,9 @@ package codec
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -287,36 +285,4 @@ func Raw(obj runtime.Object) ([]byte, error) {
 		return nil, fmt.Errorf("%T: %w", obj, ErrNoProtobuf)
 	}
 	return m.Marshal()
-}
-
-// Wrap puts raw protobuf parts, one after the other, into the envelope.
-func Wrap(gvk schema.GroupVersionKind, parts ...[]byte) []byte {
-	return bytes.Join(WrapParts(gvk, parts), nil)
-}
-
-// WrapParts is Wrap without a copy: what it returns, one after the other, is the envelope.
-func WrapParts(gvk schema.GroupVersionKind, parts [][]byte) [][]byte {
-	size := 0
-	for _, p := range parts {
-		size += len(p)
-	}
-	meta := AppendBytes(AppendBytes(nil, 1, []byte(gvk.GroupVersion().String())), 2, []byte(gvk.Kind))
-	head := AppendBytes(slices.Clone(magic), 1, meta)
-	head = append(head, 2<<3|2)
-	head = binary.AppendUvarint(head, uint64(size))
-	out := make([][]byte, 0, len(parts)+2)
-	out = append(append(out, head), parts...)
-	// Content encoding and content type, both empty.
-	return append(out, []byte{3<<3 | 2, 0, 4<<3 | 2, 0})
-}
-
-// AppendBytes appends a length-delimited protobuf field.
-func AppendBytes(to []byte, field int, data []byte) []byte {
-	return append(AppendLength(to, field, len(data)), data...)
-}
-
-// AppendLength appends what comes before the data of a length-delimited protobuf field.
-func AppendLength(to []byte, field, length int) []byte {
-	to = binary.AppendUvarint(to, uint64(field)<<3|2)
-	return binary.AppendUvarint(to, uint64(length))
 }

@@ -5,6 +5,7 @@ package codec_test
 
 import (
 	"bytes"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -59,8 +60,49 @@ func TestEnvelopesAreThoseOfAPIMachinery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := codec.Wrap(podKind, raw[:5], raw[5:]); !bytes.Equal(got, want.Bytes()) {
+	if got := codec.Wrap(podKind, codec.NewMessage(raw)); !bytes.Equal(got, want.Bytes()) {
 		t.Errorf("Wrap() = %q, want %q", got, want.Bytes())
+	}
+}
+
+func TestStoredMessagesAreThoseOfTheirObjects(t *testing.T) {
+	p := pod()
+	p.Annotations = map[string]string{"long": strings.Repeat("x", 500)}
+	stored, err := codec.Marshal(p, codec.Protobuf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, revision := range []string{"1", "9", "10", "1234567890123456789"} {
+		p.ResourceVersion = revision
+		want, err := codec.Raw(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := strconv.ParseInt(revision, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, ok := codec.StoredMessage(stored, n)
+		if got := m.AppendTo(nil); !ok || !bytes.Equal(got, want) || m.Size() != len(want) || !m.Is(p) {
+			t.Errorf("StoredMessage() = %q of size %d, %v, want %q", got, m.Size(), ok, want)
+		}
+		q := p.DeepCopy()
+		q.Spec.Containers[0].Image = "j"
+		if m.Is(q) {
+			t.Error("the message is taken for that of an object with another image")
+		}
+	}
+	versioned, err := codec.Marshal(p, codec.Protobuf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := codec.StoredMessage(versioned, 1); ok {
+		t.Error("a value with a resourceVersion has two then")
+	}
+	for n := range stored {
+		if m, ok := codec.StoredMessage(stored[:n], 1); ok && n < len(stored)-4 {
+			t.Errorf("the first %d bytes are taken for a message of %d", n, m.Size())
+		}
 	}
 }
 

@@ -42,28 +42,38 @@ func AppendJSON(to []byte, obj any) ([]byte, error) {
 	return planOf(v.Type().Elem()).write(to, v.UnsafePointer())
 }
 
-// scratches hold what is being written, so that what is kept is as long as it must be.
-var scratches = sync.Pool{New: func() any { return new([]byte) }}
+// scratch is a buffer for what is written for a moment, so that what is kept is as long as it must be.
+type scratch struct{ data []byte }
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // scratchMax is the size above which a scratch buffer is not used again.
 const scratchMax = 64 << 10
 
+func takeScratch() *scratch {
+	if s, ok := scratches.Get().(*scratch); ok {
+		return s
+	}
+	return new(scratch)
+}
+
+func (s *scratch) giveBack() {
+	if cap(s.data) <= scratchMax {
+		s.data = s.data[:0]
+		scratches.Put(s)
+	}
+}
+
 // marshalJSON is AppendJSON and a newline, in bytes that are no longer than that.
 func marshalJSON(obj any) ([]byte, error) {
-	scratch, ok := scratches.Get().(*[]byte)
-	if !ok {
-		scratch = new([]byte)
-	}
-	data, err := AppendJSON((*scratch)[:0], obj)
-	data = append(data, '\n')
-	if *scratch = data; cap(data) > scratchMax {
-		*scratch = nil
-	}
-	defer scratches.Put(scratch)
-	if err != nil {
+	s := takeScratch()
+	defer s.giveBack()
+	var err error
+	if s.data, err = AppendJSON(s.data, obj); err != nil {
 		return nil, err
 	}
-	return bytes.Clone(data), nil
+	s.data = append(s.data, '\n')
+	return bytes.Clone(s.data), nil
 }
 
 func planOf(t reflect.Type) *plan {

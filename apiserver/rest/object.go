@@ -190,13 +190,33 @@ func (t *Target) Peek(entry *cache.Entry) (kinds.Object, error) {
 
 // Encoded returns an entry's object at the target's version in a format, shared and immutable. It is made once per revision.
 func (t *Target) Encoded(entry *cache.Entry, format codec.Format) ([]byte, error) {
-	return entry.Encoded(string(format)+";"+t.Served.GroupVersion().String(), func() ([]byte, error) {
+	return entry.Encoded(t.encoding(format), func() ([]byte, error) {
 		obj, err := t.Peek(entry)
 		if err != nil {
 			return nil, err
 		}
 		return codec.Marshal(obj, format)
 	})
+}
+
+// encoding names a format at the target's version.
+func (t *Target) encoding(format codec.Format) string {
+	return string(format) + ";" + t.Served.GroupVersion().String()
+}
+
+// JSON returns a function that appends entries' objects at the target's version in JSON, for lists of many.
+func (t *Target) JSON() func(to []byte, entry *cache.Entry) ([]byte, error) {
+	encoding := t.encoding(codec.JSON)
+	return func(to []byte, entry *cache.Entry) ([]byte, error) {
+		return entry.Append(to, encoding, func(to []byte) ([]byte, error) {
+			obj, err := t.Peek(entry)
+			if err != nil {
+				return to, err
+			}
+			to, err = codec.AppendJSON(to, obj)
+			return append(to, '\n'), err
+		})
+	}
 }
 
 // Table returns how objects of the target's version are shown as rows.
@@ -235,15 +255,26 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// Raw returns an entry's object at the target's version as a bare protobuf message, shared and immutable.
-func (t *Target) Raw(entry *cache.Entry) ([]byte, error) {
-	return entry.Encoded("raw;"+t.Served.GroupVersion().String(), func() ([]byte, error) {
+// Message returns an entry's object at the target's version in protobuf, shared and immutable: what is stored, where a reader sees just that.
+// Defaults may be missing there, if another server wrote it.
+func (t *Target) Message(entry *cache.Entry) (codec.Message, error) {
+	if t.Custom == nil && t.Served.FromStorage == nil {
+		stored, ok := codec.StoredMessage(entry.Value, entry.Revision)
+		if ok && entry.Judged(func() bool {
+			obj, err := entry.Peek()
+			return err == nil && stored.Is(obj)
+		}) {
+			return stored, nil
+		}
+	}
+	raw, err := entry.Encoded("raw;"+t.Served.GroupVersion().String(), func() ([]byte, error) {
 		obj, err := t.Peek(entry)
 		if err != nil {
 			return nil, err
 		}
 		return codec.Raw(obj)
 	})
+	return codec.NewMessage(raw), err
 }
 
 // ListKind is the type of lists at the target's version.

@@ -113,6 +113,14 @@ func (b *budget) add(m *memo) {
 	}
 }
 
+// room reports whether so many bytes can be added without evicting others.
+func (b *budget) room(cost int64) bool {
+	limit := b.base + perStored*b.stored.Load()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used+cost <= limit
+}
+
 // run looks at what is idle until ctx ends.
 func (b *budget) run(ctx context.Context) {
 	ticker := time.NewTicker(idleLook)

@@ -43,6 +43,8 @@ type Entry struct {
 	derived atomic.Pointer[derived]
 	// dead is set when the entry left tree and log: what is derived from then on is no longer remembered.
 	dead atomic.Bool
+	// judged is what Judged found out.
+	judged atomic.Uint32
 	// counted is how many bytes the budget knows of.
 	counted int64
 }
@@ -175,6 +177,55 @@ func (e *Entry) Encoded(format string, build func() ([]byte, error)) ([]byte, er
 	m.cost = int64(len(data)) + memoCost
 	e.remember(m)
 	return data, nil
+}
+
+// Append appends what Encoded returns, for lists of many: build appends it where it is not remembered, and then it is remembered only while
+// there is room, so that what others read stays.
+func (e *Entry) Append(to []byte, format string, build func(to []byte) ([]byte, error)) ([]byte, error) {
+	if data := e.remembered(format); data != nil {
+		return append(to, data...), nil
+	}
+	begun := len(to)
+	to, err := build(to)
+	if err != nil || e.dead.Load() || !e.codec.budget.room(int64(len(to)-begun)+memoCost) {
+		return to, err
+	}
+	_, err = e.Encoded(format, func() ([]byte, error) { return bytes.Clone(to[begun:]), nil })
+	return to, err
+}
+
+// remembered returns the entry in an encoding that somebody asked for before, or nil.
+func (e *Entry) remembered(format string) []byte {
+	d := e.derived.Load()
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range d.encodings {
+		if m.format != format {
+			continue
+		}
+		if data := m.data.Load(); data != nil {
+			m.touch()
+			return *data
+		}
+	}
+	return nil
+}
+
+// Judged asks judge about the entry once, and answers from then on what it said. All who ask entries of a cache ask the same.
+func (e *Entry) Judged(judge func() bool) bool {
+	const no, yes = 1, 2
+	known := e.judged.Load()
+	if known == 0 {
+		known = no
+		if judge() {
+			known = yes
+		}
+		e.judged.Store(known)
+	}
+	return known == yes
 }
 
 func (e *Entry) derivation() *derived {

@@ -224,6 +224,55 @@ func TestEncodingsBeyondTheBudgetAreForgotten(t *testing.T) {
 	}
 }
 
+// A list longer than the budget fills what is free, and pushes nothing out.
+func TestListsRememberWhereThereIsRoom(t *testing.T) {
+	r := smallRig(t, 10<<10)
+	for i := range 10 {
+		r.put(fmt.Sprintf("ns/%d", i), "", "")
+	}
+	r.fresh()
+	made := 0
+	encode := func(to []byte) ([]byte, error) {
+		made++
+		return append(to, make([]byte, 4<<10)...), nil
+	}
+	if _, err := r.get("ns/9").Encoded("json", func() ([]byte, error) { return encode(nil) }); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		var list []byte
+		for i := range 10 {
+			before := len(list)
+			var err error
+			list, err = r.get(fmt.Sprintf("ns/%d", i)).Append(list, "json", encode)
+			if err != nil || len(list)-before != 4<<10 {
+				t.Fatalf("Append appends %d bytes, %v", len(list)-before, err)
+			}
+		}
+	}
+	if made != 1+9+8 {
+		t.Errorf("%d encodings were made, want 18: one was there, another fits", made)
+	}
+}
+
+func TestJudgementIsPassedOnce(t *testing.T) {
+	r := newRig(t, memory.New())
+	r.put("ns/a", "", "")
+	r.put("ns/b", "", "")
+	r.fresh()
+	for name, verdict := range map[string]bool{"ns/a": true, "ns/b": false} {
+		asked := 0
+		for range 3 {
+			if got := r.get(name).Judged(func() bool { asked++; return verdict }); got != verdict {
+				t.Errorf("Judged = %v, want %v", got, verdict)
+			}
+		}
+		if asked != 1 {
+			t.Errorf("asked %d times, want once", asked)
+		}
+	}
+}
+
 func TestEntryOfRecord(t *testing.T) {
 	r := newRig(t, memory.New())
 	one := r.put("ns/a", "", "v=1")

@@ -1,0 +1,156 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package codec
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Tags of protobuf fields that have a length: the number of the field, and 2.
+const (
+	tagMeta            = 1<<3 | 2 // of an object or a list: its metadata; of the envelope: its type
+	tagRaw             = 2<<3 | 2 // of the envelope: the object; of a list: an item
+	tagResourceVersion = 6<<3 | 2 // of an object's metadata
+)
+
+// Message is an object in protobuf without the envelope. It may be in two pieces of what is stored, which lacks the
+// resourceVersion in between:
+//
+//	stored   tagMeta, length │ uid and the like │ tagResourceVersion, 0       │ the rest
+//	Message  tagMeta, length │ before           │ tagResourceVersion, version │ after
+type Message struct {
+	// before and after are shared: they must not be changed. before is the whole message where meta is 0.
+	before, after []byte
+	// meta is the length of the metadata, with the version.
+	meta     int
+	revision int64
+}
+
+// NewMessage makes a Message of bytes that are one.
+func NewMessage(raw []byte) Message { return Message{before: raw} }
+
+// StoredMessage finds the object in a stored value, with its resourceVersion. It returns false for a value that is not protobuf as we store it.
+func StoredMessage(value []byte, revision int64) (Message, bool) {
+	_, end, ok := fieldAt(value, len(magic), tagMeta)
+	if !ok || !IsProtobuf(value) {
+		return Message{}, false
+	}
+	from, end, ok := fieldAt(value, end, tagRaw)
+	if !ok {
+		return Message{}, false
+	}
+	raw := value[from:end]
+	from, end, ok = fieldAt(raw, 0, tagMeta)
+	if !ok {
+		return Message{}, false
+	}
+	at := from
+	for tag := byte(tagMeta); tag < tagResourceVersion; tag += 1 << 3 {
+		if _, at, ok = fieldAt(raw[:end], at, tag); !ok {
+			return Message{}, false
+		}
+	}
+	empty, after, ok := fieldAt(raw[:end], at, tagResourceVersion)
+	if !ok || after != empty {
+		return Message{}, false
+	}
+	return Message{before: raw[from:at], after: raw[after:], meta: end - from + digitsOf(revision), revision: revision}, true
+}
+
+// fieldAt returns where the content of the field at a place in data begins and ends; false if another field is there.
+func fieldAt(data []byte, at int, tag byte) (from, end int, ok bool) {
+	if at >= len(data) || data[at] != tag {
+		return 0, 0, false
+	}
+	length, n := binary.Uvarint(data[at+1:])
+	from = at + 1 + n
+	if n <= 0 || length > uint64(len(data)-from) {
+		return 0, 0, false
+	}
+	return from, from + int(length), true
+}
+
+func digitsOf(n int64) (digits int) {
+	for ; n > 0; n /= 10 {
+		digits++
+	}
+	return max(digits, 1)
+}
+
+// Size is the length of the message.
+func (m Message) Size() int {
+	if m.meta == 0 {
+		return len(m.before)
+	}
+	return 1 + uvarintSize(m.meta) + len(m.before) + 2 + digitsOf(m.revision) + len(m.after)
+}
+
+func uvarintSize(n int) (size int) {
+	for size = 1; n >= 0x80; n >>= 7 {
+		size++
+	}
+	return size
+}
+
+// AppendTo appends the message.
+func (m Message) AppendTo(to []byte) []byte {
+	if m.meta == 0 {
+		return append(to, m.before...)
+	}
+	to = append(AppendLength(to, 1, m.meta), m.before...)
+	to = AppendLength(to, 6, digitsOf(m.revision))
+	to = strconv.AppendInt(to, m.revision, 10)
+	return append(to, m.after...)
+}
+
+// Is reports whether the message is how obj is written.
+func (m Message) Is(obj runtime.Object) bool {
+	own, ok := obj.(message)
+	if !ok {
+		return false
+	}
+	size := own.Size()
+	if size != m.Size() {
+		return false
+	}
+	scratch := takeScratch()
+	defer scratch.giveBack()
+	scratch.data = slices.Grow(scratch.data, 2*size)
+	written := scratch.data[:size]
+	n, err := own.MarshalTo(written)
+	return err == nil && bytes.Equal(written[:n], m.AppendTo(scratch.data[size:size]))
+}
+
+// AppendEnvelope appends what comes before an object, or a list, of that size in the envelope. EnvelopeEnd comes after it.
+func AppendEnvelope(to []byte, gvk schema.GroupVersionKind, size int) []byte {
+	meta := AppendBytes(AppendBytes(nil, 1, []byte(gvk.GroupVersion().String())), 2, []byte(gvk.Kind))
+	return AppendLength(AppendBytes(append(to, magic...), 1, meta), 2, size)
+}
+
+// EnvelopeEnd ends the envelope: content encoding and content type, both empty.
+var EnvelopeEnd = []byte{3<<3 | 2, 0, 4<<3 | 2, 0}
+
+// Wrap puts a message into the envelope.
+func Wrap(gvk schema.GroupVersionKind, m Message) []byte {
+	size := m.Size()
+	out := make([]byte, 0, 128+size)
+	return append(m.AppendTo(AppendEnvelope(out, gvk, size)), EnvelopeEnd...)
+}
+
+// AppendBytes appends a length-delimited protobuf field.
+func AppendBytes(to []byte, field int, data []byte) []byte {
+	return append(AppendLength(to, field, len(data)), data...)
+}
+
+// AppendLength appends what comes before the data of a length-delimited protobuf field.
+func AppendLength(to []byte, field, length int) []byte {
+	to = binary.AppendUvarint(to, uint64(field)<<3|2)
+	return binary.AppendUvarint(to, uint64(length))
+}
