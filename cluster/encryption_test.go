@@ -139,7 +139,7 @@ func TestResourceOf(t *testing.T) {
 	for key, want := range map[string]string{
 		"/registry/secrets/default/a": "secrets", "/registry/services/specs/default/a": "services", "/registry/services/endpoints/default/a": "endpoints",
 		"/registry/minions/a": "nodes", "/registry/events/default/a": "events", "/registry/ingress/default/a": "ingresses.networking.k8s.io",
-		"/registry/deployments/default/a": "deployments.apps", "/registry/apiextensions.k8s.io/customresourcedefinitions/a.b": "customresourcedefinitions.apiextensions.k8s.io",
+		"/registry/deployments/default/a": "deployments.apps", "/registry/leasecandidates/default/a": "leasecandidates.coordination.k8s.io", "/registry/apiextensions.k8s.io/customresourcedefinitions/a.b": "customresourcedefinitions.apiextensions.k8s.io",
 		"/registry/example.org/things/default/a": "things.example.org", "/registry/ranges/serviceips": "serviceipallocations", "/registry/masterleases/192.0.2.1": "apiserveripinfo",
 	} {
 		if got := of(key).String(); got != want {

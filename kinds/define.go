@@ -4,6 +4,7 @@
 package kinds
 
 import (
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,14 +32,15 @@ type Strategy[T Object] struct {
 	BeginDelete func(obj T, now metav1.Time)
 }
 
-// Define completes kind for a resource that is served and stored under one version: gvk is that version, newT and
-// newL make an empty object and list. Names, scope, verbs, subresources and switches are taken from kind as given.
+// Define completes kind for a resource that is stored under one version, and served under it by default unless that is on request: gvk is
+// that version, newT and newL make an empty object and list. Names, scope, verbs, subresources and switches are taken from kind as given.
 func Define[T Object](kind Kind, gvk schema.GroupVersionKind, newT func() T, newL func() runtime.Object, s Strategy[T]) *Kind {
 	empty := func() Object { return newT() }
 	if kind.Storage.New == nil {
 		kind.Storage.GroupVersionKind, kind.Storage.New, kind.Storage.NewList = gvk, empty, newL
 	}
-	if kind.Served == nil {
+	asked := slices.ContainsFunc(kind.OnRequest, func(s Served) bool { return s.GroupVersionKind == gvk })
+	if kind.Served == nil && !asked {
 		kind.Served = []Served{{GroupVersionKind: gvk, New: empty, NewList: newL}}
 	}
 	if s.Default != nil {

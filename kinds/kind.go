@@ -34,7 +34,7 @@ var StandardVerbs = []string{"create", "delete", "deletecollection", "get", "lis
 // "obj" or "new" where their comment says so; "old" is shared and must never be changed.
 type Kind struct {
 	// Served lists the group-versions under which the resource is reachable, the preferred one first. Most kinds have
-	// one, equal to the storage version.
+	// one, equal to the storage version; those that are served on request only have none until somebody asks for them.
 	Served []Served
 	// OnRequest lists more group-versions, which are reachable only where the server's settings ask for them. What was stored, or has managers,
 	// at one of them is read all the same.

@@ -27,16 +27,22 @@ type list[T any] interface {
 // Versioned is a version whose objects are V and lists are L, of a kind that is stored as S. Both functions get an object of their own and
 // may leave parts of it in what they return.
 func Versioned[V, L, S any, PV pointer[V], PL list[L], PS pointer[S]](gvk schema.GroupVersionKind, from func(*S) *V, to func(*V) *S) Served {
+	out := Plain[V, L, PV, PL](gvk)
+	out.FromStorage = func(obj Object) (Object, error) {
+		converted := PV(from(obj.DeepCopyObject().(PS)))
+		converted.GetObjectKind().SetGroupVersionKind(gvk)
+		return converted, nil
+	}
+	out.ToStorage = func(obj Object) (Object, error) { return PS(to(obj.DeepCopyObject().(PV))), nil }
+	return out
+}
+
+// Plain is the version that a kind is stored in, for kinds that are served on request only.
+func Plain[V, L any, PV pointer[V], PL list[L]](gvk schema.GroupVersionKind) Served {
 	return Served{
 		GroupVersionKind: gvk, Deprecated: deprecation(gvk, PV(new(V))),
 		New:     func() Object { return PV(new(V)) },
 		NewList: func() runtime.Object { return PL(new(L)) },
-		FromStorage: func(obj Object) (Object, error) {
-			out := PV(from(obj.DeepCopyObject().(PS)))
-			out.GetObjectKind().SetGroupVersionKind(gvk)
-			return out, nil
-		},
-		ToStorage: func(obj Object) (Object, error) { return PS(to(obj.DeepCopyObject().(PV))), nil },
 	}
 }
 

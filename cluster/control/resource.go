@@ -21,7 +21,7 @@ func ResourceOf() func(key string) schema.GroupResource {
 		"ranges/serviceips": {Resource: "serviceipallocations"}, "ranges/servicenodeports": {Resource: "servicenodeportallocations"},
 		"masterleases": {Resource: "apiserveripinfo"},
 	}
-	for _, k := range catalog.New().All() {
+	for _, k := range catalog.Known() {
 		if k.Storage.Prefix != "" {
 			folders[k.Storage.Prefix] = schema.GroupResource{Group: k.Storage.Group, Resource: k.Resource}
 		}

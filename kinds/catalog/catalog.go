@@ -71,10 +71,10 @@ type Version struct {
 
 // New makes the catalog of what is served by default. It panics when two kinds claim the same resource, kind or type, which a test would
 // catch first.
-func New() *Catalog { return assemble(builtIn()) }
+func New() *Catalog { return assemble(Known()) }
 
-// builtIn makes the descriptors of all kinds anew.
-func builtIn() []*kinds.Kind {
+// Known makes the descriptors of all kinds anew, whether they are served or not.
+func Known() []*kinds.Kind {
 	var all []*kinds.Kind
 	for _, group := range [][]*kinds.Kind{
 		core.Kinds(),
@@ -105,7 +105,7 @@ func builtIn() []*kinds.Kind {
 
 func assemble(all []*kinds.Kind) *Catalog {
 	c := &Catalog{
-		all:        all,
+		all:        slices.DeleteFunc(all, func(k *kinds.Kind) bool { return len(k.Served) == 0 }),
 		byResource: map[schema.GroupVersionResource]entry{},
 		byKind:     map[schema.GroupVersionKind]entry{},
 		byType:     map[reflect.Type]entry{},
@@ -158,7 +158,7 @@ func groupsOf(versions map[schema.GroupVersion][]*kinds.Kind) []Group {
 	return out
 }
 
-// All lists every kind once.
+// All lists every kind that is served once.
 func (c *Catalog) All() []*kinds.Kind { return slices.Clone(c.all) }
 
 // Groups lists all groups, the core group among them, in the order of aggregated discovery.

@@ -24,8 +24,12 @@ func Priorities(gv schema.GroupVersion) (group, version int32) {
 		version = 21
 	case "resource.k8s.io/v1beta2":
 		version = 15
-	case "admissionregistration.k8s.io/v1beta1":
+	case "coordination.k8s.io/v1beta1":
+		version = 13
+	case "admissionregistration.k8s.io/v1beta1", "coordination.k8s.io/v1alpha2":
 		version = 12
+	case "resource.k8s.io/v1alpha3":
+		version = 1
 	}
 	return groupPriorities()[gv.Group], version
 }

@@ -41,11 +41,8 @@ func missing() map[string][]string {
 	return map[string][]string{
 		"certificates.k8s.io/v1alpha1":       {"clustertrustbundles"},
 		"certificates.k8s.io/v1beta1":        {"clustertrustbundles", "podcertificaterequests"},
-		"coordination.k8s.io/v1alpha2":       {"leasecandidates"},
-		"coordination.k8s.io/v1beta1":        {"leasecandidates"},
 		"internal.apiserver.k8s.io/v1alpha1": {"storageversions"},
-		"resource.k8s.io/v1alpha3":           {"devicetaintrules", "resourcepoolstatusrequests"},
-		"resource.k8s.io/v1beta2":            {"devicetaintrules"},
+		"resource.k8s.io/v1alpha3":           {"resourcepoolstatusrequests"},
 		"scheduling.k8s.io/v1alpha2":         {"podgroups", "workloads"},
 		"storagemigration.k8s.io/v1beta1":    {"storageversionmigrations"},
 	}
@@ -79,7 +76,7 @@ func (c *choice) on(gvr schema.GroupVersionResource, byDefault bool) bool {
 // or api/alpha, by group/version, or by group/version/resource. Its errors name the key. The version that a kind is stored in stays served:
 // the components of the cluster speak it.
 func Serving(config map[string]string) (*Catalog, error) {
-	all := builtIn()
+	all := Known()
 	asked, err := parse(config, all)
 	if err != nil {
 		return nil, err

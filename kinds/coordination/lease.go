@@ -16,7 +16,7 @@ import (
 )
 
 // Kinds lists the group's kinds in the order of discovery.
-func Kinds() []*kinds.Kind { return []*kinds.Kind{lease()} }
+func Kinds() []*kinds.Kind { return []*kinds.Kind{leaseCandidate(), lease()} }
 
 func lease() *kinds.Kind {
 	return kinds.Define(kinds.Kind{

@@ -82,7 +82,7 @@ func (s *seed) can(verb, subresource string) bool {
 }
 
 // loadSeeds reads the manifests that the kinds' own tests use, those of this package, and the fixtures of k8s.io/api. For versions on
-// request, the manifests are converted to them.
+// request, the manifests are converted to them, and kinds that are served on request only have manifests of their own.
 func (r *run) loadSeeds() ([]*seed, error) {
 	statuses := map[string]any{}
 	if err := readYAML(filepath.Join(r.Root, "kinds/catalog/testdata/status.yaml"), &statuses); err != nil {
@@ -95,6 +95,9 @@ func (r *run) loadSeeds() ([]*seed, error) {
 			return nil, fmt.Errorf("seeds %s: %d files, %w", pattern, len(found), err)
 		}
 		files = append(files, found...)
+	}
+	if r.Requested != nil {
+		files = append(files, filepath.Join(r.Root, "test/peers/differential/testdata/requested/seeds.yaml"))
 	}
 	var out []*seed
 	for _, file := range files {
@@ -162,13 +165,15 @@ func convert(s *seed, to *kinds.Served) (map[string]any, error) {
 	if s.status != nil {
 		object["status"] = s.status
 	}
-	from := s.served.New()
-	if err := json.Unmarshal(encode(object), from); err != nil {
+	converted := s.served.New()
+	if err := json.Unmarshal(encode(object), converted); err != nil {
 		return nil, err
 	}
-	converted, err := to.FromStorage(from)
-	if err != nil {
-		return nil, err
+	if to.FromStorage != nil {
+		var err error
+		if converted, err = to.FromStorage(converted); err != nil {
+			return nil, err
+		}
 	}
 	var out map[string]any
 	if err := json.Unmarshal(encode(converted), &out); err != nil {

@@ -59,12 +59,15 @@ func fail(err error) {
 
 // requested are the versions that both servers are asked for in the second round.
 var requested = map[string]string{
-	"admissionregistration.k8s.io/v1alpha1": "true",
-	"admissionregistration.k8s.io/v1beta1":  "true",
-	"networking.k8s.io/v1beta1":             "true",
-	"resource.k8s.io/v1beta1":               "true",
-	"resource.k8s.io/v1beta2":               "true",
-	"storage.k8s.io/v1beta1":                "true",
+	"admissionregistration.k8s.io/v1alpha1":     "true",
+	"admissionregistration.k8s.io/v1beta1":      "true",
+	"coordination.k8s.io/v1alpha2":              "true",
+	"coordination.k8s.io/v1beta1":               "true",
+	"networking.k8s.io/v1beta1":                 "true",
+	"resource.k8s.io/v1alpha3/devicetaintrules": "true",
+	"resource.k8s.io/v1beta1":                   "true",
+	"resource.k8s.io/v1beta2":                   "true",
+	"storage.k8s.io/v1beta1":                    "true",
 }
 
 // run compares the servers as they are by default, and once more with the versions that are served on request.
