@@ -94,7 +94,7 @@ func with(cert *x509.Certificate, headers ...string) *http.Request {
 
 func TestX509(t *testing.T) {
 	ca, foreign := newAuthority(t), newAuthority(t)
-	x := authn.X509{Roots: ca.pool}
+	x := &authn.X509{Roots: ca.pool}
 	user, ok, err := x.Authenticate(with(ca.issue(t, x509.ExtKeyUsageClientAuth, "jane", "devs", "ops")))
 	if err != nil || !ok || user.Name != "jane" || strings.Join(user.Groups, " ") != "ops devs" {
 		t.Errorf("Authenticate = %+v, %v, %v", user, ok, err)
@@ -111,9 +111,34 @@ func TestX509(t *testing.T) {
 	}
 }
 
+// TestGoodCertificatesAreRemembered until they end, or others are trusted.
+func TestGoodCertificatesAreRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, other := newAuthority(t), newAuthority(t)
+		roots := ca.pool()
+		x := &authn.X509{Roots: func() *x509.CertPool { return roots }}
+		jane := ca.issue(t, x509.ExtKeyUsageClientAuth, "jane")
+		believed := func(want bool) {
+			t.Helper()
+			for range 2 {
+				if _, ok, err := x.Authenticate(with(jane)); ok != want || (err == nil) != want {
+					t.Errorf("Authenticate = %v, %v; want %v", ok, err, want)
+				}
+			}
+		}
+		believed(true)
+		roots = other.pool()
+		believed(false)
+		roots = ca.pool()
+		believed(true)
+		time.Sleep(2 * time.Hour) // certificates of this test hold for one
+		believed(false)
+	})
+}
+
 func TestFrontProxy(t *testing.T) {
 	proxyCA, clientCA := newAuthority(t), newAuthority(t)
-	f := authn.FrontProxy{Roots: proxyCA.pool, AllowedNames: []string{"front"}}
+	f := &authn.FrontProxy{Roots: proxyCA.pool, AllowedNames: []string{"front"}}
 	headers := []string{"X-Remote-User", "jane", "X-Remote-Group", "devs", "X-Remote-Extra-Acme%2Fteam", "a", "X-Remote-Uid", "7"}
 	r := with(proxyCA.issue(t, x509.ExtKeyUsageClientAuth, "front"), headers...)
 	user, ok, err := f.Authenticate(r)

@@ -22,11 +22,13 @@ const uidOID = "1.3.6.1.4.1.57683.2"
 type X509 struct {
 	// Roots returns the client CAs of the moment; nil roots recognise nobody.
 	Roots func() *x509.CertPool
+
+	peers peers
 }
 
 // Authenticate implements Authenticator.
-func (x X509) Authenticate(r *http.Request) (*request.User, bool, error) {
-	leaf, err := verifyPeer(r, x.Roots())
+func (x *X509) Authenticate(r *http.Request) (*request.User, bool, error) {
+	leaf, err := x.peers.verify(r, x.Roots())
 	if leaf == nil || err != nil {
 		return nil, false, err
 	}
@@ -55,22 +57,6 @@ func (x X509) Authenticate(r *http.Request) (*request.User, bool, error) {
 	return user, true, nil
 }
 
-// verifyPeer checks the client's chain against roots. It returns nil without an error when there is no certificate.
-func verifyPeer(r *http.Request, roots *x509.CertPool) (*x509.Certificate, error) {
-	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || roots == nil {
-		return nil, nil // "no certificate" is neither a user nor an error
-	}
-	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
-	for _, cert := range r.TLS.PeerCertificates[1:] {
-		opts.Intermediates.AddCert(cert)
-	}
-	leaf := r.TLS.PeerCertificates[0]
-	if _, err := leaf.Verify(opts); err != nil {
-		return nil, fmt.Errorf("verify client certificate %q, serial %s: %w", leaf.Subject.CommonName, leaf.SerialNumber, err)
-	}
-	return leaf, nil
-}
-
 // FrontProxy recognises users named in headers by a proxy (kubectl's aggregation front, another API server) that proves
 // itself with a certificate of a CA of its own.
 type FrontProxy struct {
@@ -80,16 +66,18 @@ type FrontProxy struct {
 	AllowedNames []string
 	// Header names; empty slices mean the usual X-Remote-User, X-Remote-Uid, X-Remote-Group, X-Remote-Extra-.
 	UserHeaders, UIDHeaders, GroupHeaders, ExtraPrefixes []string
+
+	peers peers
 }
 
 // Authenticate implements Authenticator. It removes the headers that it believed, so that they can't reach a backend.
-func (f FrontProxy) Authenticate(r *http.Request) (*request.User, bool, error) {
+func (f *FrontProxy) Authenticate(r *http.Request) (*request.User, bool, error) {
 	users := orDefault(f.UserHeaders, "X-Remote-User")
 	name := firstHeader(r.Header, users)
 	if name == "" {
 		return nil, false, nil
 	}
-	leaf, err := verifyPeer(r, f.Roots())
+	leaf, err := f.peers.verify(r, f.Roots())
 	if leaf == nil {
 		// Not our proxy's certificate: the headers prove nothing, the certificate may still name a user.
 		return nil, false, nil // the X509 authenticator reports a bad certificate

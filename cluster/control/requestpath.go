@@ -96,8 +96,8 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	limiter := fairness.New(fairness.Config{Objects: s.Engine().Count})
 	return apiserver.Parts{
 		Authenticators: []authn.Authenticator{
-			authn.FrontProxy{Roots: func() *x509.CertPool { return proxyRoots }, AllowedNames: []string{frontProxyName}},
-			authn.X509{Roots: func() *x509.CertPool { return clientRoots }},
+			&authn.FrontProxy{Roots: func() *x509.CertPool { return proxyRoots }, AllowedNames: []string{frontProxyName}},
+			&authn.X509{Roots: func() *x509.CertPool { return clientRoots }},
 			authn.Bearer{Tokens: bearer, Audiences: server},
 		},
 		Anonymous:  p.anonymous(),
