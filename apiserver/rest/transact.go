@@ -241,7 +241,7 @@ func (e *Engine) commitRemoval(ctx context.Context, c *Call, key string, state c
 }
 
 func (b *bound) written(r store.Record) (*written, error) {
-	entry := b.cache.Entry(r)
+	entry := b.cache.Written(r)
 	obj, err := entry.Object()
 	return &written{entry: entry, obj: obj}, err
 }

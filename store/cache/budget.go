@@ -70,7 +70,7 @@ const lookAtOnce = 256
 type budget struct {
 	// base is what may be held however little is stored.
 	base int64
-	// stored counts the bytes of all entries that can be found.
+	// stored counts the bytes of all entries that are content of their caches.
 	stored atomic.Int64
 
 	mu   sync.Mutex

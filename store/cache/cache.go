@@ -8,9 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/fields"
@@ -79,8 +80,6 @@ type Cache struct {
 	resync chan struct{}
 	// aging holds a token when the log has changes that will be too old even if no other follows.
 	aging chan struct{}
-	// indexed mirrors core.indexed, so that the feed's goroutine knows whether to decode ahead.
-	indexed atomic.Int64
 
 	mu   sync.RWMutex
 	core *core
@@ -89,6 +88,9 @@ type Cache struct {
 	// listing is set while changes are queued in pending instead of being applied: core is behind the feed.
 	listing bool
 	pending []store.Event
+	// early holds, by key, the entries of changes that core does not have yet: those of the feed on their way into it, and those of which a
+	// writer knew first. What a writer derives from an entry is there for everybody then.
+	early map[string]*Entry
 	// generation counts the losses of the feed, so that a list begun before one is not taken for good.
 	generation int
 	// synced is closed while core follows the feed.
@@ -115,6 +117,7 @@ func New(cfg Config) (*Cache, error) {
 		resync:     make(chan struct{}, 1),
 		aging:      make(chan struct{}, 1),
 		listing:    true,
+		early:      map[string]*Entry{},
 		synced:     make(chan struct{}),
 	}
 	c.core = newCore(cfg.Prefix, c.index)
@@ -242,7 +245,8 @@ func (c *Cache) Fresh(ctx context.Context) (int64, error) {
 func (c *Cache) end() {
 	c.mu.Lock()
 	c.ended = true
-	dead := c.core.entries()
+	dead := slices.AppendSeq(c.core.entries(), maps.Values(c.early))
+	clear(c.early)
 	if c.listing {
 		close(c.synced)
 		c.synced = make(chan struct{})

@@ -125,7 +125,12 @@ func (c *core) apply(ev store.Event, fresh *Entry, now time.Time, touched []*sco
 		old, _ := c.tree.ReplaceOrInsert(item{ev.Key, fresh})
 		ch.prev = old.entry
 	}
-	fresh.count()
+	if ch.prev != nil {
+		ch.prev.uncount()
+	}
+	if !ch.deleted {
+		fresh.count()
+	}
 	if ch.prev != nil && ch.deleted {
 		fresh.Value = ch.prev.Value // One copy.
 	}

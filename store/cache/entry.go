@@ -45,7 +45,7 @@ type Entry struct {
 	dead atomic.Bool
 	// judged is what Judged found out.
 	judged atomic.Uint32
-	// counted is how many bytes the budget knows of.
+	// counted is how many bytes the budget knows of; it belongs to who moves entries in and out of the cache.
 	counted int64
 }
 
@@ -84,10 +84,15 @@ func newEntry(c *codec, r store.Record) *Entry {
 	return &Entry{Key: r.Key, Value: r.Value, Revision: r.ModRevision, CreateRevision: r.CreateRevision, codec: c}
 }
 
-// count tells the budget of an entry that others can find, until it is released.
+// count tells the budget of an entry that is content of the cache. What only history refers to is not counted: hardly anybody reads it.
 func (e *Entry) count() {
 	e.counted = int64(len(e.Value))
 	e.codec.budget.stored.Add(e.counted)
+}
+
+func (e *Entry) uncount() {
+	e.codec.budget.stored.Add(-e.counted)
+	e.counted = 0
 }
 
 // at returns the same object as of another revision: what a watcher sees when the object leaves its sight.
@@ -281,7 +286,7 @@ func (e *Entry) decodeLocked(d *derived) (kinds.Object, error) {
 // release forgets what is derived: nobody will find the entry any more, only old holders have it.
 func (e *Entry) release() {
 	e.dead.Store(true)
-	e.codec.budget.stored.Add(-e.counted)
+	e.uncount()
 	d := e.derived.Load()
 	if d == nil {
 		return

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 	"weak"
 
@@ -398,4 +399,40 @@ func TestBudgetShrinksWhenACacheEnds(t *testing.T) {
 	if made == 0 {
 		t.Error("what was derived is kept as if the other cache's entries were still there")
 	}
+}
+
+// TestWritersShareTheEntryOfTheCache, whoever knows of a change first, so that it is decoded once.
+func TestWritersShareTheEntryOfTheCache(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory.New())
+		for i := range 20 {
+			r.put("ns/a", "", fmt.Sprintf("v=%d", i))
+			record, _, err := r.store.Get(t.Context(), pods+"ns/a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i%2 == 0 { // else the writer and the feed are there at the same time
+				synctest.Wait()
+			}
+			before := r.decoded.Load()
+			e := r.pods.Written(record)
+			if _, err := e.Object(); err != nil {
+				t.Fatal(err)
+			}
+			r.fresh()
+			if got := r.get("ns/a"); got != e {
+				t.Errorf("change %d: the cache has another entry than its writer", i)
+			}
+			if _, err := r.get("ns/a").Object(); err != nil {
+				t.Fatal(err)
+			}
+			if n := r.decoded.Load() - before; n > 1 && !invariant.Enabled { // which decodes again
+				t.Errorf("change %d was decoded %d times", i, n)
+			}
+		}
+		old := store.Record{Key: pods + "ns/a", Value: value(pods+"ns/a", "", "v=0"), ModRevision: 1}
+		if e := r.pods.Written(old); e == r.get("ns/a") || e.Revision != 1 {
+			t.Errorf("Written = revision %d for what was overwritten", e.Revision)
+		}
+	})
 }

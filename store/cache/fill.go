@@ -47,17 +47,17 @@ func (c *Cache) install(entries []*Entry, revision int64, generation int) error 
 		return errors.New("changes were lost meanwhile")
 	}
 	dead := c.core.replace(entries, revision)
-	c.indexed.Store(int64(c.core.indexed))
 	c.listed = revision
-	now := time.Now()
-	var touched []*scope
-	for _, ev := range c.pending {
-		if ev.ModRevision > revision {
-			touched = c.core.apply(ev, newEntry(c.codec, ev.Record), now, touched)
-		}
-	}
+	touched, more := c.takeLocked(c.pending, c.arrivingLocked(c.pending), time.Now())
 	for _, s := range touched {
 		s.touched = false
+	}
+	dead = append(dead, more...)
+	for key, e := range c.early {
+		if e.Revision <= revision { // It is in what was listed, or older than that.
+			delete(c.early, key)
+			dead = append(dead, e)
+		}
 	}
 	c.pending, c.listing, c.filled = nil, false, true
 	close(c.synced)
@@ -72,13 +72,6 @@ func (c *Cache) install(entries []*Entry, revision int64, generation int) error 
 
 // apply takes in events of the feed, in order. Only the feed calls it, from one goroutine.
 func (c *Cache) apply(events []store.Event, now time.Time) {
-	fresh := make([]*Entry, len(events))
-	for i, ev := range events {
-		fresh[i] = newEntry(c.codec, ev.Record)
-	}
-	if c.indexed.Load() > 0 {
-		c.decodeAhead(fresh)
-	}
 	c.mu.Lock()
 	switch {
 	case c.ended: // since the feed found it
@@ -89,13 +82,18 @@ func (c *Cache) apply(events []store.Event, now time.Time) {
 		c.mu.Unlock()
 		return
 	}
-	var touched []*scope
-	for i, ev := range events {
-		if ev.ModRevision > c.listed {
-			touched = c.core.apply(ev, fresh[i], now, touched)
+	fresh := c.arrivingLocked(events)
+	if c.core.indexed > 0 {
+		c.mu.Unlock()
+		c.decodeAhead(fresh)
+		c.mu.Lock()
+		if c.ended {
+			c.mu.Unlock()
+			return
 		}
 	}
-	dead := c.trimLocked(now)
+	touched, dead := c.takeLocked(events, fresh, now)
+	dead = append(dead, c.trimLocked(now)...)
 	for _, s := range touched {
 		s.touched = false
 		if c.dueLocked(s, now) {
@@ -109,6 +107,53 @@ func (c *Cache) apply(events []store.Event, now time.Time) {
 	for _, e := range dead {
 		e.release()
 	}
+}
+
+// arrivingLocked returns the entries of events.
+func (c *Cache) arrivingLocked(events []store.Event) []*Entry {
+	fresh := make([]*Entry, len(events))
+	for i, ev := range events {
+		if ev.Deleted {
+			fresh[i] = newEntry(c.codec, ev.Record)
+		} else {
+			fresh[i] = c.earlyLocked(ev.Record)
+		}
+	}
+	return fresh
+}
+
+// earlyMax bounds early: it is for a moment, not for what the feed never brings.
+const earlyMax = 4096
+
+// earlyLocked returns the entry of a record that core does not have yet.
+func (c *Cache) earlyLocked(r store.Record) *Entry {
+	known := c.early[r.Key]
+	if known != nil && known.Revision == r.ModRevision {
+		return known
+	}
+	e := newEntry(c.codec, r)
+	if known == nil && len(c.early) < earlyMax {
+		c.early[r.Key] = e
+	}
+	return e
+}
+
+// takeLocked takes events, whose entries are fresh, into core. It returns the scopes that they touch, and the entries that nobody will find.
+func (c *Cache) takeLocked(events []store.Event, fresh []*Entry, now time.Time) (touched []*scope, dead []*Entry) {
+	for i, ev := range events {
+		if e := c.early[ev.Key]; e != nil && e.Revision <= ev.ModRevision {
+			delete(c.early, ev.Key)
+			if e != fresh[i] {
+				dead = append(dead, e)
+			}
+		}
+		if ev.ModRevision > c.listed {
+			touched = c.core.apply(ev, fresh[i], now, touched)
+		} else {
+			dead = append(dead, fresh[i])
+		}
+	}
+	return touched, dead
 }
 
 // trimLocked drops changes that are too old, and says so if others will be. It returns the entries that nobody can find any more.

@@ -32,9 +32,28 @@ func (c *Cache) Entry(r store.Record) *Entry {
 	if e, _, err := c.Get(r.Key); err == nil && e.Revision == r.ModRevision {
 		return e
 	}
+	return c.apart(r)
+}
+
+// apart returns an entry that nobody else finds: the budget is for those that others can find.
+func (c *Cache) apart(r store.Record) *Entry {
 	e := newEntry(c.codec, r)
-	e.dead.Store(true) // The budget is for entries that others can find.
+	e.dead.Store(true)
 	return e
+}
+
+// Written returns the entry of a record that the caller wrote. It is the one that the cache will hold, or holds, where the record is not
+// overwritten already.
+func (c *Cache) Written(r store.Record) *Entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if found, ok := c.core.tree.Get(item{key: r.Key}); ok && found.entry.Revision == r.ModRevision {
+		return found.entry
+	}
+	if !c.filled || c.ended || r.ModRevision <= c.core.revision {
+		return c.apart(r)
+	}
+	return c.earlyLocked(r)
 }
 
 // Snapshot returns the current content, or ErrNotReady.
@@ -128,7 +147,6 @@ func (c *Cache) listIndex(opts ListOptions) (Page, error) {
 	}
 	page := Page{Revision: c.seenLocked(seen)}
 	found := c.core.withIndex(opts.Index, opts.Prefix)
-	c.indexed.Store(int64(c.core.indexed))
 	c.mu.Unlock()
 	for _, e := range found {
 		if opts.Filter == nil || opts.Filter(e) {

@@ -89,7 +89,6 @@ func (c *Cache) Watch(opts WatchOptions) (*Watcher, error) {
 	w.scope = c.core.join(scopeName, w.cursor)
 	w.place = len(w.scope.watchers)
 	w.scope.watchers = append(w.scope.watchers, w)
-	c.indexed.Store(int64(c.core.indexed))
 	return w, nil
 }
 
@@ -105,7 +104,6 @@ func (w *Watcher) Close() {
 		list[len(list)-1] = nil
 		w.scope.watchers = list[:len(list)-1]
 		c.core.leave(w.scope)
-		c.indexed.Store(int64(c.core.indexed))
 	}
 	c.mu.Unlock()
 	wakeAll([]*Watcher{w})
