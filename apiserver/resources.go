@@ -4,6 +4,7 @@
 package apiserver
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -35,6 +36,9 @@ import (
 
 // maxBody bounds request bodies.
 const maxBody = 3 << 20
+
+// believedBody bounds the memory that a request gets for saying how long its body is.
+const believedBody = 64 << 10
 
 // unknownVersion answers for a version that a group does not have, and for a group that is unknown as a whole.
 func (s *Server) unknownVersion(w http.ResponseWriter, r *http.Request, group string) {
@@ -293,17 +297,19 @@ func readBody(r *http.Request) ([]byte, error) {
 	if r.Body == nil {
 		return nil, nil
 	}
-	data, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	if err != nil {
+	// What it says of its length is room enough, if it is true; a great length is believed when it has come.
+	said := min(max(r.ContentLength, 0), believedBody)
+	body := bytes.NewBuffer(make([]byte, 0, said+bytes.MinRead))
+	if _, err := body.ReadFrom(io.LimitReader(r.Body, maxBody+1)); err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(r.Context().Err(), context.DeadlineExceeded) {
 			return nil, apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0)
 		}
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("read body: %v", err))
 	}
-	if len(data) > maxBody {
+	if body.Len() > maxBody {
 		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBody))
 	}
-	return data, nil
+	return body.Bytes(), nil
 }
 
 // bodyType is what a create or update of the call carries.

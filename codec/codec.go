@@ -7,6 +7,7 @@ package codec
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -82,20 +83,15 @@ func Envelope(gvk schema.GroupVersionKind, m interface {
 	MarshalTo(data []byte) (int, error)
 },
 ) ([]byte, error) {
-	unknown := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: gvk.GroupVersion().String(), Kind: gvk.Kind}}
-	raw := make([]byte, m.Size())
-	n, err := m.MarshalTo(raw)
+	size := m.Size()
+	head := AppendEnvelope(nil, gvk, size)
+	out := make([]byte, len(head)+size, len(head)+size+len(EnvelopeEnd))
+	copy(out, head)
+	n, err := m.MarshalTo(out[len(head):])
 	if err != nil {
 		return nil, err
 	}
-	unknown.Raw = raw[:n]
-	out := make([]byte, len(magic)+unknown.Size())
-	copy(out, magic)
-	n, err = unknown.MarshalTo(out[len(magic):])
-	if err != nil {
-		return nil, err
-	}
-	return out[:len(magic)+n], nil
+	return append(out[:len(head)+n], EnvelopeEnd...), nil
 }
 
 // IsProtobuf tells protobuf in the envelope from other bytes.
@@ -172,8 +168,8 @@ func decodeProtobuf(data []byte, into runtime.Object, fallback schema.GroupVersi
 	case len(data) == len(magic):
 		return none, errors.New("empty body")
 	}
-	var unknown runtime.Unknown
-	if err := unknown.Unmarshal(data[len(magic):]); err != nil {
+	unknown, err := opened(data)
+	if err != nil {
 		return none, err
 	}
 	gvk := unknown.GroupVersionKind()
@@ -191,14 +187,43 @@ func decodeProtobuf(data []byte, into runtime.Object, fallback schema.GroupVersi
 	return gvk, m.Unmarshal(unknown.Raw)
 }
 
+// opened takes data out of the envelope. The message in it is not copied.
+func opened(data []byte) (runtime.Unknown, error) {
+	var u runtime.Unknown
+	for rest := data[len(magic):]; len(rest) > 0; {
+		tag, n := binary.Uvarint(rest)
+		if n <= 0 || tag>>3 == 0 || tag&7 != 2 {
+			return copied(data)
+		}
+		size, m := binary.Uvarint(rest[n:])
+		if rest = rest[n:]; m <= 0 || size > uint64(len(rest)-m) {
+			return copied(data)
+		}
+		part := rest[m : m+int(size)]
+		rest = rest[m+int(size):]
+		switch tag >> 3 {
+		case 1:
+			if err := u.TypeMeta.Unmarshal(part); err != nil {
+				return copied(data)
+			}
+		case 2:
+			u.Raw = part
+		}
+	}
+	return u, nil
+}
+
+// copied is opened for what is no plain envelope: it says what is wrong.
+func copied(data []byte) (u runtime.Unknown, err error) {
+	err = u.Unmarshal(data[len(magic):])
+	return u, err
+}
+
 // TypeOf reads apiVersion and kind of JSON or protobuf data.
 func TypeOf(data []byte) (schema.GroupVersionKind, error) {
 	if IsProtobuf(data) {
-		var unknown runtime.Unknown
-		if err := unknown.Unmarshal(data[len(magic):]); err != nil {
-			return schema.GroupVersionKind{}, err
-		}
-		return unknown.GroupVersionKind(), nil
+		unknown, err := opened(data)
+		return unknown.GroupVersionKind(), err
 	}
 	var meta struct {
 		APIVersion string `json:"apiVersion,omitempty"`
@@ -228,31 +253,37 @@ func yamlErrors(err error) []error {
 }
 
 func decodeJSON(data []byte, into runtime.Object, strictness Strictness, fallback schema.GroupVersionKind) (schema.GroupVersionKind, []error, error) {
-	gvk, err := TypeOf(data)
-	if err != nil {
-		return gvk, nil, err
-	}
-	gvk = complete(gvk, fallback)
 	target := any(into)
 	tree, isTree := into.(runtime.Unstructured)
 	var content map[string]any
 	if isTree {
 		target = &content
+	} else {
+		into.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
 	}
 	var strict []error
+	var err error
 	if strictness == Strict {
 		strict, err = kjson.UnmarshalStrict(data, target)
 	} else {
 		err = kjson.UnmarshalCaseSensitivePreserveInts(data, target)
 	}
-	if err != nil {
-		return gvk, nil, err
-	}
-	if isTree {
+	if isTree && err == nil {
 		tree.SetUnstructuredContent(content)
-		if gvk.Kind == "" {
-			return gvk, nil, runtime.NewMissingKindErr(string(data))
+	}
+	gvk := into.GetObjectKind().GroupVersionKind()
+	if err != nil || gvk.Version == "" || gvk.Kind == "" { // The object does not tell, or not all: what the data says of its type comes first.
+		said, typeErr := TypeOf(data)
+		if typeErr != nil {
+			return said, nil, typeErr
 		}
+		gvk = complete(said, fallback)
+	}
+	switch {
+	case err != nil:
+		return gvk, nil, err
+	case isTree && gvk.Kind == "":
+		return gvk, nil, runtime.NewMissingKindErr(string(data))
 	}
 	return gvk, strict, nil
 }

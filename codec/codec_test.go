@@ -5,6 +5,7 @@ package codec_test
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -102,6 +103,62 @@ func TestStoredMessagesAreThoseOfTheirObjects(t *testing.T) {
 	for n := range stored {
 		if m, ok := codec.StoredMessage(stored[:n], 1); ok && n < len(stored)-4 {
 			t.Errorf("the first %d bytes are taken for a message of %d", n, m.Size())
+		}
+	}
+}
+
+// TestOddEnvelopes says the same of envelopes that no encoder makes as apimachinery does.
+func TestOddEnvelopes(t *testing.T) {
+	whole, err := codec.Marshal(pod(), codec.Protobuf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(more ...byte) []byte { return append(bytes.Clone(whole), more...) }
+	for name, data := range map[string][]byte{
+		"whole": whole, "cut": whole[:len(whole)-5], "cut in the type": whole[:7], "unknown field": with(9<<3|2, 1, 'x'),
+		"unknown number": with(9<<3, 1), "no field": with(0, 1), "too long": with(2<<3|2, 200), "endless": with(2<<3|2, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1),
+		"second message": with(2<<3|2, 0), "second type": with(1<<3|2, 4, 2<<3|2, 2, 'P', 'q'), "bad type": with(1<<3|2, 1, 7),
+	} {
+		got, err := codec.TypeOf(data)
+		var u runtime.Unknown
+		wantErr := u.Unmarshal(data[4:])
+		if fmt.Sprint(err) != fmt.Sprint(wantErr) || err == nil && got != u.GroupVersionKind() {
+			t.Errorf("%s: TypeOf = %v, %v; want %v, %v", name, got, err, u.GroupVersionKind(), wantErr)
+		}
+		var into, want corev1.Pod
+		_, _, err = codec.Decode(data, codec.Protobuf, &into, codec.Lenient, podKind)
+		if wantErr == nil {
+			wantErr = want.Unmarshal(u.Raw)
+		}
+		if fmt.Sprint(err) != fmt.Sprint(wantErr) || err == nil && cmp.Diff(want, into) != "" {
+			t.Errorf("%s: Decode = %v, want %v", name, err, wantErr)
+		}
+	}
+}
+
+// TestTheTypeIsWhatTheDataSays, whatever else is in it.
+func TestTheTypeIsWhatTheDataSays(t *testing.T) {
+	other := schema.GroupVersionKind{Group: "g", Version: "v2", Kind: "Other"}
+	for _, c := range []struct{ body, kind, err string }{
+		{`{"kind":"Pod","apiVersion":"v1"}`, "/v1, Kind=Pod", ""},
+		{`{"kind":"Foo","apiVersion":"a/v3","spec":{}}`, "a/v3, Kind=Foo", ""},
+		{`{"kind":"Foo"}`, "g/v2, Kind=Foo", ""},
+		{`{"apiVersion":"a/v3"}`, "a/v3, Kind=Other", ""},
+		{`{}`, "g/v2, Kind=Other", ""},
+		{`{"kind":null,"apiVersion":null}`, "g/v2, Kind=Other", ""},
+		{`{"kind":"Foo","apiVersion":"a/b/c"}`, "", "unexpected GroupVersion string: a/b/c"},
+		{`{"kind":5}`, "", "couldn't get version/kind; json parse error: json: cannot unmarshal number into Go struct field .kind of type string"},
+		{`{"kind":"Foo","apiVersion":"a/v3","spec":5}`, "a/v3, Kind=Foo", "json: cannot unmarshal number into Go struct field Pod.spec of type v1.PodSpec"},
+		{`{"spec":{}`, "", "couldn't get version/kind; json parse error: unexpected end of JSON input"},
+	} {
+		into := pod()
+		gvk, _, err := codec.Decode([]byte(c.body), codec.JSON, into, codec.Strict, other)
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if text != c.err || c.kind != "" && gvk.String() != c.kind {
+			t.Errorf("Decode(%s) = %v, %q; want %v, %q", c.body, gvk, text, c.kind, c.err)
 		}
 	}
 }
