@@ -202,6 +202,7 @@ func (m *machine) server(ctx context.Context) error {
 			return errors.Join(err, listener.Close())
 		}
 	}
+	g.Go(func() error { residency.Pace(ctx); return nil })
 	g.Go(func() error { return secret.run(ctx) })
 	g.Go(func() error { return plane.Run(ctx) })
 	g.Go(func() error { return recordAudit(ctx) })

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The kogge authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package residency gives memory back to the kernel that a process touched at its start and will hardly need again: the
-// garbage of initialisation, and the pages of its own program file.
+// Package residency decides how much memory a process holds. It gives memory back to the kernel that was touched at the start and will hardly
+// be needed again (the garbage of initialisation, and the pages of the program file), and lets a heap grow further while much is allocated.
 //
 // kogge's binary is large, and starting reads all over it: package initialisation, tables, function metadata. Those pages
 // stay mapped, and count as the process's memory, until the machine is short of it. Unmapped, they remain in the page
