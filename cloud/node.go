@@ -12,10 +12,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/reconcile"
 )
 
@@ -85,7 +85,7 @@ func (c *nodes) initialize(ctx context.Context, node *corev1.Node) error {
 	if err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("initialize node %s: %w", node.Name, err))
 	}
-	if len(instance.Addresses) > 0 && !equality.Semantic.DeepEqual(stored.Status.Addresses, instance.Addresses) {
+	if len(instance.Addresses) > 0 && !equal.Semantic(stored.Status.Addresses, instance.Addresses) {
 		stored = stored.DeepCopy()
 		stored.Status.Addresses = instance.Addresses
 		if _, err := c.api.UpdateStatus(ctx, stored); client.IgnoreNotFound(err) != nil {

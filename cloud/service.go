@@ -13,10 +13,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/reconcile"
 )
 
@@ -73,7 +73,7 @@ func newServices(scope reconcile.Scope, balancers LoadBalancers) *reconcile.Loop
 		Add:    func(*corev1.Node) { c.wakeAll() },
 		Delete: func(*corev1.Node) { c.wakeAll() },
 		Update: func(old, node *corev1.Node) {
-			if usable(old) != usable(node) || !equality.Semantic.DeepEqual(old.Status.Addresses, node.Status.Addresses) || old.Spec.ProviderID != node.Spec.ProviderID {
+			if usable(old) != usable(node) || !equal.Semantic(old.Status.Addresses, node.Status.Addresses) || old.Spec.ProviderID != node.Spec.ProviderID {
 				c.wakeAll()
 			}
 		},
@@ -154,8 +154,8 @@ func (c *services) ensure(ctx context.Context, s *corev1.Service) error {
 	c.mu.Lock()
 	before := c.ensured[key]
 	c.mu.Unlock()
-	asked := before == nil || before.UID != s.UID || !equality.Semantic.DeepEqual(before.Spec, s.Spec) ||
-		!equality.Semantic.DeepEqual(before.Annotations, s.Annotations)
+	asked := before == nil || before.UID != s.UID || !equal.Semantic(before.Spec, s.Spec) ||
+		!equal.Semantic(before.Annotations, s.Annotations)
 	if asked {
 		c.Events.Event(s, corev1.EventTypeNormal, "EnsuringLoadBalancer", "Ensuring load balancer")
 	}
@@ -199,7 +199,7 @@ func (c *services) ensure(ctx context.Context, s *corev1.Service) error {
 }
 
 func (c *services) setStatus(ctx context.Context, s *corev1.Service, status corev1.LoadBalancerStatus) (bool, error) {
-	if equality.Semantic.DeepEqual(s.Status.LoadBalancer, status) {
+	if equal.Semantic(s.Status.LoadBalancer, status) {
 		return false, nil
 	}
 	next := s.DeepCopy()

@@ -5,9 +5,10 @@ package kinds
 
 import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 // Status describes the status subresource of a kind whose status can be read and replaced on its own.
@@ -37,7 +38,7 @@ func Scalable[T Object](get func(obj T) (spec, status int32, selector string), s
 // RaiseGeneration gives new the generation of old, one higher when the two parts that count as desired state differ.
 func RaiseGeneration(new, old metav1.Object, newPart, oldPart any) {
 	generation := old.GetGeneration()
-	if !equality.Semantic.DeepEqual(newPart, oldPart) {
+	if !equal.Semantic(newPart, oldPart) {
 		generation++
 	}
 	new.SetGeneration(generation)

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,6 +23,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 )
 
 // node returns the node's API object as far as it is known.
@@ -361,7 +361,7 @@ func sameStatus(a, b *corev1.NodeStatus) bool {
 		}
 		return s
 	}
-	return equality.Semantic.DeepEqual(strip(a), strip(b))
+	return equal.Semantic(strip(a), strip(b))
 }
 
 // nodePatch is a strategic merge patch; addresses are replaced as a whole, because several may have one type.

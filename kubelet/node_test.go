@@ -7,8 +7,9 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 func TestAllocatableFollowsAdvertisedCapacity(t *testing.T) {
@@ -25,7 +26,7 @@ func TestAllocatableFollowsAdvertisedCapacity(t *testing.T) {
 	}
 	followExtended(&status)
 	want := list("cpu", "1", "example.com/dongle", "4", "example.com/new", "1")
-	if !equality.Semantic.DeepEqual(status.Allocatable, want) {
+	if !equal.Semantic(status.Allocatable, want) {
 		t.Errorf("allocatable is %v, want %v", status.Allocatable, want)
 	}
 }

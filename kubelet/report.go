@@ -11,13 +11,13 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/rules/pods"
 )
 
@@ -54,7 +54,7 @@ func (r *reporter) set(ctx context.Context, p *corev1.Pod, status *corev1.PodSta
 		r.sent = nil
 	}
 	remove := clean && p.DeletionTimestamp != nil && !r.w.static
-	if r.gone || r.pending == nil && !remove && r.sent != nil && equality.Semantic.DeepEqual(r.sent, status) {
+	if r.gone || r.pending == nil && !remove && r.sent != nil && equal.Semantic(r.sent, status) {
 		return
 	}
 	r.pending = &report{pod: p, status: status, clean: clean}
@@ -185,7 +185,7 @@ func (r *reporter) again() {
 
 // statusPatch returns the strategic merge patch between two statuses; nil if they are equal.
 func statusPatch(uid types.UID, from, to *corev1.PodStatus) ([]byte, error) {
-	if equality.Semantic.DeepEqual(from, to) {
+	if equal.Semantic(from, to) {
 		return nil, nil
 	}
 	a, err := json.Marshal(&corev1.Pod{Status: *from})

@@ -9,16 +9,16 @@ import (
 	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kubelet/pod"
 )
 
 // downwardChanged reports whether something changed that a pod's volumes may show.
 func downwardChanged(a, b *corev1.Pod) bool {
 	return !reflect.DeepEqual(a.Labels, b.Labels) || !reflect.DeepEqual(a.Annotations, b.Annotations) ||
-		!equality.Semantic.DeepEqual(resourcesOf(a), resourcesOf(b))
+		!equal.Semantic(resourcesOf(a), resourcesOf(b))
 }
 
 func resourcesOf(p *corev1.Pod) []corev1.ResourceRequirements {
@@ -34,7 +34,7 @@ func resourcesOf(p *corev1.Pod) []corev1.ResourceRequirements {
 // allocate decides whether the node grants the resources of a changed specification. It returns the pod as the node runs it:
 // with the new resources, or with the old ones while the new ones have to wait.
 func (k *Kubelet) allocate(w *worker, old, p *corev1.Pod) *corev1.Pod {
-	if equality.Semantic.DeepEqual(resourcesOf(old), resourcesOf(p)) {
+	if equal.Semantic(resourcesOf(old), resourcesOf(p)) {
 		return p
 	}
 	w.wanted = nil

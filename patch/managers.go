@@ -10,7 +10,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -18,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 // ManagerConfig describes the objects of one kind at one version to a Manager.
@@ -167,7 +168,7 @@ func KeepTimes(new, old interface {
 	}
 	// The comparison is of everything else: take the lists out of it.
 	new.SetManagedFields(before)
-	if !equality.Semantic.DeepEqual(new, old) {
+	if !equal.Semantic(new, old) {
 		new.SetManagedFields(after)
 	}
 }

@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 func TestTouched(t *testing.T) {
@@ -109,10 +110,10 @@ func TestPartsArePatchedAsTheWhole(t *testing.T) {
 			}
 			got := apply(tt.kind, part.(*corev1.Pod), tt.patch)
 			Complete(got, pod, fields)
-			if want := apply(tt.kind, pod, tt.patch); !equality.Semantic.DeepEqual(got, want) {
+			if want := apply(tt.kind, pod, tt.patch); !equal.Semantic(got, want) {
 				t.Errorf("of a part: %v\nof the whole: %v", got, want)
 			}
-			if !equality.Semantic.DeepEqual(pod, full()) {
+			if !equal.Semantic(pod, full()) {
 				t.Error("the object was changed")
 			}
 		})

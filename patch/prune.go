@@ -9,9 +9,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 // leaves are the structures that are no maps on the wire.
@@ -19,13 +20,6 @@ var leaves = map[reflect.Type]bool{
 	reflect.TypeFor[resource.Quantity](): true, reflect.TypeFor[metav1.Time](): true, reflect.TypeFor[metav1.MicroTime](): true,
 	reflect.TypeFor[intstr.IntOrString](): true, reflect.TypeFor[runtime.RawExtension](): true, reflect.TypeFor[metav1.FieldsV1](): true,
 }
-
-// same compares as texts compare: what it holds equal, reads the same on the wire.
-var same = conversion.EqualitiesOrDie(
-	func(a, b resource.Quantity) bool { return a.String() == b.String() },
-	func(a, b metav1.Time) bool { return a.Equal(&b) },
-	func(a, b metav1.MicroTime) bool { return a.Equal(&b) },
-)
 
 // prune returns copies of two objects of one type without the fields, outside of metadata, that are equal in both: a
 // comparison of the copies finds what one of the objects would, and most writes leave most of an object as it was. The
@@ -58,7 +52,7 @@ func pruneStruct(a, b reflect.Value) {
 		case !fa.CanSet() || fa.Type() == reflect.TypeFor[metav1.TypeMeta]() || fa.Type() == reflect.TypeFor[metav1.ObjectMeta]():
 		case fa.Kind() == reflect.Struct && !leaves[fa.Type()]:
 			pruneStruct(fa, fb)
-		case same.DeepEqualWithNilDifferentFromEmpty(fa.Interface(), fb.Interface()):
+		case equal.Wire(fa.Addr().Interface(), fb.Addr().Interface()):
 			fa.SetZero()
 			fb.SetZero()
 		}

@@ -11,13 +11,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 func podManager(t *testing.T) *Manager {
@@ -81,13 +82,13 @@ func TestUpdateRecordsWhatWholeObjectsGive(t *testing.T) {
 			if g, w := entries(t, got.ManagedFields), entries(t, whole.ManagedFields); g != w {
 				t.Errorf("managed fields\n%s\nwant\n%s", g, w)
 			}
-			if got.ManagedFields = live.ManagedFields; !equality.Semantic.DeepEqual(live, before) {
+			if got.ManagedFields = live.ManagedFields; !equal.Semantic(live, before) {
 				t.Error("the live object was changed")
 			}
 			want := fullPod()
 			change(want)
 			want.ManagedFields = live.ManagedFields
-			if !equality.Semantic.DeepEqual(got, want) {
+			if !equal.Semantic(got, want) {
 				t.Errorf("the object was changed: %v, want %v", got, want)
 			}
 		})

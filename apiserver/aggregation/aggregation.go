@@ -19,7 +19,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -29,6 +28,7 @@ import (
 	"kogge.dev/kogge/apiserver/discovery"
 	"kogge.dev/kogge/apiserver/openapi"
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/reconcile"
 )
 
@@ -202,7 +202,7 @@ func (g *Aggregator) registerLocals(ctx context.Context) error {
 				}
 				return err
 			})
-		case have.Labels[managedLabel] != "" && have.Spec.Service == nil && !equality.Semantic.DeepEqual(have.Spec, obj.Spec):
+		case have.Labels[managedLabel] != "" && have.Spec.Service == nil && !equal.Semantic(have.Spec, obj.Spec):
 			group.Go(func() error {
 				next := have.DeepCopy()
 				next.Spec = obj.Spec
@@ -246,7 +246,7 @@ func (g *Aggregator) follow(ctx context.Context, svc *apiregistrationv1.APIServi
 	gv := schema.GroupVersion{Group: svc.Spec.Group, Version: svc.Spec.Version}
 	g.mu.Lock()
 	r := g.remotes[gv]
-	if r == nil || r.name != svc.Name || !equality.Semantic.DeepEqual(r.spec, svc.Spec) {
+	if r == nil || r.name != svc.Name || !equal.Semantic(r.spec, svc.Spec) {
 		fresh, err := newRemote(svc, g.cfg.Routes, g.cfg.Certificate)
 		if err != nil {
 			g.mu.Unlock()

@@ -11,7 +11,6 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -23,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/internal/equal"
 )
 
 // Reviews serves the virtual resources of authorization.k8s.io. Their objects are not changed.
@@ -193,7 +193,7 @@ func validateSpec(spec *authorizationv1.SubjectAccessReviewSpec) field.ErrorList
 func validateEmpty(meta metav1.ObjectMeta, message string) field.ErrorList {
 	shown := meta
 	meta.ManagedFields = nil
-	if equality.Semantic.DeepEqual(metav1.ObjectMeta{}, meta) {
+	if equal.Semantic(metav1.ObjectMeta{}, meta) {
 		return nil
 	}
 	return field.ErrorList{field.Invalid(field.NewPath("metadata"), shown, message)}

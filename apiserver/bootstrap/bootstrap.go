@@ -20,13 +20,13 @@ import (
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	flowcontrol "k8s.io/apiserver/pkg/apis/flowcontrol/bootstrap"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/rules/legacytoken"
 	"kogge.dev/kogge/store"
 )
@@ -171,7 +171,7 @@ func flowControl(ctx context.Context, c *client.Client) error {
 		l.Annotations = map[string]string{flowAutoUpdate: "true"}
 	}
 	if err := ensureAll(ctx, c, levels, func(old, want *flowcontrolv1.PriorityLevelConfiguration) (*flowcontrolv1.PriorityLevelConfiguration, bool) {
-		if !autoUpdated(old) || equality.Semantic.DeepEqual(old.Spec, want.Spec) {
+		if !autoUpdated(old) || equal.Semantic(old.Spec, want.Spec) {
 			return nil, false
 		}
 		next := old.DeepCopy()
@@ -185,7 +185,7 @@ func flowControl(ctx context.Context, c *client.Client) error {
 		s.Annotations = map[string]string{flowAutoUpdate: "true"}
 	}
 	return ensureAll(ctx, c, schemas, func(old, want *flowcontrolv1.FlowSchema) (*flowcontrolv1.FlowSchema, bool) {
-		if !autoUpdated(old) || equality.Semantic.DeepEqual(old.Spec, want.Spec) {
+		if !autoUpdated(old) || equal.Semantic(old.Spec, want.Spec) {
 			return nil, false
 		}
 		next := old.DeepCopy()
@@ -227,7 +227,7 @@ func serviceCIDR(ctx context.Context, c *client.Client, ranges []netip.Prefix) e
 	if err != nil {
 		return err
 	}
-	if !equality.Semantic.DeepEqual(have.Spec.CIDRs, want.Spec.CIDRs) {
+	if !equal.Semantic(have.Spec.CIDRs, want.Spec.CIDRs) {
 		if len(have.Spec.CIDRs) != 1 || len(want.Spec.CIDRs) != 2 || have.Spec.CIDRs[0] != want.Spec.CIDRs[0] {
 			// The cluster's range is fixed at birth; a second family may be added.
 			return fmt.Errorf("the cluster was made with service ranges %v, the configuration says %v", have.Spec.CIDRs, want.Spec.CIDRs)
@@ -294,7 +294,7 @@ func authenticationTrust(ctx context.Context, cfg *Config) error {
 	r := client.Of[*corev1.ConfigMap](cfg.Client)
 	want := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "extension-apiserver-authentication"}, Data: data}
 	return ensureOne(ctx, r, want, func(old, want *corev1.ConfigMap) (*corev1.ConfigMap, bool) {
-		if equality.Semantic.DeepEqual(old.Data, want.Data) {
+		if equal.Semantic(old.Data, want.Data) {
 			return nil, false
 		}
 		next := old.DeepCopy()

@@ -14,13 +14,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/store"
 )
 
@@ -218,7 +218,7 @@ func writeEndpoints(ctx context.Context, cfg *Config, addresses []string) error 
 		Subsets: []corev1.EndpointSubset{subset},
 	}
 	err := ensureOne(ctx, client.Of[*corev1.Endpoints](cfg.Client), endpoints, func(old, want *corev1.Endpoints) (*corev1.Endpoints, bool) {
-		if equality.Semantic.DeepEqual(old.Subsets, want.Subsets) && old.Labels[discoveryv1.LabelSkipMirror] == "true" {
+		if equal.Semantic(old.Subsets, want.Subsets) && old.Labels[discoveryv1.LabelSkipMirror] == "true" {
 			return nil, false
 		}
 		next := old.DeepCopy()
@@ -238,7 +238,7 @@ func writeEndpoints(ctx context.Context, cfg *Config, addresses []string) error 
 		}
 	}
 	return ensureOne(ctx, r, slice, func(old, want *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bool) {
-		if equality.Semantic.DeepEqual(old.Endpoints, want.Endpoints) && equality.Semantic.DeepEqual(old.Ports, want.Ports) {
+		if equal.Semantic(old.Endpoints, want.Endpoints) && equal.Semantic(old.Ports, want.Ports) {
 			return nil, false
 		}
 		next := old.DeepCopy()

@@ -19,7 +19,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -28,6 +27,7 @@ import (
 	"kogge.dev/kogge/apiserver/openapi"
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/reconcile"
 )
 
@@ -185,7 +185,7 @@ func ignoreGone(err error) error {
 }
 
 func (c *Controller) writeStatus(ctx context.Context, old, next *apiextensionsv1.CustomResourceDefinition) error {
-	if equality.Semantic.DeepEqual(old.Status, next.Status) {
+	if equal.Semantic(old.Status, next.Status) {
 		return nil
 	}
 	if _, err := c.crds().UpdateStatus(ctx, next); err != nil {

@@ -14,7 +14,6 @@ import (
 	schemacel "k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/model"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
@@ -22,6 +21,7 @@ import (
 	"k8s.io/apiserver/pkg/cel/environment"
 
 	"kogge.dev/kogge/apiserver/admission"
+	"kogge.dev/kogge/internal/equal"
 )
 
 // Bounds of what rules may cost, by estimate: one rule, and all of a definition.
@@ -45,7 +45,7 @@ func (Rules) Validate(ctx context.Context, a *admission.Attributes) error {
 	if !ok || a.Subresource != "" || a.Operation != admission.Create && a.Operation != admission.Update {
 		return nil
 	}
-	if old, ok := admission.Old[*apiextensionsv1.CustomResourceDefinition](a); ok && equality.Semantic.DeepEqual(old.Spec, crd.Spec) {
+	if old, ok := admission.Old[*apiextensionsv1.CustomResourceDefinition](a); ok && equal.Semantic(old.Spec, crd.Spec) {
 		return nil
 	}
 	if errs := checkRules(ctx, crd); len(errs) > 0 {

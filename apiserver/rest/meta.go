@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -18,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 )
 
@@ -97,7 +97,7 @@ func dedupOwners(obj metav1.Object) []string {
 	for _, ref := range refs {
 		repeated := false
 		for _, have := range out {
-			repeated = repeated || have.UID == ref.UID && equality.Semantic.DeepEqual(have, ref)
+			repeated = repeated || have.UID == ref.UID && equal.Semantic(have, ref)
 		}
 		if repeated {
 			dropped = append(dropped, string(ref.UID))

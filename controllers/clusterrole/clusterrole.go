@@ -11,11 +11,11 @@ import (
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/reconcile"
 )
 
@@ -34,7 +34,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 			if err != nil {
 				return reconcile.Terminal(err)
 			}
-			if equality.Semantic.DeepEqual(rules, role.Rules) {
+			if equal.Semantic(rules, role.Rules) {
 				return nil
 			}
 			next := role.DeepCopy()
@@ -70,7 +70,7 @@ func gather(role *rbacv1.ClusterRole, all []*rbacv1.ClusterRole) ([]rbacv1.Polic
 				continue
 			}
 			for _, rule := range part.Rules {
-				if !slices.ContainsFunc(rules, func(r rbacv1.PolicyRule) bool { return equality.Semantic.DeepEqual(r, rule) }) {
+				if !slices.ContainsFunc(rules, func(r rbacv1.PolicyRule) bool { return equal.Semantic(r, rule) }) {
 					rules = append(rules, *rule.DeepCopy())
 				}
 			}

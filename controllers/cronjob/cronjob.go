@@ -14,12 +14,12 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds/batch/schedule"
 	"kogge.dev/kogge/reconcile"
 )
@@ -78,7 +78,7 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 		return err
 	}
 	next, err := r.start(ctx)
-	if !equality.Semantic.DeepEqual(before, &r.cron.Status) {
+	if !equal.Semantic(before, &r.cron.Status) {
 		if _, updateErr := c.api.UpdateStatus(ctx, r.cron); client.IgnoreNotFound(updateErr) != nil {
 			return errors.Join(err, fmt.Errorf("status of %s: %w", key, updateErr))
 		}

@@ -14,13 +14,13 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/rules/history"
@@ -296,7 +296,7 @@ func (r *run) report(ctx context.Context) (time.Duration, error) {
 		s.UpdatedNumberScheduled += one(updated)
 	}
 	s.NumberUnavailable = s.DesiredNumberScheduled - s.NumberAvailable
-	if equality.Semantic.DeepEqual(r.ds.Status, *s) {
+	if equal.Semantic(r.ds.Status, *s) {
 		return soonest, nil
 	}
 	if _, err := r.api.UpdateStatus(ctx, next); client.IgnoreNotFound(err) != nil {

@@ -13,11 +13,12 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/utils/dump"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 // Annotations that carry a rollout's bookkeeping, on Deployments and ReplicaSets.
@@ -39,7 +40,7 @@ func sameTemplate(a, b *corev1.PodTemplateSpec) bool {
 	x, y := a.DeepCopy(), b.DeepCopy()
 	delete(x.Labels, appsv1.DefaultDeploymentUniqueLabelKey)
 	delete(y.Labels, appsv1.DefaultDeploymentUniqueLabelKey)
-	return equality.Semantic.DeepEqual(x, y)
+	return equal.Semantic(x, y)
 }
 
 // templateHash names a template; the collision count tells apart templates that hash alike.

@@ -9,8 +9,9 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 // Reasons of the Progressing and Available conditions.
@@ -173,4 +174,4 @@ func (r *rollout) replicaFailure(next *appsv1.DeploymentStatus) {
 	dropCondition(next, appsv1.DeploymentReplicaFailure)
 }
 
-func equalStatus(a, b *appsv1.DeploymentStatus) bool { return equality.Semantic.DeepEqual(a, b) }
+func equalStatus(a, b *appsv1.DeploymentStatus) bool { return equal.Semantic(a, b) }

@@ -13,7 +13,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/rules/pods"
@@ -76,7 +76,7 @@ func (c *controller) covering(pod *corev1.Pod) []reconcile.Key {
 // onScale wakes a namespace's budgets when something there is scaled: percentages are of the wanted number of pods.
 func (c *controller) onScale(loop *reconcile.Loop) {
 	wake := func(namespace string, old, new *int32) {
-		if equality.Semantic.DeepEqual(old, new) {
+		if equal.Semantic(old, new) {
 			return
 		}
 		for _, b := range c.budgets.List(namespace) {
@@ -168,7 +168,7 @@ func (c *controller) update(ctx context.Context, budget *policyv1.PodDisruptionB
 }
 
 func (c *controller) write(ctx context.Context, old, next *policyv1.PodDisruptionBudget) error {
-	if equality.Semantic.DeepEqual(old.Status, next.Status) {
+	if equal.Semantic(old.Status, next.Status) {
 		return nil
 	}
 	if _, err := c.api.UpdateStatus(ctx, next); client.IgnoreNotFound(err) != nil {

@@ -12,12 +12,12 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/rules/endpoints"
 	"kogge.dev/kogge/rules/pods"
@@ -86,7 +86,7 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 		}
 		return err
 	}
-	if equality.Semantic.DeepEqual(known.Subsets, want.Subsets) && maps.Equal(known.Labels, want.Labels) &&
+	if equal.Semantic(known.Subsets, want.Subsets) && maps.Equal(known.Labels, want.Labels) &&
 		known.Annotations[overCapacity] == want.Annotations[overCapacity] {
 		return nil
 	}

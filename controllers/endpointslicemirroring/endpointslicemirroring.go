@@ -15,11 +15,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/rules/endpoints"
 )
@@ -166,9 +166,9 @@ func (c *controller) remove(ctx context.Context, key reconcile.Key, doomed []*di
 }
 
 func same(a, b *discoveryv1.EndpointSlice) bool {
-	return equality.Semantic.DeepEqual(a.Endpoints, b.Endpoints) && equality.Semantic.DeepEqual(a.Ports, b.Ports) &&
+	return equal.Semantic(a.Endpoints, b.Endpoints) && equal.Semantic(a.Ports, b.Ports) &&
 		maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Annotations, b.Annotations) &&
-		equality.Semantic.DeepEqual(a.OwnerReferences, b.OwnerReferences)
+		equal.Semantic(a.OwnerReferences, b.OwnerReferences)
 }
 
 // dress sets what a slice has from its source besides endpoints.

@@ -12,11 +12,11 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/rules/pods"
 )
@@ -367,7 +367,7 @@ func (s *round) finish() {
 
 // write stores the status if it changed since the last write.
 func (s *round) write(ctx context.Context) error {
-	if equality.Semantic.DeepEqual(s.before, s.job.Status) {
+	if equal.Semantic(s.before, s.job.Status) {
 		return nil
 	}
 	updated, err := s.api.UpdateStatus(ctx, s.job)

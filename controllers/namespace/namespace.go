@@ -16,7 +16,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -24,6 +23,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/reconcile"
 )
@@ -296,7 +296,7 @@ func (c *controller) report(ctx context.Context, ns *corev1.Namespace, r *remain
 	set(corev1.NamespaceContentRemaining, r.total() > 0, "SomeResourcesRemain", describeObjects(r.objects), "ContentRemoved", "All content successfully removed")
 	set(corev1.NamespaceFinalizersRemaining, len(r.finalizers) > 0, "SomeFinalizersRemain", describeFinalizers(r.finalizers),
 		"ContentHasNoFinalizers", "All content-preserving finalizers finished")
-	if equality.Semantic.DeepEqual(ns.Status, next.Status) {
+	if equal.Semantic(ns.Status, next.Status) {
 		return nil
 	}
 	_, err := c.api.UpdateStatus(ctx, next)

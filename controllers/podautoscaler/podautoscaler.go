@@ -16,13 +16,13 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/reconcile"
 )
 
@@ -57,7 +57,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	c.autoscalers.Handle(client.Handler[*autoscalingv2.HorizontalPodAutoscaler]{
 		Add: func(a *autoscalingv2.HorizontalPodAutoscaler) { loop.Enqueue(reconcile.KeyOf(a)) },
 		Update: func(old, a *autoscalingv2.HorizontalPodAutoscaler) {
-			if old.UID != a.UID || !equality.Semantic.DeepEqual(old.Spec, a.Spec) {
+			if old.UID != a.UID || !equal.Semantic(old.Spec, a.Spec) {
 				loop.Enqueue(reconcile.KeyOf(a))
 			}
 		},
@@ -99,7 +99,7 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	if err := r.run(ctx); err != nil {
 		c.Log.Debug("autoscaler could not do all", "object", key, "err", err)
 	}
-	if !equality.Semantic.DeepEqual(a.Status, r.object.Status) {
+	if !equal.Semantic(a.Status, r.object.Status) {
 		if _, err := c.api.UpdateStatus(ctx, r.object); err != nil && !apierrors.IsNotFound(err) {
 			if !apierrors.IsConflict(err) {
 				c.Events.Event(a, corev1.EventTypeWarning, "FailedUpdateStatus", "%v", err)

@@ -10,10 +10,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/rules/volumes"
 )
@@ -84,7 +84,7 @@ func (c *controller) claimStatus(ctx context.Context, claim *corev1.PersistentVo
 			next.Status.CurrentVolumeAttributesClassName = pv.Spec.VolumeAttributesClassName
 		}
 	}
-	if equality.Semantic.DeepEqual(claim.Status, next.Status) {
+	if equal.Semantic(claim.Status, next.Status) {
 		return false, nil
 	}
 	if _, err := c.claimAPI.UpdateStatus(ctx, next); err != nil {
@@ -148,7 +148,7 @@ func (c *controller) provision(ctx context.Context, claim *corev1.PersistentVolu
 	if isMigrated {
 		metav1.SetMetaDataAnnotation(&next.ObjectMeta, volumes.MigratedTo, name)
 	}
-	if !equality.Semantic.DeepEqual(claim.Annotations, next.Annotations) {
+	if !equal.Semantic(claim.Annotations, next.Annotations) {
 		if _, err := c.claimAPI.Update(ctx, next); err != nil {
 			return fmt.Errorf("ask %s for a volume for claim %s: %w", name, reconcile.KeyOf(claim), err)
 		}

@@ -6,9 +6,10 @@ package replicaset
 import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 func readReplicaSet(rs *appsv1.ReplicaSet) (set, error) {
@@ -46,7 +47,7 @@ func updateReplicaSet(rs *appsv1.ReplicaSet, s status) (*appsv1.ReplicaSet, bool
 			Reason: s.failure.reason, Message: s.failure.message,
 		})
 	}
-	return next, !equality.Semantic.DeepEqual(rs.Status, next.Status)
+	return next, !equal.Semantic(rs.Status, next.Status)
 }
 
 func readReplication(rc *corev1.ReplicationController) (set, error) {
@@ -88,5 +89,5 @@ func updateReplication(rc *corev1.ReplicationController, s status) (*corev1.Repl
 			Reason: s.failure.reason, Message: s.failure.message,
 		})
 	}
-	return next, !equality.Semantic.DeepEqual(rc.Status, next.Status)
+	return next, !equal.Semantic(rc.Status, next.Status)
 }

@@ -15,12 +15,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/rules/quota"
@@ -101,7 +101,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	c.quotas.Handle(client.Handler[*corev1.ResourceQuota]{
 		Add: func(q *corev1.ResourceQuota) { c.loop.Enqueue(reconcile.KeyOf(q)) },
 		Update: func(old, q *corev1.ResourceQuota) {
-			if !equality.Semantic.DeepEqual(old.Spec, q.Spec) || !equality.Semantic.DeepEqual(q.Spec.Hard, q.Status.Hard) {
+			if !equal.Semantic(old.Spec, q.Spec) || !equal.Semantic(q.Spec.Hard, q.Status.Hard) {
 				c.loop.Enqueue(reconcile.KeyOf(q))
 			}
 		},
@@ -133,7 +133,7 @@ func (c *controller) last(q *corev1.ResourceQuota) (at time.Time, ok bool) {
 	key := reconcile.KeyOf(q)
 	known := c.counts[key]
 	_, doubted := c.lower[key]
-	return known.at, !doubted && known.uid == q.UID && equality.Semantic.DeepEqual(known.spec, q.Spec)
+	return known.at, !doubted && known.uid == q.UID && equal.Semantic(known.spec, q.Spec)
 }
 
 // note keeps that a count of a quota stands in its status from now on.
@@ -219,7 +219,7 @@ func (c *controller) undefine(crd *apiextensionsv1.CustomResourceDefinition) {
 // updated counts again only when the object's use changed: pods change their status all the time.
 func (c *controller) updated(gr schema.GroupResource, old, obj kinds.Object) {
 	e, now := quota.For(gr), time.Now()
-	if !equality.Semantic.DeepEqual(e.Usage(old, now), e.Usage(obj, now)) {
+	if !equal.Semantic(e.Usage(old, now), e.Usage(obj, now)) {
 		c.changed(gr, obj.GetNamespace())
 	}
 }
@@ -257,7 +257,7 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	}
 	next := q.DeepCopy()
 	next.Status.Hard, next.Status.Used = q.Spec.Hard.DeepCopy(), used
-	if !equality.Semantic.DeepEqual(q.Status, next.Status) {
+	if !equal.Semantic(q.Status, next.Status) {
 		if _, err := c.api.UpdateStatus(ctx, next); err != nil {
 			return client.IgnoreNotFound(err)
 		}
@@ -286,7 +286,7 @@ func (c *controller) confirm(key reconcile.Key, q *corev1.ResourceQuota, used co
 		return 0
 	}
 	known, ok := c.lower[key]
-	if !ok || known.version != q.ResourceVersion || !equality.Semantic.DeepEqual(known.used, used) {
+	if !ok || known.version != q.ResourceVersion || !equal.Semantic(known.used, used) {
 		c.lower[key] = finding{version: q.ResourceVersion, used: used, at: time.Now()}
 		return doubt
 	}

@@ -13,11 +13,11 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/rules/pods"
@@ -150,7 +150,7 @@ func (r *round) report(ctx context.Context, owned []*corev1.Pod) error {
 		s.UpdatedReplicas == wanted && s.ReadyReplicas == wanted && s.Replicas == wanted {
 		s.CurrentReplicas, s.CurrentRevision = s.UpdatedReplicas, s.UpdateRevision
 	}
-	if equality.Semantic.DeepEqual(r.set.Status, *s) {
+	if equal.Semantic(r.set.Status, *s) {
 		return nil
 	}
 	if _, err := r.api.UpdateStatus(ctx, next); client.IgnoreNotFound(err) != nil {

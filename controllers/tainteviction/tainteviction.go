@@ -10,10 +10,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/rules/taints"
 )
@@ -48,7 +48,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	c.pods.Handle(client.Handler[*corev1.Pod]{
 		Add: func(p *corev1.Pod) { loop.Enqueue(reconcile.KeyOf(p)) },
 		Update: func(old, p *corev1.Pod) {
-			if old.UID != p.UID || old.Spec.NodeName != p.Spec.NodeName || !equality.Semantic.DeepEqual(old.Spec.Tolerations, p.Spec.Tolerations) {
+			if old.UID != p.UID || old.Spec.NodeName != p.Spec.NodeName || !equal.Semantic(old.Spec.Tolerations, p.Spec.Tolerations) {
 				loop.Enqueue(reconcile.KeyOf(p))
 			}
 		},
@@ -62,7 +62,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	c.nodes.Handle(client.Handler[*corev1.Node]{
 		Add: wake, Delete: wake,
 		Update: func(old, node *corev1.Node) {
-			if !equality.Semantic.DeepEqual(executing(old), executing(node)) {
+			if !equal.Semantic(executing(old), executing(node)) {
 				wake(node)
 			}
 		},

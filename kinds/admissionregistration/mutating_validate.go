@@ -10,9 +10,9 @@ import (
 	"github.com/google/cel-go/cel"
 	celtypes "github.com/google/cel-go/common/types"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 )
 
@@ -21,8 +21,8 @@ func (e *expressions) validateMutatingPolicy(_ kinds.Request, p *admissionregist
 }
 
 func (e *expressions) validateMutatingPolicyUpdate(_ kinds.Request, new, old *admissionregistrationv1.MutatingAdmissionPolicy) field.ErrorList {
-	same := equality.Semantic.DeepEqual(new.Spec.ParamKind, old.Spec.ParamKind) &&
-		equality.Semantic.DeepEqual(new.Spec.MatchConditions, old.Spec.MatchConditions)
+	same := equal.Semantic(new.Spec.ParamKind, old.Spec.ParamKind) &&
+		equal.Semantic(new.Spec.MatchConditions, old.Spec.MatchConditions)
 	stored := map[string]bool{}
 	for _, c := range old.Spec.MatchConditions {
 		stored[c.Expression] = true

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/cel-go/cel"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -18,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/util/jsonpath"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
 )
@@ -34,8 +34,8 @@ func (e *expressions) validateValidatingPolicy(_ kinds.Request, p *admissionregi
 }
 
 func (e *expressions) validateValidatingPolicyUpdate(_ kinds.Request, new, old *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
-	same := equality.Semantic.DeepEqual(new.Spec.ParamKind, old.Spec.ParamKind) &&
-		equality.Semantic.DeepEqual(new.Spec.MatchConditions, old.Spec.MatchConditions)
+	same := equal.Semantic(new.Spec.ParamKind, old.Spec.ParamKind) &&
+		equal.Semantic(new.Spec.MatchConditions, old.Spec.MatchConditions)
 	stored := map[string]bool{}
 	for _, c := range old.Spec.MatchConditions {
 		stored[c.Expression] = true

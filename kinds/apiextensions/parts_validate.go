@@ -5,8 +5,9 @@ package apiextensions
 
 import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 // sharing says which parts all versions have alike. Such a part is judged once and named as a field of the spec: the API
@@ -24,10 +25,10 @@ func sharedParts(versions []apiextensionsv1.CustomResourceDefinitionVersion) sha
 	s := sharing{true, true, true, true}
 	for i := range versions {
 		a, b := &versions[0], &versions[i]
-		s.schema = s.schema && equality.Semantic.DeepEqual(a.Schema, b.Schema)
-		s.subresources = s.subresources && equality.Semantic.DeepEqual(a.Subresources, b.Subresources)
-		s.columns = s.columns && equality.Semantic.DeepEqual(a.AdditionalPrinterColumns, b.AdditionalPrinterColumns)
-		s.selectable = s.selectable && equality.Semantic.DeepEqual(a.SelectableFields, b.SelectableFields)
+		s.schema = s.schema && equal.Semantic(a.Schema, b.Schema)
+		s.subresources = s.subresources && equal.Semantic(a.Subresources, b.Subresources)
+		s.columns = s.columns && equal.Semantic(a.AdditionalPrinterColumns, b.AdditionalPrinterColumns)
+		s.selectable = s.selectable && equal.Semantic(a.SelectableFields, b.SelectableFields)
 	}
 	return s
 }

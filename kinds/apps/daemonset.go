@@ -8,11 +8,11 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/table"
 )
@@ -54,7 +54,7 @@ func prepareDaemonSet(_ kinds.Request, new, old *appsv1.DaemonSet) {
 	new.Status = old.Status
 	dropTemplate(&new.Spec.Template, &old.Spec.Template)
 	count := templateGeneration(old)
-	if !equality.Semantic.DeepEqual(new.Spec.Template, old.Spec.Template) {
+	if !equal.Semantic(new.Spec.Template, old.Spec.Template) {
 		count++
 	}
 	setTemplateGeneration(new, count)

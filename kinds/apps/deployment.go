@@ -5,9 +5,9 @@ package apps
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 )
 
@@ -53,7 +53,7 @@ func prepareDeployment(_ kinds.Request, new, old *appsv1.Deployment) {
 	new.Status = old.Status
 	new.Generation = old.Generation
 	dropTemplate(&new.Spec.Template, &old.Spec.Template)
-	if !equality.Semantic.DeepEqual(new.Spec, old.Spec) || !equality.Semantic.DeepEqual(new.Annotations, old.Annotations) {
+	if !equal.Semantic(new.Spec, old.Spec) || !equal.Semantic(new.Annotations, old.Annotations) {
 		new.Generation++
 	}
 }

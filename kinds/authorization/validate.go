@@ -7,11 +7,11 @@ import (
 	"fmt"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 )
 
@@ -42,7 +42,7 @@ func validateLocal(_ kinds.Request, r *authorizationv1.LocalSubjectAccessReview)
 // requireEmpty refuses metadata, which a question has none of; managed fields are the server's own.
 func requireEmpty(meta metav1.ObjectMeta, detail string) field.ErrorList {
 	meta.ManagedFields = nil
-	if equality.Semantic.DeepEqual(meta, metav1.ObjectMeta{}) {
+	if equal.Semantic(meta, metav1.ObjectMeta{}) {
 		return nil
 	}
 	return field.ErrorList{field.Invalid(field.NewPath("metadata"), meta, detail)}

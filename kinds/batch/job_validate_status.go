@@ -8,11 +8,11 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
 )
@@ -154,7 +154,7 @@ func (t *transition) finished() {
 		if (changed || !s.StartTime.Equal(o.StartTime)) && !empty && s.StartTime == nil {
 			t.errs = append(t.errs, field.Required(t.path.Child("startTime"), "startTime is required for finished job"))
 		}
-		uncounted := !equality.Semantic.DeepEqual(s.UncountedTerminatedPods, o.UncountedTerminatedPods)
+		uncounted := !equal.Semantic(s.UncountedTerminatedPods, o.UncountedTerminatedPods)
 		if u := s.UncountedTerminatedPods; (changed || uncounted) && u != nil && len(u.Failed)+len(u.Succeeded) > 0 {
 			t.refuse("uncountedTerminatedPods", u, "must be empty for finished job")
 		}

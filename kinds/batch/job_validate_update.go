@@ -8,10 +8,10 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
 )
@@ -79,7 +79,7 @@ func withNodeAffinity(was, now *corev1.Affinity) *corev1.Affinity {
 		return &corev1.Affinity{NodeAffinity: node}
 	}
 	was.NodeAffinity = node
-	if now == nil && equality.Semantic.DeepEqual(*was, corev1.Affinity{}) {
+	if now == nil && equal.Semantic(*was, corev1.Affinity{}) {
 		return nil
 	}
 	return was

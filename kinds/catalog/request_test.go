@@ -12,10 +12,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	resourcev1 "k8s.io/api/resource/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/catalog"
 )
@@ -148,10 +148,10 @@ func TestOnRequestLosesNothing(t *testing.T) {
 					t.Fatalf("%s: %v", served.GroupVersionKind, err)
 				}
 				back := restored(t, k, served, converted)
-				if !equality.Semantic.DeepEqual(stored, back) {
+				if !equal.Semantic(stored, back) {
 					t.Errorf("%s (-before +after):\n%s", served.GroupVersionKind, cmp.Diff(text(t, stored), text(t, back)))
 				}
-				if !equality.Semantic.DeepEqual(before, stored) {
+				if !equal.Semantic(before, stored) {
 					t.Errorf("%s: the conversion changed its input", served.GroupVersionKind)
 				}
 			}

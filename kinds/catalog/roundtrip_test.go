@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/apitesting/fuzzer"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metafuzzer "k8s.io/apimachinery/pkg/apis/meta/fuzzer"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,6 +24,7 @@ import (
 	"sigs.k8s.io/randfill"
 
 	"kogge.dev/kogge/codec"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/catalog"
 )
@@ -109,7 +109,7 @@ func TestDefaultingIsIdempotent(t *testing.T) {
 		k.Default(obj)
 		again := obj.DeepCopyObject().(kinds.Object)
 		k.Default(again)
-		if !equality.Semantic.DeepEqual(obj, again) {
+		if !equal.Semantic(obj, again) {
 			t.Errorf("defaulting twice differs (-once +twice):\n%s", cmp.Diff(text(t, obj), text(t, again)))
 		}
 	})
@@ -127,7 +127,7 @@ func TestObjectsSurviveJSONAndProtobuf(t *testing.T) {
 		if err := json.Unmarshal(encoded, back); err != nil {
 			t.Fatalf("decode: %v", err)
 		}
-		if !equality.Semantic.DeepEqual(obj, back) {
+		if !equal.Semantic(obj, back) {
 			t.Errorf("JSON differs (-before +after):\n%s", cmp.Diff(text(t, obj), text(t, back)))
 		}
 		var buffer bytes.Buffer
@@ -139,7 +139,7 @@ func TestObjectsSurviveJSONAndProtobuf(t *testing.T) {
 			t.Fatalf("decode protobuf: %v", err)
 		}
 		decoded.GetObjectKind().SetGroupVersionKind(served.GroupVersionKind)
-		if !equality.Semantic.DeepEqual(obj, decoded) {
+		if !equal.Semantic(obj, decoded) {
 			t.Errorf("protobuf differs (-before +after):\n%s", cmp.Diff(text(t, obj), text(t, decoded)))
 		}
 	})

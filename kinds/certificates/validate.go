@@ -14,11 +14,11 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/diff"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 )
 
@@ -287,7 +287,7 @@ func validateChange(new, old *certificatesv1.CertificateSigningRequest, by scope
 		case by == scopeApproval || t == certificatesv1.CertificateFailed:
 		case len(is) > len(was):
 			errs = append(errs, field.Forbidden(path, fmt.Sprintf("updates may not add a condition of type %q", t)))
-		case !equality.Semantic.DeepEqual(was, is):
+		case !equal.Semantic(was, is):
 			errs = append(errs, field.Forbidden(path, fmt.Sprintf("updates may not modify a condition of type %q\n%v", t, diff.Diff(was, is))))
 		}
 	}

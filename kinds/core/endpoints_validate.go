@@ -7,11 +7,11 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
 	"kogge.dev/kogge/kinds/objectmeta"
@@ -28,7 +28,7 @@ func validateEndpoints(_ kinds.Request, e *corev1.Endpoints) field.ErrorList {
 // validateEndpointsUpdate overlooks what is wrong with subsets that do not change: older servers stored such.
 func validateEndpointsUpdate(req kinds.Request, new, old *corev1.Endpoints) field.ErrorList {
 	errs := validateEndpoints(req, new)
-	if len(errs) > 0 && equality.Semantic.DeepEqual(new.Subsets, old.Subsets) {
+	if len(errs) > 0 && equal.Semantic(new.Subsets, old.Subsets) {
 		return nil
 	}
 	return errs

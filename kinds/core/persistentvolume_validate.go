@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
 	"kogge.dev/kogge/kinds/podspec"
@@ -36,12 +36,12 @@ func validateVolumeUpdate(_ kinds.Request, new, old *corev1.PersistentVolume) fi
 	if csi := old.Spec.CSI; csi != nil && csi.ControllerExpandSecretRef == nil && source.CSI != nil {
 		source.CSI.ControllerExpandSecretRef = nil // may be added
 	}
-	if !equality.Semantic.DeepEqual(*source, old.Spec.PersistentVolumeSource) {
+	if !equal.Semantic(*source, old.Spec.PersistentVolumeSource) {
 		errs = append(errs, field.Forbidden(field.NewPath("spec", "persistentvolumesource"),
 			fmt.Sprintf("spec.persistentvolumesource is immutable after creation\n%v", difference(old.Spec.PersistentVolumeSource, *source))))
 	}
 	errs = append(errs, check.Immutable(new.Spec.VolumeMode, old.Spec.VolumeMode, field.NewPath("volumeMode"))...)
-	if old.Spec.NodeAffinity != nil && !equality.Semantic.DeepEqual(renamedTerms(new.Spec.NodeAffinity, old.Spec.NodeAffinity), new.Spec.NodeAffinity) {
+	if old.Spec.NodeAffinity != nil && !equal.Semantic(renamedTerms(new.Spec.NodeAffinity, old.Spec.NodeAffinity), new.Spec.NodeAffinity) {
 		errs = append(errs, field.Invalid(field.NewPath("nodeAffinity"), new.Spec.NodeAffinity, "field is immutable, except for updating from beta label to GA"))
 	}
 	if old.Spec.VolumeAttributesClassName != nil && new.Spec.VolumeAttributesClassName == nil {

@@ -8,11 +8,11 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
 	"kogge.dev/kogge/kinds/podspec"
@@ -40,7 +40,7 @@ func validateClaimUpdate(_ kinds.Request, new, old *corev1.PersistentVolumeClaim
 		}
 		after.VolumeAttributesClassName = before.VolumeAttributesClassName
 	}
-	if !equality.Semantic.DeepEqual(after, before) {
+	if !equal.Semantic(after, before) {
 		errs = append(errs, field.Forbidden(spec, fmt.Sprintf(
 			"spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n%v", difference(*before, *after),
 		)))
@@ -50,7 +50,7 @@ func validateClaimUpdate(_ kinds.Request, new, old *corev1.PersistentVolumeClaim
 		errs = append(errs, field.Forbidden(spec.Child("resources", "requests", "storage"), "field can not be less than status.capacity"))
 	}
 	errs = append(errs, check.Immutable(new.Spec.VolumeMode, old.Spec.VolumeMode, field.NewPath("volumeMode"))...)
-	if old.Status.CurrentVolumeAttributesClassName != nil && !equality.Semantic.DeepEqual(new.Spec.VolumeAttributesClassName, old.Spec.VolumeAttributesClassName) {
+	if old.Status.CurrentVolumeAttributesClassName != nil && !equal.Semantic(new.Spec.VolumeAttributesClassName, old.Spec.VolumeAttributesClassName) {
 		at, class := spec.Child("volumeAttributesClassName"), new.Spec.VolumeAttributesClassName
 		switch {
 		case class == nil:

@@ -41,7 +41,7 @@ func createPod(req kinds.Request, p *corev1.Pod) {
 func preparePod(_ kinds.Request, new, old *corev1.Pod) {
 	new.Status = old.Status
 	podspec.DropDisabled(&new.Spec, &old.Spec)
-	kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
+	kinds.RaiseGeneration(new, old, &new.Spec, &old.Spec)
 }
 
 // preparePodStatus keeps from the kubelet's hands what it does not own: owners, deletion and the class of service.
@@ -88,7 +88,7 @@ func prepareEphemeralContainers(_ kinds.Request, new, old *corev1.Pod) {
 	// The drop changes containers in place: it must not reach into old.
 	new.Spec = *new.Spec.DeepCopy()
 	podspec.DropDisabled(&new.Spec, &old.Spec)
-	kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
+	kinds.RaiseGeneration(new, old, &new.Spec, &old.Spec)
 }
 
 // prepareResize keeps of a change only resources and resize policies. A list in which containers were added, removed or
@@ -104,7 +104,7 @@ func prepareResize(_ kinds.Request, new, old *corev1.Pod) {
 		metav1.ResetObjectMetaForStatus(&new.ObjectMeta, &old.ObjectMeta)
 	}
 	podspec.DropDisabled(&new.Spec, &old.Spec)
-	kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
+	kinds.RaiseGeneration(new, old, &new.Spec, &old.Spec)
 }
 
 // resized gives copies of the old containers the new ones' resources.

@@ -10,11 +10,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/table"
 )
@@ -73,7 +73,7 @@ func prepareEndpointSlice(_ kinds.Request, new, old *discoveryv1.EndpointSlice) 
 func dropTopology(new, old *discoveryv1.EndpointSlice) {
 	known := map[string]bool{}
 	if old != nil {
-		if equality.Semantic.DeepEqual(old.Endpoints, new.Endpoints) {
+		if equal.Semantic(old.Endpoints, new.Endpoints) {
 			return
 		}
 		for i := range old.Endpoints {

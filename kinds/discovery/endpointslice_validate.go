@@ -10,13 +10,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/validation"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
 )
@@ -45,7 +45,7 @@ func validateEndpointSlice(_ kinds.Request, s *discoveryv1.EndpointSlice) field.
 // validateEndpointSliceUpdate leaves endpoints that did not change unjudged.
 func validateEndpointSliceUpdate(_ kinds.Request, new, old *discoveryv1.EndpointSlice) field.ErrorList {
 	errs := validateTypeAndPorts(new)
-	if !equality.Semantic.DeepEqual(new.Endpoints, old.Endpoints) {
+	if !equal.Semantic(new.Endpoints, old.Endpoints) {
 		errs = append(errs, validateEndpoints(new, field.NewPath("endpoints"))...)
 	}
 	return append(errs, check.Immutable(new.AddressType, old.AddressType, field.NewPath("addressType"))...)

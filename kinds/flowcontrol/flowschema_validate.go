@@ -8,11 +8,11 @@ import (
 	"strings"
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
 )
@@ -22,7 +22,7 @@ const maxPrecedence = 10_000
 func validateFlowSchema(_ kinds.Request, f *flowcontrolv1.FlowSchema) field.ErrorList {
 	path := field.NewPath("spec")
 	errs := validateFlowSchemaSpec(f.Name, &f.Spec, path)
-	if fixed, mandatory := mandatoryFlowSchemas()[f.Name]; mandatory && !equality.Semantic.DeepEqual(f.Spec, fixed) {
+	if fixed, mandatory := mandatoryFlowSchemas()[f.Name]; mandatory && !equal.Semantic(f.Spec, fixed) {
 		errs = append(errs, field.Invalid(path, f.Spec, "spec of '"+f.Name+"' must equal the fixed value"))
 	}
 	return append(errs, validateFlowSchemaConditions(&f.Status)...)

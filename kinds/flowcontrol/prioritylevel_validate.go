@@ -8,10 +8,10 @@ import (
 	"math"
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 )
 
@@ -62,7 +62,7 @@ func validateMandatory(p *flowcontrolv1.PriorityLevelConfiguration, path *field.
 		have.Exempt = fixed.Exempt
 		except = " except the 'spec.exempt' field"
 	}
-	if equality.Semantic.DeepEqual(have, fixed) {
+	if equal.Semantic(have, fixed) {
 		return nil
 	}
 	return field.ErrorList{field.Invalid(path, p.Spec, fmt.Sprintf("spec of '%s'%s must equal the fixed value", p.Name, except))}

@@ -5,9 +5,9 @@ package podspec
 
 import (
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/rules/qos"
 )
 
@@ -49,14 +49,14 @@ func ValidateResize(pod, old *corev1.Pod) field.ErrorList {
 	}
 	for i := range rest.Containers {
 		resetCompute(&rest.Containers[i].Resources, &old.Spec.Containers[i].Resources)
-		if !equality.Semantic.DeepEqual(rest.Containers[i], old.Spec.Containers[i]) {
+		if !equal.Semantic(rest.Containers[i], old.Spec.Containers[i]) {
 			errs = append(errs, field.Forbidden(at, onlyCompute))
 		}
 	}
 	for i := range rest.InitContainers {
 		errs = append(errs, validateInitResize(&rest.InitContainers[i], &old.Spec.InitContainers[i], at.Child("initContainers").Index(i))...)
 	}
-	if len(errs) == 0 && !equality.Semantic.DeepEqual(rest, &old.Spec) {
+	if len(errs) == 0 && !equal.Semantic(rest, &old.Spec) {
 		errs = append(errs, field.Forbidden(at, onlyCompute))
 	}
 	return errs
@@ -64,9 +64,9 @@ func ValidateResize(pod, old *corev1.Pod) field.ErrorList {
 
 func validateInitResize(c, old *corev1.Container, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	changed := !equality.Semantic.DeepEqual(*c, *old)
+	changed := !equal.Semantic(*c, *old)
 	resetCompute(&c.Resources, &old.Resources)
-	if !equality.Semantic.DeepEqual(*c, *old) {
+	if !equal.Semantic(*c, *old) {
 		errs = append(errs, field.Forbidden(at, "only cpu and memory resources for init or sidecar containers are mutable"))
 	}
 	if !changed || isSidecar(c) {
@@ -116,7 +116,7 @@ func validateOwnResize(spec, old, rest *corev1.PodSpec, at *field.Path) field.Er
 	if old.Resources == nil && len(rest.Resources.Requests)+len(rest.Resources.Limits)+len(rest.Resources.Claims) == 0 {
 		rest.Resources = nil
 	}
-	if !equality.Semantic.DeepEqual(rest.Resources, old.Resources) {
+	if !equal.Semantic(rest.Resources, old.Resources) {
 		errs = append(errs, field.Forbidden(at, onlyCompute+" at pod-level"))
 	}
 	return errs

@@ -11,10 +11,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 // changeable is what an update of a pod may change, as clients are told.
@@ -48,12 +49,12 @@ func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 	}
 	errs = append(errs, validateTolerationChange(pod.Spec.Tolerations, old.Spec.Tolerations, opts, at.Child("tolerations"))...)
 	errs = append(errs, validateGateChange(pod.Spec.SchedulingGates, old.Spec.SchedulingGates, at.Child("schedulingGates"))...)
-	if equality.Semantic.DeepEqual(pod.Spec, old.Spec) {
+	if equal.Semantic(&pod.Spec, &old.Spec) {
 		return errs
 	}
 	rest, bad := withoutChangeable(pod, old, at)
 	errs = append(errs, bad...)
-	if !equality.Semantic.DeepEqual(rest, &old.Spec) {
+	if !equal.Semantic(rest, &old.Spec) {
 		errs = append(errs, field.Forbidden(at, fmt.Sprintf("pod updates may not change fields other than %s\n%v", changeable, cmp.Diff(&old.Spec, rest))))
 	}
 	return errs
@@ -100,7 +101,7 @@ func resetNodeAffinity(spec, before *corev1.PodSpec) {
 		}
 		return
 	}
-	if equality.Semantic.DeepEqual(spec.Affinity.NodeAffinity, affinity) {
+	if equal.Semantic(spec.Affinity.NodeAffinity, affinity) {
 		return
 	}
 	spec.Affinity.NodeAffinity = affinity
@@ -145,7 +146,7 @@ func validateNodeAffinityChange(affinity, old *corev1.NodeAffinity, at *field.Pa
 
 // extends reports whether list begins with all of old.
 func extends(list, old []corev1.NodeSelectorRequirement) bool {
-	return len(old) == 0 || len(list) >= len(old) && equality.Semantic.DeepEqual(list[:len(old)], old)
+	return len(old) == 0 || len(list) >= len(old) && equal.Semantic(list[:len(old)], old)
 }
 
 // validateDeadline lets a deadline be set or drawn closer. It reports whether the rest need not be judged.
@@ -198,7 +199,7 @@ func ValidateEphemeralContainers(pod, old *corev1.Pod) field.ErrorList {
 		i := slices.IndexFunc(pod.Spec.EphemeralContainers, func(c corev1.EphemeralContainer) bool { return c.Name == before.Name })
 		if i < 0 {
 			errs = append(errs, field.Forbidden(at, fmt.Sprintf("existing ephemeral containers %q may not be removed\n", before.Name)))
-		} else if now := pod.Spec.EphemeralContainers[i]; !equality.Semantic.DeepEqual(before, now) {
+		} else if now := pod.Spec.EphemeralContainers[i]; !equal.Semantic(before, now) {
 			errs = append(errs, field.Forbidden(at, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%v", before.Name, cmp.Diff(before, now))))
 		}
 	}

@@ -8,11 +8,11 @@ import (
 	"time"
 
 	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/table"
 )
@@ -43,7 +43,7 @@ func csiDriver() *kinds.Kind {
 			Validate:       validateCSIDriver,
 			ValidateUpdate: validateCSIDriverUpdate,
 			Warn: func(_ kinds.Request, new, old *storagev1.CSIDriver) []string {
-				unchanged := old != nil && equality.Semantic.DeepEqual(new.Spec.TokenRequests, old.Spec.TokenRequests)
+				unchanged := old != nil && equal.Semantic(new.Spec.TokenRequests, old.Spec.TokenRequests)
 				if len(new.Spec.TokenRequests) == 0 || new.Spec.ServiceAccountTokenInSecrets != nil || unchanged {
 					return nil
 				}

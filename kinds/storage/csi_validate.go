@@ -8,12 +8,12 @@ import (
 	"strings"
 
 	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
 )
@@ -182,7 +182,7 @@ func validateCapacity(c *storagev1.CSIStorageCapacity, oldTopology *metav1.Label
 
 func validateCSIStorageCapacityUpdate(_ kinds.Request, new, old *storagev1.CSIStorageCapacity) field.ErrorList {
 	errs := validateCapacity(new, old.NodeTopology)
-	if !equality.Semantic.DeepEqual(new.NodeTopology, old.NodeTopology) {
+	if !equal.Semantic(new.NodeTopology, old.NodeTopology) {
 		errs = append(errs, field.Invalid(field.NewPath("nodeTopology"), new.NodeTopology, fieldIsImmutable))
 	}
 	if new.StorageClassName != old.StorageClassName {

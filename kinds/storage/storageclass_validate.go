@@ -9,11 +9,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/sets"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/check"
 )
@@ -89,7 +89,7 @@ func validateTopologies(terms []corev1.TopologySelectorTerm, path *field.Path) f
 			parsed[requirement.Key] = values
 		}
 		for _, other := range known {
-			if equality.Semantic.DeepEqual(parsed, other) {
+			if equal.Semantic(parsed, other) {
 				errs = append(errs, field.Duplicate(at, ""))
 			}
 		}

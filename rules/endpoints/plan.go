@@ -8,7 +8,8 @@ import (
 	"strings"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 // Group is a set of endpoints that share address type and ports, and so may share slices.
@@ -102,7 +103,7 @@ func keep(existing []*discoveryv1.EndpointSlice, wanted map[string]discoveryv1.E
 				continue
 			}
 			delete(wanted, id)
-			changed[i] = changed[i] || !equality.Semantic.DeepEqual(e, s.Endpoints[j])
+			changed[i] = changed[i] || !equal.Semantic(e, s.Endpoints[j])
 			next[i] = append(next[i], e)
 		}
 	}

@@ -8,19 +8,20 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 // nodeActions tells which changes of a node scheduling may depend on; heartbeats are none.
 func nodeActions(old, node *corev1.Node) Action {
 	var a Action
-	if !equality.Semantic.DeepEqual(old.Status.Allocatable, node.Status.Allocatable) {
+	if !equal.Semantic(old.Status.Allocatable, node.Status.Allocatable) {
 		a |= UpdateAllocatable
 	}
 	if !maps.Equal(old.Labels, node.Labels) {
 		a |= UpdateLabels
 	}
-	if old.Spec.Unschedulable != node.Spec.Unschedulable || !equality.Semantic.DeepEqual(old.Spec.Taints, node.Spec.Taints) {
+	if old.Spec.Unschedulable != node.Spec.Unschedulable || !equal.Semantic(old.Spec.Taints, node.Spec.Taints) {
 		a |= UpdateTaints
 	}
 	if !sameConditions(old.Status.Conditions, node.Status.Conditions) {
@@ -79,6 +80,6 @@ func shrank(old, now *Amounts) bool {
 // status, only the names of its resource claims count.
 func specChanged(old, pod *Pod) bool {
 	return !maps.Equal(old.Labels, pod.Labels) || !maps.Equal(old.Annotations, pod.Annotations) ||
-		!equality.Semantic.DeepEqual(old.Spec, pod.Spec) ||
-		!equality.Semantic.DeepEqual(old.Status.ResourceClaimStatuses, pod.Status.ResourceClaimStatuses)
+		!equal.Semantic(old.Spec, pod.Spec) ||
+		!equal.Semantic(old.Status.ResourceClaimStatuses, pod.Status.ResourceClaimStatuses)
 }

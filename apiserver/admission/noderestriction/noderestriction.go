@@ -21,13 +21,13 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/authz"
 	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/rules/podrefs"
 )
 
@@ -222,9 +222,9 @@ func judgePodStatus(node string, a *admission.Attributes) error {
 		return fmt.Errorf("node %q can only update pod status for pods with spec.nodeName set to itself", node)
 	case !maps.Equal(old.Labels, pod.Labels):
 		return fmt.Errorf("node %q cannot update labels through pod status", node)
-	case !equality.Semantic.DeepEqual(old.Status.ResourceClaimStatuses, pod.Status.ResourceClaimStatuses):
+	case !equal.Semantic(old.Status.ResourceClaimStatuses, pod.Status.ResourceClaimStatuses):
 		return fmt.Errorf("node %q cannot update resource claim statues", node)
-	case !equality.Semantic.DeepEqual(old.Status.ExtendedResourceClaimStatus, pod.Status.ExtendedResourceClaimStatus):
+	case !equal.Semantic(old.Status.ExtendedResourceClaimStatus, pod.Status.ExtendedResourceClaimStatus):
 		return fmt.Errorf("node %q cannot update extended resource claim status", node)
 	}
 	return nil
@@ -248,7 +248,7 @@ func judgeClaim(node string, a *admission.Attributes) error {
 		c.Status.Capacity, c.Status.Conditions, c.Status.AllocatedResources, c.Status.AllocatedResourceStatuses = nil, nil, nil, nil
 		return c
 	}
-	if !equality.Semantic.DeepEqual(plain(old), plain(claim)) {
+	if !equal.Semantic(plain(old), plain(claim)) {
 		return fmt.Errorf("node %q is not allowed to update fields other than status.quantity and status.conditions", node)
 	}
 	return nil
@@ -282,11 +282,11 @@ func judgeNode(node string, a *admission.Attributes) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("unexpected type %T", a.Old)
-	case obj.Spec.ConfigSource != nil && !equality.Semantic.DeepEqual(obj.Spec.ConfigSource, old.Spec.ConfigSource):
+	case obj.Spec.ConfigSource != nil && !equal.Semantic(obj.Spec.ConfigSource, old.Spec.ConfigSource):
 		return fmt.Errorf("node %q is not allowed to update configSource to a new non-nil configSource", node)
-	case !equality.Semantic.DeepEqual(obj.Spec.Taints, old.Spec.Taints):
+	case !equal.Semantic(obj.Spec.Taints, old.Spec.Taints):
 		return fmt.Errorf("node %q is not allowed to modify taints", node)
-	case !equality.Semantic.DeepEqual(obj.OwnerReferences, old.OwnerReferences):
+	case !equal.Semantic(obj.OwnerReferences, old.OwnerReferences):
 		return fmt.Errorf("node %q is not allowed to modify ownerReferences", node)
 	}
 	if list := forbiddenLabels(obj.Labels, old.Labels); len(list) > 0 {

@@ -13,11 +13,11 @@ import (
 	"strings"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/authz"
 	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/internal/equal"
 )
 
 // mayForSigner asks for a verb on the signer by name, and then on all signers of its domain.
@@ -65,7 +65,7 @@ func (p certificateSigning) Validate(ctx context.Context, a *admission.Attribute
 	if !ok1 || !ok2 {
 		return admission.Forbiddenf(a, "expected type CertificateSigningRequest, got: %T", a.Object)
 	}
-	if bytes.Equal(old.Status.Certificate, csr.Status.Certificate) && equality.Semantic.DeepEqual(old.Status.Conditions, csr.Status.Conditions) {
+	if bytes.Equal(old.Status.Certificate, csr.Status.Certificate) && equal.Semantic(old.Status.Conditions, csr.Status.Conditions) {
 		return nil
 	}
 	if !mayForSigner(ctx, p.authorizer, a, "sign", old.Spec.SignerName) {

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -18,6 +17,7 @@ import (
 	"kogge.dev/kogge/apiserver/authz"
 	"kogge.dev/kogge/apiserver/authz/rbac"
 	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/internal/equal"
 )
 
 // escalation keeps users from granting, by role or by binding, what they do not hold themselves. Upstream does this in the
@@ -122,5 +122,5 @@ func onlyGarbageFields(obj, old runtime.Object) bool {
 	n.SetFinalizers(o.GetFinalizers())
 	n.SetManagedFields(o.GetManagedFields())
 	n.SetResourceVersion(o.GetResourceVersion())
-	return equality.Semantic.DeepEqual(next, old)
+	return equal.Semantic(next, old)
 }

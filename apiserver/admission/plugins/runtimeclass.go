@@ -10,10 +10,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver/admission"
+	"kogge.dev/kogge/internal/equal"
 )
 
 // runtimeClass applies a runtime class's overhead and scheduling to pods that name it.
@@ -41,7 +41,7 @@ func (p runtimeClass) Admit(ctx context.Context, a *admission.Attributes) error 
 		return err
 	}
 	if class.Overhead != nil {
-		if len(pod.Spec.Overhead) > 0 && !equality.Semantic.DeepEqual(class.Overhead.PodFixed, pod.Spec.Overhead) {
+		if len(pod.Spec.Overhead) > 0 && !equal.Semantic(class.Overhead.PodFixed, pod.Spec.Overhead) {
 			return admission.Forbiddenf(a, "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")
 		}
 		pod.Spec.Overhead = class.Overhead.PodFixed.DeepCopy()
@@ -59,7 +59,7 @@ func (p runtimeClass) Admit(ctx context.Context, a *admission.Attributes) error 
 		pod.Spec.NodeSelector[k] = v
 	}
 	for _, t := range class.Scheduling.Tolerations {
-		if !slices.ContainsFunc(pod.Spec.Tolerations, func(h corev1.Toleration) bool { return equality.Semantic.DeepEqual(h, t) }) {
+		if !slices.ContainsFunc(pod.Spec.Tolerations, func(h corev1.Toleration) bool { return equal.Semantic(h, t) }) {
 			pod.Spec.Tolerations = append(pod.Spec.Tolerations, *t.DeepCopy())
 		}
 	}
@@ -77,7 +77,7 @@ func (p runtimeClass) Validate(ctx context.Context, a *admission.Attributes) err
 		return err
 	}
 	if class != nil && class.Overhead != nil {
-		if !equality.Semantic.DeepEqual(class.Overhead.PodFixed, pod.Spec.Overhead) {
+		if !equal.Semantic(class.Overhead.PodFixed, pod.Spec.Overhead) {
 			return admission.Forbiddenf(a, "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")
 		}
 		return nil

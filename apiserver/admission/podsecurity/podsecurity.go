@@ -16,7 +16,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -29,6 +28,7 @@ import (
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/internal/equal"
 )
 
 // Name of the plugin.
@@ -219,11 +219,11 @@ func (p *Plugin) controller(ctx context.Context, a *admission.Attributes, meta *
 // significant: an update that leaves containers and security alone is not judged again, so that pods that became forbidden can
 // still be finished off.
 func significant(pod, old *corev1.Pod) bool {
-	plain := func(s corev1.PodSpec) corev1.PodSpec {
+	plain := func(s corev1.PodSpec) *corev1.PodSpec {
 		s.Tolerations, s.ActiveDeadlineSeconds, s.NodeName, s.TerminationGracePeriodSeconds, s.SchedulingGates = nil, nil, "", nil, nil
-		return s
+		return &s
 	}
-	return !equality.Semantic.DeepEqual(plain(pod.Spec), plain(old.Spec)) || seccompNotes(pod) != seccompNotes(old)
+	return !equal.Semantic(plain(pod.Spec), plain(old.Spec)) || seccompNotes(pod) != seccompNotes(old)
 }
 
 func seccompNotes(pod *corev1.Pod) string {
