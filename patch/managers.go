@@ -5,8 +5,10 @@ package patch
 
 import (
 	"bytes"
+	"reflect"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -49,6 +51,11 @@ type Manager struct {
 	hub     bool
 	// noStatus says that requests don't reach status.
 	noStatus bool
+	// subresource of the requests, and types of their objects.
+	subresource string
+	types       *converter
+	// plain says that nothing is taken from elsewhere but status.
+	plain bool
 }
 
 // NewManager makes a Manager.
@@ -68,8 +75,10 @@ func NewManager(cfg ManagerConfig) (*Manager, error) {
 	a := adapter{cfg}
 	m := &Manager{version: cfg.Kind.GroupVersion().String(), hub: cfg.Kind.GroupVersion() == cfg.Hub}
 	m.noStatus = slices.ContainsFunc(cfg.Reset, fieldpath.MakePathOrDie("status").Equals)
+	m.subresource, m.types = cfg.Subresource, &converter{TypeConverter: cfg.Types, noStatus: m.noStatus}
+	m.plain = len(cfg.Reset) == 0 || len(cfg.Reset) == 1 && m.noStatus
 	var err error
-	m.fields, err = construct(&converter{TypeConverter: cfg.Types, noStatus: m.noStatus}, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
+	m.fields, err = construct(m.types, a, a, a, cfg.Kind, cfg.Hub, cfg.Subresource, reset)
 	if err != nil || !m.noStatus {
 		return m, err
 	}
@@ -84,6 +93,9 @@ func (m *Manager) Update(live, obj runtime.Object, manager string) runtime.Objec
 	if !recorded || !record || !m.hub || !m.atVersion(before.GetManagedFields()) || !m.atVersion(after.GetManagedFields()) {
 		return m.fields.UpdateNoErrors(live, obj, manager)
 	}
+	if m.first(before, after, live, obj, manager) {
+		return obj
+	}
 	was, is, ok := prune(live, obj)
 	if !ok {
 		return m.fields.UpdateNoErrors(live, obj, manager)
@@ -94,6 +106,52 @@ func (m *Manager) Update(live, obj runtime.Object, manager string) runtime.Objec
 	}
 	after.SetManagedFields(found.GetManagedFields())
 	return obj
+}
+
+// first records the fields of an object that is new: live is one of which nothing is said. It reports whether it did.
+func (m *Manager) first(before, after metav1.Object, live, obj runtime.Object, manager string) bool {
+	if _, tree := obj.(*unstructured.Unstructured); tree {
+		return false
+	}
+	if !m.plain || before.GetUID() != "" || len(before.GetManagedFields()) > 0 || len(after.GetManagedFields()) > 0 {
+		return false
+	}
+	was, is := reflect.ValueOf(live), reflect.ValueOf(m.types.bare(obj))
+	if was.Type() != is.Type() || is.Kind() != reflect.Pointer || is.Elem().Kind() != reflect.Struct || !blank(was.Elem()) {
+		return false
+	}
+	of, err := m.types.schemaOf(obj.GetObjectKind().GroupVersionKind())
+	if err != nil {
+		return false
+	}
+	fields, ok := firstRecord(is.Elem(), of)
+	if !ok {
+		return false
+	}
+	if string(fields) == "{}" {
+		after.SetManagedFields(nil)
+		return true
+	}
+	if manager == "" {
+		manager = "unknown"
+	}
+	entry := metav1.ManagedFieldsEntry{
+		Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: m.version, Time: new(metav1.NewTime(time.Now().UTC())),
+		FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{}, Subresource: m.subresource,
+	}
+	entry.FieldsV1.SetRawBytes(fields)
+	after.SetManagedFields([]metav1.ManagedFieldsEntry{entry})
+	return true
+}
+
+// blank reports whether an object says nothing but its type.
+func blank(obj reflect.Value) bool {
+	for _, f := range obj.Fields() {
+		if f.Type() != reflect.TypeFor[metav1.TypeMeta]() && !f.IsZero() {
+			return false
+		}
+	}
+	return true
 }
 
 // atVersion reports whether all fields are recorded at the version of the requests, so that nothing is to be converted.

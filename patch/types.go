@@ -43,23 +43,29 @@ func (c *converter) ObjectToTyped(obj runtime.Object, options ...typed.Validatio
 		}
 		return c.TypeConverter.ObjectToTyped(c.bareTree(tree), options...)
 	}
-	gvk := obj.GetObjectKind().GroupVersionKind()
+	of, err := c.schemaOf(obj.GetObjectKind().GroupVersionKind())
+	if err != nil {
+		return nil, err
+	}
+	v, err := value.NewValueReflect(c.bare(obj))
+	if err != nil {
+		return nil, fmt.Errorf("read a %T as a tree: %w", obj, err)
+	}
+	return typed.AsTypedUnvalidated(v, of.schema, of.typeRef), nil //nolint:staticcheck // checking a Go type against its own schema is still a tenth of a write
+}
+
+func (c *converter) schemaOf(gvk schema.GroupVersionKind) (schemaOf, error) {
 	known, ok := c.schemas.Load(gvk)
 	if !ok {
 		empty := &unstructured.Unstructured{}
 		empty.SetGroupVersionKind(gvk)
 		v, err := c.TypeConverter.ObjectToTyped(empty)
 		if err != nil {
-			return nil, err
+			return schemaOf{}, err
 		}
 		known, _ = c.schemas.LoadOrStore(gvk, schemaOf{schema: v.Schema(), typeRef: v.TypeRef()})
 	}
-	v, err := value.NewValueReflect(c.bare(obj))
-	if err != nil {
-		return nil, fmt.Errorf("read a %T as a tree: %w", obj, err)
-	}
-	of := known.(schemaOf)
-	return typed.AsTypedUnvalidated(v, of.schema, of.typeRef), nil //nolint:staticcheck // checking a Go type against its own schema is still a tenth of a write
+	return known.(schemaOf), nil
 }
 
 // bare returns a shallow copy of an object of a Go type, without what does not matter.
