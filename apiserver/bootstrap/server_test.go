@@ -86,6 +86,9 @@ func newPlane(t testing.TB) *plane {
 	if err := server.WaitReady(wait); err != nil {
 		t.Fatalf("server is not ready: %v", bootstrap.Once(t.Context(), p.bootstrapConfig()))
 	}
+	if err := server.Engine().Fresh(wait); err != nil { // so that authorizers know the roles
+		t.Fatal(err)
+	}
 	return p
 }
 
