@@ -29,6 +29,8 @@ type metrics struct {
 	events   *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
 	authn    *prometheus.CounterVec
+	// deprecated are the versions that will go and were asked for.
+	deprecated *prometheus.GaugeVec
 	// serves tells whether a resource is served now.
 	serves func(schema.GroupVersionResource) bool
 
@@ -56,8 +58,10 @@ func newMetrics(serves func(schema.GroupVersionResource) bool) *metrics {
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_watch_events_total", Help: "Events sent to watchers."}, []string{"group", "version", "resource"}),
 		bytes:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_watch_events_bytes_total", Help: "Bytes of events sent to watchers."}, []string{"group", "version", "resource"}),
 		authn:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "authentication_attempts", Help: "Authentication attempts by result."}, []string{"result"}),
+		deprecated: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_requested_deprecated_apis", Help: "Deprecated versions that were asked for."},
+			[]string{"group", "version", "resource", "subresource", "removed_release"}),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.inflight, m.long, m.sizes, m.events, m.bytes, m.authn,
+	m.registry.MustRegister(m.requests, m.duration, m.inflight, m.long, m.sizes, m.events, m.bytes, m.authn, m.deprecated,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

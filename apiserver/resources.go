@@ -5,7 +5,6 @@ package apiserver
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,11 +66,7 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	if text := cmp.Or(t.Served.Deprecated, t.Kind.Deprecated); text != "" {
-		if state := request.From(r.Context()); state != nil {
-			state.Warn(text)
-		}
-	}
+	s.tellDeprecated(r.Context(), t, p)
 	if sub := t.Kind.Subresource(p.Subresource); sub != nil && sub.Connect && s.connect(w, r, t, sub) {
 		return
 	}
@@ -112,6 +107,26 @@ func routable(t *rest.Target, p *parsed, method string) error {
 		return errNoMethod
 	}
 	return nil
+}
+
+// tellDeprecated warns who asks for something that will go, and tells the audit log and the metrics of a version that will.
+func (s *Server) tellDeprecated(ctx context.Context, t *rest.Target, p *parsed) {
+	state := request.From(ctx)
+	if state == nil {
+		return
+	}
+	if t.Kind.Deprecated != "" {
+		state.Warn(t.Kind.Deprecated)
+	}
+	if t.Served.Deprecated == "" {
+		return
+	}
+	state.Warn(t.Served.Deprecated)
+	state.Annotate("k8s.io/deprecated", "true")
+	if t.Served.Removed != "" {
+		state.Annotate("k8s.io/removed-release", t.Served.Removed)
+	}
+	s.metrics.deprecated.WithLabelValues(p.Group, p.Version, p.Resource, p.Subresource, t.Served.Removed).Set(1)
 }
 
 // shaped tells whether the URL has a namespace where the resource has one, and none where it has none.

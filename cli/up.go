@@ -6,6 +6,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -48,7 +49,7 @@ type serverFlags struct {
 	podCIDRs, serviceCIDRs    []string
 	sans, etcdEndpoints       []string
 	etcdCA, etcdCert, etcdKey string
-	runtimeConfig             map[string]string
+	runtimeConfig             []string
 }
 
 func (f *serverFlags) bindTo(cmd *cobra.Command) {
@@ -56,7 +57,7 @@ func (f *serverFlags) bindTo(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&f.port, "port", 0, "port of the API server (default 6443)")
 	cmd.Flags().StringVar(&f.advertise, "advertise-address", "", "address at which nodes reach the API server (default the node's)")
 	cmd.Flags().StringSliceVar(&f.sans, "san", nil, "more names and addresses for the API server's certificate")
-	cmd.Flags().StringToStringVar(&f.runtimeConfig, "runtime-config", nil, "versions of the API to serve besides the default ones, resource.k8s.io/v1beta1=true")
+	cmd.Flags().StringSliceVar(&f.runtimeConfig, "runtime-config", nil, "versions of the API to serve besides the default ones, resource.k8s.io/v1beta1=true")
 	cmd.Flags().StringSliceVar(&f.podCIDRs, "pod-cidr", nil, "ranges of pod addresses (default 10.244.0.0/16)")
 	cmd.Flags().StringSliceVar(&f.serviceCIDRs, "service-cidr", nil, "ranges of Service addresses (default 10.96.0.0/16)")
 	cmd.Flags().StringVar(&f.domain, "domain", "", "DNS domain of the cluster (default cluster.local)")
@@ -77,7 +78,11 @@ func (f *serverFlags) apply(s *cluster.Settings) {
 		s.API.Port = f.port
 	}
 	if len(f.runtimeConfig) > 0 {
-		s.API.RuntimeConfig = f.runtimeConfig
+		s.API.RuntimeConfig = cluster.RuntimeConfig{}
+		for _, pair := range f.runtimeConfig {
+			key, value, _ := strings.Cut(pair, "=")
+			s.API.RuntimeConfig[key] = value
+		}
 	}
 	overrideList(&s.API.SANs, f.sans)
 	overrideList(&s.Network.PodCIDRs, f.podCIDRs)

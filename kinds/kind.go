@@ -136,8 +136,8 @@ type Served struct {
 	ToStorage   func(Object) (Object, error)
 	// Default fills unset fields of this version before conversion; nil means the kind's own Default applies after it.
 	Default func(Object)
-	// Deprecated is a warning that every request for this version is answered with.
-	Deprecated string
+	// Deprecated is a warning that every request for this version is answered with; Removed is the release that no longer has it ("1.38").
+	Deprecated, Removed string
 }
 
 // Storage says under which version and key an object is kept. Keys are upstream's: /registry/<Prefix>/[namespace/]name.

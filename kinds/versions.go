@@ -39,11 +39,13 @@ func Versioned[V, L, S any, PV pointer[V], PL list[L], PS pointer[S]](gvk schema
 
 // Plain is the version that a kind is stored in, for kinds that are served on request only.
 func Plain[V, L any, PV pointer[V], PL list[L]](gvk schema.GroupVersionKind) Served {
-	return Served{
-		GroupVersionKind: gvk, Deprecated: deprecation(gvk, PV(new(V))),
-		New:     func() Object { return PV(new(V)) },
-		NewList: func() runtime.Object { return PL(new(L)) },
+	out := Served{
+		GroupVersionKind: gvk,
+		New:              func() Object { return PV(new(V)) },
+		NewList:          func() runtime.Object { return PL(new(L)) },
 	}
+	out.Deprecated, out.Removed = deprecation(gvk, PV(new(V)))
+	return out
 }
 
 // Mirror is Versioned for types that have the same fields.
@@ -62,25 +64,27 @@ type lifecycle interface {
 // release is the minor version of Kubernetes 1 whose API this is.
 const release = 36
 
-// deprecation is the warning that requests for a version are answered with: empty while its type says nothing, or names a later release.
-func deprecation(gvk schema.GroupVersionKind, empty Object) string {
+// deprecation is the warning that requests for a version are answered with, and the release that removes it: empty while its type says
+// nothing, or names a later release.
+func deprecation(gvk schema.GroupVersionKind, empty Object) (warning, removed string) {
 	obj, ok := empty.(lifecycle)
 	if !ok {
-		return ""
+		return "", ""
 	}
 	major, minor := obj.APILifecycleDeprecated()
 	if major == 0 || minor > release {
-		return ""
+		return "", ""
 	}
-	text := fmt.Sprintf("%s %s is deprecated in v%d.%d+", gvk.GroupVersion(), gvk.Kind, major, minor)
+	warning = fmt.Sprintf("%s %s is deprecated in v%d.%d+", gvk.GroupVersion(), gvk.Kind, major, minor)
 	if major, minor = obj.APILifecycleRemoved(); major > 0 {
-		text += fmt.Sprintf(", unavailable in v%d.%d+", major, minor)
+		removed = fmt.Sprintf("%d.%d", major, minor)
+		warning += ", unavailable in v" + removed + "+"
 	}
 	if next, ok := empty.(interface {
 		APILifecycleReplacement() schema.GroupVersionKind
 	}); ok {
 		gvk := next.APILifecycleReplacement()
-		text += fmt.Sprintf("; use %s %s", gvk.GroupVersion(), gvk.Kind)
+		warning += fmt.Sprintf("; use %s %s", gvk.GroupVersion(), gvk.Kind)
 	}
-	return text
+	return warning, removed
 }

@@ -48,6 +48,10 @@ func (b *bound) decodeBuiltin(value []byte) (kinds.Object, error) {
 		return b.decodeAs(value, gvk)
 	}
 	if err := codec.DecodeStored(value, obj); err != nil {
+		// Bytes of another version need not make sense as ours.
+		if gvk, typeErr := codec.TypeOf(value); typeErr == nil && gvk != b.Kind.Storage.GroupVersionKind {
+			return b.decodeAs(value, gvk)
+		}
 		return nil, err
 	}
 	if gvk := obj.GetObjectKind().GroupVersionKind(); gvk != b.Kind.Storage.GroupVersionKind {
