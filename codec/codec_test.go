@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -68,7 +69,9 @@ func TestEnvelopesAreThoseOfAPIMachinery(t *testing.T) {
 
 func TestStoredMessagesAreThoseOfTheirObjects(t *testing.T) {
 	p := pod()
-	p.Annotations = map[string]string{"long": strings.Repeat("x", 500)}
+	p.Annotations = map[string]string{"long": strings.Repeat("x", 500), "none": "b"}
+	p.Labels["empty"] = ""
+	p.DeletionTimestamp, p.DeletionGracePeriodSeconds, p.Generation = &metav1.Time{Time: time.Unix(1e9, 0)}, new(int64(300)), 1<<40
 	stored, err := codec.Marshal(p, codec.Protobuf)
 	if err != nil {
 		t.Fatal(err)
@@ -87,6 +90,12 @@ func TestStoredMessagesAreThoseOfTheirObjects(t *testing.T) {
 		if got := m.AppendTo(nil); !ok || !bytes.Equal(got, want) || m.Size() != len(want) || !m.Is(p) {
 			t.Errorf("StoredMessage() = %q of size %d, %v, want %q", got, m.Size(), ok, want)
 		}
+		for _, label := range []string{"a", "empty", "none"} {
+			want, has := p.Labels[label]
+			if got, ok := m.Labels().Lookup(label); got != want || ok != has || m.Labels().Has(label) != has || m.Labels().Get(label) != want {
+				t.Errorf("label %s = %q, %v, want %q, %v", label, got, ok, want, has)
+			}
+		}
 		q := p.DeepCopy()
 		q.Spec.Containers[0].Image = "j"
 		if m.Is(q) {
@@ -96,6 +105,14 @@ func TestStoredMessagesAreThoseOfTheirObjects(t *testing.T) {
 	versioned, err := codec.Marshal(p, codec.Protobuf)
 	if err != nil {
 		t.Fatal(err)
+	}
+	p.ResourceVersion, p.Labels = "", nil
+	bare, err := codec.Marshal(p, codec.Protobuf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, ok := codec.StoredMessage(bare, 1); !ok || m.Labels().Has("none") {
+		t.Error("an annotation is taken for a label")
 	}
 	if _, ok := codec.StoredMessage(versioned, 1); ok {
 		t.Error("a value with a resourceVersion has two then")

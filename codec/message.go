@@ -8,7 +8,9 @@ import (
 	"encoding/binary"
 	"slices"
 	"strconv"
+	"unsafe"
 
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -18,6 +20,7 @@ const (
 	tagMeta            = 1<<3 | 2 // of an object or a list: its metadata; of the envelope: its type
 	tagRaw             = 2<<3 | 2 // of the envelope: the object; of a list: an item
 	tagResourceVersion = 6<<3 | 2 // of an object's metadata
+	tagLabel           = 11<<3 | 2
 )
 
 // Message is an object in protobuf without the envelope. It may be in two pieces of what is stored, which lacks the
@@ -108,6 +111,67 @@ func (m Message) AppendTo(to []byte) []byte {
 	to = AppendLength(to, 6, digitsOf(m.revision))
 	to = strconv.AppendInt(to, m.revision, 10)
 	return append(to, m.after...)
+}
+
+// Labels are the labels of a stored message.
+func (m Message) Labels() StoredLabels {
+	if m.meta == 0 {
+		return nil
+	}
+	end := m.meta - digitsOf(m.revision) - len(m.before) - 2
+	for at := 0; at < end; {
+		tag := m.after[at]
+		if tag == tagLabel {
+			return StoredLabels(m.after[at:end])
+		}
+		if tag&7 != 2 { // A number or a truth value. Others are not in metadata.
+			_, n := binary.Uvarint(m.after[at+1 : end])
+			at += 1 + max(n, 1)
+			continue
+		}
+		_, next, ok := fieldAt(m.after[:end], at, tag)
+		if !ok || tag > tagLabel {
+			break
+		}
+		at = next
+	}
+	return nil
+}
+
+// StoredLabels are labels as metadata has them in protobuf, one field for each at the beginning.
+type StoredLabels []byte
+
+var _ labels.Labels = StoredLabels{}
+
+// Lookup implements labels.Labels. The value shares the bytes of what is stored.
+func (l StoredLabels) Lookup(label string) (string, bool) {
+	for at := 0; ; {
+		from, end, ok := fieldAt(l, at, tagLabel)
+		if !ok {
+			return "", false
+		}
+		at = end
+		first, next, ok := fieldAt(l[:end], from, 1<<3|2)
+		if !ok || string(l[first:next]) != label {
+			continue
+		}
+		if first, next, ok = fieldAt(l[:end], next, 2<<3|2); !ok || first == next {
+			return "", true
+		}
+		return unsafe.String(&l[first], next-first), true
+	}
+}
+
+// Has implements labels.Labels.
+func (l StoredLabels) Has(label string) bool {
+	_, ok := l.Lookup(label)
+	return ok
+}
+
+// Get implements labels.Labels.
+func (l StoredLabels) Get(label string) string {
+	value, _ := l.Lookup(label)
+	return value
 }
 
 // Is reports whether the message is how obj is written.

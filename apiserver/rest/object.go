@@ -259,15 +259,10 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// Message returns an entry's object at the target's version in protobuf, shared and immutable: what is stored, where a reader sees just that.
-// Defaults may be missing there, if another server wrote it.
+// Message returns an entry's object at the target's version in protobuf, shared and immutable.
 func (t *Target) Message(entry *cache.Entry) (codec.Message, error) {
-	if t.Custom == nil && t.Served.FromStorage == nil {
-		stored, ok := codec.StoredMessage(entry.Value, entry.Revision)
-		if ok && entry.Judged(func() bool {
-			obj, err := entry.Peek()
-			return err == nil && stored.Is(obj)
-		}) {
+	if t.Served.FromStorage == nil {
+		if stored, ok := t.asStored(entry); ok {
 			return stored, nil
 		}
 	}
@@ -279,6 +274,18 @@ func (t *Target) Message(entry *cache.Entry) (codec.Message, error) {
 		return codec.Raw(obj)
 	})
 	return codec.NewMessage(raw), err
+}
+
+// asStored returns what is stored, at the storage version, where readers see just that: defaults may be missing there, if another server wrote it.
+func (b *bound) asStored(entry *cache.Entry) (codec.Message, bool) {
+	if b.Custom != nil {
+		return codec.Message{}, false
+	}
+	m, ok := codec.StoredMessage(entry.Value, entry.Revision)
+	return m, ok && entry.Judged(func() bool {
+		obj, err := entry.Peek()
+		return err == nil && m.Is(obj)
+	})
 }
 
 // ListKind is the type of lists at the target's version.

@@ -91,6 +91,21 @@ func (s *selection) filter() func(*cache.Entry) bool {
 	}
 }
 
+// listFilter is filter for lists of what has been there for some time: labels alone are read from the stored bytes, so that nothing needs to be
+// kept of each object for it.
+func (s *selection) listFilter() func(*cache.Entry) bool {
+	judge := s.filter()
+	if judge == nil || !s.fields.Empty() {
+		return judge
+	}
+	return func(e *cache.Entry) bool {
+		if stored, ok := s.target.asStored(e); ok {
+			return s.labels.Matches(stored.Labels())
+		}
+		return judge(e)
+	}
+}
+
 // attrsOf are the labels and selectable fields of an entry at the target's version. A custom resource's other versions have
 // fields of their own; a conversion may ask a webhook, so they are found once per revision.
 func (t *Target) attrsOf(e *cache.Entry) (labels.Set, fields.Set, error) {
