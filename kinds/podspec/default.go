@@ -87,7 +87,7 @@ func DefaultClaimSpec(spec *corev1.PersistentVolumeClaimSpec) {
 }
 
 func defaultContainer(c *corev1.Container) {
-	setZero(&c.ImagePullPolicy, pullPolicyOf(c.Image))
+	defaultPullPolicy(&c.ImagePullPolicy, c.Image)
 	setZero(&c.TerminationMessagePath, corev1.TerminationMessagePathDefault)
 	setZero(&c.TerminationMessagePolicy, corev1.TerminationMessageReadFile)
 	for i := range c.Ports {
@@ -115,6 +115,13 @@ func defaultContainer(c *corev1.Container) {
 		if hook != nil {
 			defaultHTTPGet(hook.HTTPGet)
 		}
+	}
+}
+
+// defaultPullPolicy sets the policy of an image. Stored objects have theirs, and to read a name costs more than the other defaults of a container.
+func defaultPullPolicy(policy *corev1.PullPolicy, image string) {
+	if *policy == "" {
+		*policy = pullPolicyOf(image)
 	}
 }
 

@@ -13,7 +13,7 @@ func defaultVolume(v *corev1.Volume) {
 		source.EmptyDir = &corev1.EmptyDirVolumeSource{}
 	}
 	if source.Image != nil {
-		setZero(&source.Image.PullPolicy, pullPolicyOf(source.Image.Reference))
+		defaultPullPolicy(&source.Image.PullPolicy, source.Image.Reference)
 	}
 	DefaultHostPath(source.HostPath)
 	if source.Secret != nil {
