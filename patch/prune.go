@@ -21,7 +21,7 @@ var leaves = map[reflect.Type]bool{
 	reflect.TypeFor[intstr.IntOrString](): true, reflect.TypeFor[runtime.RawExtension](): true, reflect.TypeFor[metav1.FieldsV1](): true,
 }
 
-// prune returns copies of two objects of one type without the fields, outside of metadata, that are equal in both: a
+// prune returns copies of two objects of one type without the fields that are equal in both, but for those of metadata that say which object it is: a
 // comparison of the copies finds what one of the objects would, and most writes leave most of an object as it was. The
 // objects are only read. It returns ok false for objects of different types.
 func prune(a, b runtime.Object) (prunedA, prunedB runtime.Object, ok bool) {
@@ -49,13 +49,31 @@ func pruneStruct(a, b reflect.Value) {
 	for i := range a.NumField() {
 		fa, fb := a.Field(i), b.Field(i)
 		switch {
-		case !fa.CanSet() || fa.Type() == reflect.TypeFor[metav1.TypeMeta]() || fa.Type() == reflect.TypeFor[metav1.ObjectMeta]():
+		case !fa.CanSet() || fa.Type() == reflect.TypeFor[metav1.TypeMeta]():
+		case fa.Type() == reflect.TypeFor[metav1.ObjectMeta]():
+			pruneMeta(fa.Addr().Interface().(*metav1.ObjectMeta), fb.Addr().Interface().(*metav1.ObjectMeta))
 		case fa.Kind() == reflect.Struct && !leaves[fa.Type()]:
 			pruneStruct(fa, fb)
 		case equal.Wire(fa.Addr().Interface(), fb.Addr().Interface()):
 			fa.SetZero()
 			fb.SetZero()
 		}
+	}
+}
+
+// pruneMeta clears the lists and maps of metadata that are the same.
+func pruneMeta(a, b *metav1.ObjectMeta) {
+	if equal.Wire(&a.Labels, &b.Labels) {
+		a.Labels, b.Labels = nil, nil
+	}
+	if equal.Wire(&a.Annotations, &b.Annotations) {
+		a.Annotations, b.Annotations = nil, nil
+	}
+	if equal.Wire(&a.OwnerReferences, &b.OwnerReferences) {
+		a.OwnerReferences, b.OwnerReferences = nil, nil
+	}
+	if equal.Wire(&a.Finalizers, &b.Finalizers) {
+		a.Finalizers, b.Finalizers = nil, nil
 	}
 }
 
