@@ -120,7 +120,6 @@ func (e *Entry) Object() (kinds.Object, error) {
 func (e *Entry) Peek() (kinds.Object, error) {
 	d := e.derivation()
 	if m := d.object.Load(); m != nil {
-		m.touch()
 		e.checkObject(m)
 		return m.object, nil
 	}
@@ -184,19 +183,30 @@ func (e *Entry) Encoded(format string, build func() ([]byte, error)) ([]byte, er
 	return data, nil
 }
 
-// Append appends what Encoded returns, for lists of many: build appends it where it is not remembered, and then it is remembered only while
-// there is room, so that what others read stays.
+// Append appends what Encoded returns, for lists of many: build appends it where it is not remembered, and then it is remembered only where
+// there is room, so that what others read stays. The entry's own object makes way for it, unless it was read since it was decoded.
 func (e *Entry) Append(to []byte, format string, build func(to []byte) ([]byte, error)) ([]byte, error) {
 	if data := e.remembered(format); data != nil {
 		return append(to, data...), nil
 	}
 	begun := len(to)
 	to, err := build(to)
-	if err != nil || e.dead.Load() || !e.codec.budget.room(int64(len(to)-begun)+memoCost) {
+	cost := int64(len(to)-begun) + memoCost
+	if err != nil || e.dead.Load() || !e.codec.budget.room(cost) && !e.makeRoom(cost) {
 		return to, err
 	}
 	_, err = e.Encoded(format, func() ([]byte, error) { return bytes.Clone(to[begun:]), nil })
 	return to, err
+}
+
+// makeRoom gives up the memo of the object, if it was not read since it was decoded, and reports whether there is room then.
+func (e *Entry) makeRoom(cost int64) bool {
+	m := e.derivation().object.Load()
+	if m == nil || m.hot.Load() {
+		return false
+	}
+	e.codec.budget.remove(m)
+	return e.codec.budget.room(cost)
 }
 
 // remembered returns the entry in an encoding that somebody asked for before, or nil.

@@ -256,6 +256,45 @@ func TestListsRememberWhereThereIsRoom(t *testing.T) {
 	}
 }
 
+// Objects that writers left and nobody has read since make way for the encodings of a list; what is read stays.
+func TestListsTakeThePlaceOfUnreadObjects(t *testing.T) {
+	const n, size = 20, 1 << 10
+	r := smallRig(t, n*(size+1024))
+	for i := range n {
+		r.put(fmt.Sprintf("ns/%02d", i), "", "")
+	}
+	r.fresh()
+	for i := range n {
+		object(t, r.get(fmt.Sprintf("ns/%02d", i)))
+	}
+	read := object(t, r.get("ns/00"))
+	made := 0
+	list := func() {
+		for i := range n {
+			e := r.get(fmt.Sprintf("ns/%02d", i))
+			_, err := e.Append(nil, "json", func(to []byte) ([]byte, error) {
+				made++
+				if _, err := e.Peek(); err != nil {
+					return nil, err
+				}
+				return append(to, make([]byte, size)...), nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	list()
+	list()
+	if made != n {
+		t.Errorf("%d encodings were made, want each of %d once", made, n)
+	}
+	before := r.decoded.Load()
+	if object(t, r.get("ns/00")) != read || r.decoded.Load() != before && !invariant.Enabled {
+		t.Error("the object that was read has gone")
+	}
+}
+
 func TestJudgementIsPassedOnce(t *testing.T) {
 	r := newRig(t, memory.New())
 	r.put("ns/a", "", "")
