@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -74,20 +73,8 @@ type planKey struct {
 	name string // of the schema's type; inlined ones are not shared
 }
 
-// plans by planKey of objects, and the schema that they are of.
-var plans sync.Map
-
-type planOf struct {
-	schema *smd.Schema
-	t      reflect.Type
-}
-
-// firstPlan returns the plan of an object's type.
+// firstPlan makes the plan of an object's type. What says which object it is, nobody manages.
 func firstPlan(t reflect.Type, of schemaOf) *plan {
-	key := planOf{of.schema, t}
-	if found, ok := plans.Load(key); ok {
-		return found.(*plan)
-	}
 	p := &planner{schema: of.schema, known: map[planKey]*plan{}}
 	made := p.plan(t, of.typeRef)
 	if made.form == structure {
@@ -102,8 +89,7 @@ func firstPlan(t reflect.Type, of schemaOf) *plan {
 		}
 		made = &root
 	}
-	found, _ := plans.LoadOrStore(key, made)
-	return found.(*plan)
+	return made
 }
 
 func skipping(fields []fieldPlan, names ...string) []fieldPlan {
@@ -230,8 +216,7 @@ type recorder struct {
 }
 
 // firstRecord returns the fields of an object, or false where the library must say them. They are "{}" if it says nothing.
-func firstRecord(obj reflect.Value, of schemaOf) ([]byte, bool) {
-	p := firstPlan(obj.Type(), of)
+func firstRecord(p *plan, obj reflect.Value) ([]byte, bool) {
 	if p.form != structure {
 		return nil, false
 	}

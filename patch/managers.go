@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -56,6 +57,7 @@ type Manager struct {
 	types       *converter
 	// plain says that nothing is taken from elsewhere but status.
 	plain bool
+	plans sync.Map // *plan of new objects by reflect.Type; there is one type but for requests that go wrong
 }
 
 // NewManager makes a Manager.
@@ -120,11 +122,15 @@ func (m *Manager) first(before, after metav1.Object, live, obj runtime.Object, m
 	if was.Type() != is.Type() || is.Kind() != reflect.Pointer || is.Elem().Kind() != reflect.Struct || !blank(was.Elem()) {
 		return false
 	}
-	of, err := m.types.schemaOf(obj.GetObjectKind().GroupVersionKind())
-	if err != nil {
-		return false
+	p, known := m.plans.Load(is.Type())
+	if !known {
+		of, err := m.types.schemaOf(obj.GetObjectKind().GroupVersionKind())
+		if err != nil {
+			return false
+		}
+		p, _ = m.plans.LoadOrStore(is.Type(), firstPlan(is.Type().Elem(), of))
 	}
-	fields, ok := firstRecord(is.Elem(), of)
+	fields, ok := firstRecord(p.(*plan), is.Elem())
 	if !ok {
 		return false
 	}
