@@ -16,6 +16,7 @@ import (
 	"kogge.dev/kogge/kinds/admissionregistration"
 	"kogge.dev/kogge/kinds/apiextensions"
 	"kogge.dev/kogge/kinds/apiregistration"
+	"kogge.dev/kogge/kinds/apiserverinternal"
 	"kogge.dev/kogge/kinds/apps"
 	"kogge.dev/kogge/kinds/authentication"
 	"kogge.dev/kogge/kinds/authorization"
@@ -79,6 +80,7 @@ func Known() []*kinds.Kind {
 	for _, group := range [][]*kinds.Kind{
 		core.Kinds(),
 		apiregistration.Kinds(),
+		apiserverinternal.Kinds(),
 		apps.Kinds(),
 		authentication.Kinds(),
 		authorization.Kinds(),

@@ -56,5 +56,6 @@ func groupPriorities() map[string]int32 {
 		"discovery.k8s.io":             16_200,
 		"resource.k8s.io":              16_200,
 		"flowcontrol.apiserver.k8s.io": 16_100,
+		"internal.apiserver.k8s.io":    16_000,
 	}
 }

@@ -36,15 +36,13 @@ func inClass(class, version string) bool {
 	}
 }
 
-// missing are the resources that v1.36 serves on request, some of them only with a feature gate too, and that are not there.
+// missing are the resources that v1.36 serves on request, with a feature gate besides, and that are not there.
 func missing() map[string][]string {
 	return map[string][]string{
-		"certificates.k8s.io/v1alpha1":       {"clustertrustbundles"},
-		"certificates.k8s.io/v1beta1":        {"clustertrustbundles", "podcertificaterequests"},
-		"internal.apiserver.k8s.io/v1alpha1": {"storageversions"},
-		"resource.k8s.io/v1alpha3":           {"resourcepoolstatusrequests"},
-		"scheduling.k8s.io/v1alpha2":         {"podgroups", "workloads"},
-		"storagemigration.k8s.io/v1beta1":    {"storageversionmigrations"},
+		"certificates.k8s.io/v1alpha1":    {"clustertrustbundles"},
+		"certificates.k8s.io/v1beta1":     {"clustertrustbundles", "podcertificaterequests"},
+		"scheduling.k8s.io/v1alpha2":      {"podgroups", "workloads"},
+		"storagemigration.k8s.io/v1beta1": {"storageversionmigrations"},
 	}
 }
 

@@ -114,7 +114,6 @@ func TestRequestsForWhatIsNotThere(t *testing.T) {
 		{"api/ga", "false", "can't be turned off"},
 		{"autoscaling/v2", "false", "horizontalpodautoscalers of autoscaling/v2 can't be turned off"},
 		{"authorization.k8s.io/v1/subjectaccessreviews", "false", "subjectaccessreviews of authorization.k8s.io/v1 can't be turned off"},
-		{"resource.k8s.io/v1alpha3/resourcepoolstatusrequests", "true", "kogge has no resourcepoolstatusrequests"},
 		{"v1", "true", "v1 is not served"},
 	} {
 		if _, err := catalog.Serving(map[string]string{test.key: test.value}); err == nil || !strings.Contains(err.Error(), test.want) {

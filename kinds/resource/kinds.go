@@ -12,7 +12,7 @@ import (
 
 // Kinds lists the group's kinds in the order of discovery.
 func Kinds() []*kinds.Kind {
-	return []*kinds.Kind{deviceClass(), deviceTaintRule(), resourceClaim(), resourceClaimTemplate(), resourceSlice()}
+	return []*kinds.Kind{deviceClass(), deviceTaintRule(), resourceClaim(), resourceClaimTemplate(), poolStatusRequest(), resourceSlice()}
 }
 
 // version is the one that is served by default and stored.
