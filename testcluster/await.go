@@ -58,10 +58,11 @@ func Await[T kinds.Object](t testing.TB, c *client.Client, namespace string, lim
 	}
 }
 
-// Settle returns once the server acts by what was written before: authorizers and admission read its caches, for which a consistent read waits.
+// Settle returns once the server acts by what was written before: authorizers and admission read its caches, for which a consistent list waits.
+// A consistent read of one object does not: it asks the store.
 func Settle(t testing.TB, c *client.Client) {
 	t.Helper()
-	if _, err := client.Of[*corev1.Namespace](c).Get(t.Context(), "", metav1.NamespaceDefault); err != nil {
+	if _, err := client.Of[*corev1.Namespace](c).List(t.Context(), "", metav1.ListOptions{Limit: 1}); err != nil {
 		t.Fatal(err)
 	}
 }
