@@ -111,6 +111,9 @@ func routable(t *rest.Target, p *parsed, method string) error {
 
 // tellDeprecated warns who asks for something that will go, and tells the audit log and the metrics of a version that will.
 func (s *Server) tellDeprecated(ctx context.Context, t *rest.Target, p *parsed) {
+	if t.Kind.Deprecated == "" && t.Served.Deprecated == "" {
+		return
+	}
 	state := request.From(ctx)
 	if state == nil {
 		return

@@ -13,8 +13,11 @@ import (
 	"testing"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1alpha1 "k8s.io/api/admissionregistration/v1alpha1"
 	resourcev1 "k8s.io/api/resource/v1"
 	resourcev1beta1 "k8s.io/api/resource/v1beta1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"kogge.dev/kogge/apiserver/authn"
@@ -109,4 +112,88 @@ func ask(t *testing.T, c *testcluster.Cluster, method, path, body string) *httpt
 	answer := httptest.NewRecorder()
 	c.Handler().ServeHTTP(answer, req)
 	return answer
+}
+
+// TestPoliciesSeeAskedForVersions makes policies for two versions: each object comes to them in theirs, whatever version the request is in.
+func TestPoliciesSeeAskedForVersions(t *testing.T) {
+	served, err := catalog.Serving(map[string]string{"api/all": "true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := testcluster.New(t, testcluster.Config{Catalog: served})
+	validating := &admissionregistrationv1.ValidatingAdmissionPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: "class"},
+		Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
+			MatchConstraints: &admissionregistrationv1.MatchResources{ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{{
+				RuleWithOperations: admissionregistrationv1.RuleWithOperations{
+					Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+					Rule:       admissionregistrationv1.Rule{APIGroups: []string{"resource.k8s.io"}, APIVersions: []string{"v1beta1"}, Resources: []string{"resourceclaims"}},
+				},
+			}}},
+			Validations: []admissionregistrationv1.Validation{{Expression: "object.spec.devices.requests.all(r, r.deviceClassName != 'forbidden')", Message: "no such class"}},
+		},
+	}
+	if _, err := client.Of[*admissionregistrationv1.ValidatingAdmissionPolicy](c.Admin()).Create(t.Context(), validating); err != nil {
+		t.Fatal(err)
+	}
+	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "class"},
+		Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
+			PolicyName: "class", ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
+		},
+	}
+	if _, err := client.Of[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](c.Admin()).Create(t.Context(), binding); err != nil {
+		t.Fatal(err)
+	}
+	// A mutating policy that is written at its oldest version, for the newest one of claims.
+	mutating := &admissionregistrationv1alpha1.MutatingAdmissionPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: "label"},
+		Spec: admissionregistrationv1alpha1.MutatingAdmissionPolicySpec{
+			ReinvocationPolicy: admissionregistrationv1.NeverReinvocationPolicy,
+			MatchConstraints: &admissionregistrationv1alpha1.MatchResources{ResourceRules: []admissionregistrationv1alpha1.NamedRuleWithOperations{{
+				RuleWithOperations: admissionregistrationv1.RuleWithOperations{
+					Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+					Rule:       admissionregistrationv1.Rule{APIGroups: []string{"resource.k8s.io"}, APIVersions: []string{"v1"}, Resources: []string{"resourceclaims"}},
+				},
+			}}},
+			Mutations: []admissionregistrationv1alpha1.Mutation{{
+				PatchType: admissionregistrationv1alpha1.PatchTypeApplyConfiguration,
+				ApplyConfiguration: &admissionregistrationv1alpha1.ApplyConfiguration{
+					Expression: `Object{metadata: Object.metadata{labels: {"class": object.spec.devices.requests[0].exactly.deviceClassName}}}`,
+				},
+			}},
+		},
+	}
+	if _, err := client.Of[*admissionregistrationv1alpha1.MutatingAdmissionPolicy](c.Admin()).Create(t.Context(), mutating); err != nil {
+		t.Fatal(err)
+	}
+	bound := &admissionregistrationv1alpha1.MutatingAdmissionPolicyBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "label"}, Spec: admissionregistrationv1alpha1.MutatingAdmissionPolicyBindingSpec{PolicyName: "label"},
+	}
+	if _, err := client.Of[*admissionregistrationv1alpha1.MutatingAdmissionPolicyBinding](c.Admin()).Create(t.Context(), bound); err != nil {
+		t.Fatal(err)
+	}
+	testcluster.Settle(t, c.Admin())
+	flat := func(name, class string) *resourcev1beta1.ResourceClaim {
+		return &resourcev1beta1.ResourceClaim{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+			Spec:       resourcev1beta1.ResourceClaimSpec{Devices: resourcev1beta1.DeviceClaim{Requests: []resourcev1beta1.DeviceRequest{{Name: "a", DeviceClassName: class}}}},
+		}
+	}
+	nested := &resourcev1.ResourceClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "nested"},
+		Spec: resourcev1.ResourceClaimSpec{Devices: resourcev1.DeviceClaim{Requests: []resourcev1.DeviceRequest{
+			{Name: "a", Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "forbidden"}},
+		}}},
+	}
+	if _, err := client.Of[*resourcev1beta1.ResourceClaim](c.Admin()).Create(t.Context(), flat("flat", "forbidden")); err == nil || !strings.Contains(err.Error(), "no such class") {
+		t.Errorf("create at v1beta1 = %v, want it to be denied", err)
+	}
+	if _, err := client.Of[*resourcev1.ResourceClaim](c.Admin()).Create(t.Context(), nested); err == nil || !strings.Contains(err.Error(), "no such class") {
+		t.Errorf("create at v1 = %v, want it to be denied", err)
+	}
+	made, err := client.Of[*resourcev1beta1.ResourceClaim](c.Admin()).Create(t.Context(), flat("good", "gpu"))
+	if err != nil || made.Labels["class"] != "gpu" || made.Spec.Devices.Requests[0].DeviceClassName != "gpu" {
+		t.Errorf("create of a good claim = %+v, %v, want the label of the mutating policy", made, err)
+	}
 }
