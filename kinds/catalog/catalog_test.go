@@ -100,11 +100,19 @@ func TestGroupsAreInTheOrderOfDiscovery(t *testing.T) {
 	if len(group.Versions) != 2 || group.Versions[0].Version != "v2" {
 		t.Errorf("autoscaling versions = %v, want v2 then v1", group.Versions)
 	}
+	var versions []string
+	group, _ = everything(t).Group("resource.k8s.io")
+	for _, v := range group.Versions {
+		versions = append(versions, fmt.Sprintf("%s %d", v.Version, v.Priority))
+	}
+	if diff := cmp.Diff([]string{"v1 21", "v1beta2 15", "v1beta1 9", "v1alpha3 1"}, versions); diff != "" {
+		t.Errorf("versions of resource.k8s.io with their priorities (-want +got):\n%s", diff)
+	}
 }
 
 func TestPrefixesAreDistinct(t *testing.T) {
 	seen := map[string]string{}
-	for _, k := range catalog.New().All() {
+	for _, k := range everything(t).All() {
 		if k.Storage.Prefix == "" {
 			if k.Allows("watch") {
 				t.Errorf("%s can be watched but has no storage prefix", k.Resource)
@@ -128,8 +136,8 @@ func TestPrefixesAreDistinct(t *testing.T) {
 
 // TestSchemeKnowsWhatIsServed also holds that lists and the meta types travel in each version.
 func TestSchemeKnowsWhatIsServed(t *testing.T) {
-	scheme := catalog.Scheme()
-	for _, k := range catalog.New().All() {
+	scheme := everything(t).Scheme()
+	for _, k := range everything(t).All() {
 		for _, s := range k.Served {
 			obj := s.New()
 			gvks, _, err := scheme.ObjectKinds(obj)
@@ -185,7 +193,7 @@ func TestLookups(t *testing.T) {
 }
 
 func TestRowsFitTheirColumns(t *testing.T) {
-	for _, k := range catalog.New().All() {
+	for _, k := range everything(t).All() {
 		if k.Table == nil || k.Storage.New == nil {
 			continue
 		}
