@@ -191,22 +191,17 @@ func (e *Entry) Append(to []byte, format string, build func(to []byte) ([]byte, 
 	}
 	begun := len(to)
 	to, err := build(to)
-	cost := int64(len(to)-begun) + memoCost
-	if err != nil || e.dead.Load() || !e.codec.budget.room(cost) && !e.makeRoom(cost) {
+	if err != nil || e.dead.Load() {
 		return to, err
+	}
+	if m := e.derivation().object.Load(); m != nil && !m.hot.Load() {
+		e.codec.budget.remove(m)
+	}
+	if !e.codec.budget.room(int64(len(to)-begun) + memoCost) {
+		return to, nil
 	}
 	_, err = e.Encoded(format, func() ([]byte, error) { return bytes.Clone(to[begun:]), nil })
 	return to, err
-}
-
-// makeRoom gives up the memo of the object, if it was not read since it was decoded, and reports whether there is room then.
-func (e *Entry) makeRoom(cost int64) bool {
-	m := e.derivation().object.Load()
-	if m == nil || m.hot.Load() {
-		return false
-	}
-	e.codec.budget.remove(m)
-	return e.codec.budget.room(cost)
 }
 
 // remembered returns the entry in an encoding that somebody asked for before, or nil.

@@ -259,7 +259,7 @@ func TestListsRememberWhereThereIsRoom(t *testing.T) {
 // Objects that writers left and nobody has read since make way for the encodings of a list; what is read stays.
 func TestListsTakeThePlaceOfUnreadObjects(t *testing.T) {
 	const n, size = 20, 1 << 10
-	r := smallRig(t, n*(size+1024))
+	r := smallRig(t, n*(size+512))
 	for i := range n {
 		r.put(fmt.Sprintf("ns/%02d", i), "", "")
 	}
