@@ -129,10 +129,12 @@ func (b *bound) encode(obj kinds.Object) ([]byte, error) {
 
 // attrs are the labels and selectable fields of an object.
 func (r *Resource) attrs(obj kinds.Object) (labels.Set, fields.Set) {
-	set := fields.Set{}
+	var own fields.Set
 	if r.Kind.Fields != nil {
-		maps.Copy(set, r.Kind.Fields(obj))
+		own = r.Kind.Fields(obj)
 	}
+	set := make(fields.Set, len(own)+2)
+	maps.Copy(set, own)
 	set["metadata.name"] = obj.GetName()
 	if r.Kind.Namespaced {
 		set["metadata.namespace"] = obj.GetNamespace()

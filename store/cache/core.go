@@ -38,7 +38,8 @@ type core struct {
 	prefix string
 	// index returns the index value of an entry; nil when the cache has no index. It is called only while indexed > 0.
 	index func(*Entry) string
-	// byIndex holds what tree holds by index value and key (see indexKey), from the first time that somebody lists by it; nil before.
+	// byIndex holds what tree holds by index value and key (see indexKey), but for what has no such value, from the first time that somebody
+	// lists by it; nil before.
 	byIndex *btree.BTreeG[item]
 
 	tree *btree.BTreeG[item]
@@ -136,10 +137,10 @@ func (c *core) apply(ev store.Event, fresh *Entry, now time.Time, touched []*sco
 	}
 	if c.byIndex != nil {
 		if ch.prev != nil {
-			c.byIndex.Delete(item{key: c.indexKey(ch.prev)})
+			c.byIndex.Delete(item{key: indexKey(c.index(ch.prev), ch.prev)})
 		}
 		if !ch.deleted {
-			c.byIndex.ReplaceOrInsert(item{c.indexKey(fresh), fresh})
+			c.addIndexed(fresh)
 		}
 	}
 	c.revision = ev.ModRevision
@@ -299,7 +300,7 @@ func (c *core) withIndex(value, prefix string) (out []*Entry) {
 		c.byIndex = newTree()
 		c.indexed++
 		c.tree.Ascend(func(it item) bool {
-			c.byIndex.ReplaceOrInsert(item{c.indexKey(it.entry), it.entry})
+			c.addIndexed(it.entry)
 			return true
 		})
 	}
@@ -314,8 +315,15 @@ func (c *core) withIndex(value, prefix string) (out []*Entry) {
 	return out
 }
 
-// indexKey is the key of an entry in byIndex.
-func (c *core) indexKey(e *Entry) string { return c.index(e) + "\x00" + e.Key }
+// addIndexed adds an entry to byIndex. Nobody lists those without a value by it.
+func (c *core) addIndexed(e *Entry) {
+	if value := c.index(e); value != "" {
+		c.byIndex.ReplaceOrInsert(item{indexKey(value, e), e})
+	}
+}
+
+// indexKey is the key in byIndex of an entry with an index value.
+func indexKey(value string, e *Entry) string { return value + "\x00" + e.Key }
 
 // snapshot returns the current content.
 func (c *core) snapshot() *view {
