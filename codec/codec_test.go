@@ -180,6 +180,31 @@ func TestTheTypeIsWhatTheDataSays(t *testing.T) {
 	}
 }
 
+func TestStoredTextsAreReadWithoutDecoding(t *testing.T) {
+	p := pod()
+	p.Spec.Volumes = []corev1.Volume{{Name: "v"}}
+	p.Spec.ActiveDeadlineSeconds = new(int64(1 << 40))
+	p.Status.NominatedNodeName = "other"
+	for _, node := range []string{"", "n1"} {
+		p.Spec.NodeName = node
+		stored, err := codec.Marshal(p, codec.Protobuf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := codec.StoredText(stored, 2, 10); got != node || !ok {
+			t.Errorf("StoredText() = %q, %v, want %q", got, ok, node)
+		}
+		for n := range stored {
+			if got, ok := codec.StoredText(stored[:n], 2, 10); ok && got != node {
+				t.Errorf("StoredText() of the first %d bytes = %q", n, got)
+			}
+		}
+	}
+	if _, ok := codec.StoredText([]byte(`{"kind":"Pod"}`), 2, 10); ok {
+		t.Error("StoredText() of JSON = _, true")
+	}
+}
+
 func TestStrictDecodingNamesFields(t *testing.T) {
 	tests := []struct{ name, format, body, want string }{
 		{"unknown field", "application/json", `{"kind":"Pod","apiVersion":"v1","spec":{"bogus":1}}`, `unknown field "spec.bogus"`},

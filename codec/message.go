@@ -67,6 +67,54 @@ func StoredMessage(value []byte, revision int64) (Message, bool) {
 	return Message{before: raw[from:at], after: raw[after:], meta: end - from + digitsOf(revision), revision: revision}, true
 }
 
+// StoredText reads a text of the object in a stored value, without decoding it: path has the numbers of the fields that lead there, each below 16. A
+// field that is not there is empty. It returns false for a value that is not protobuf as we store it. The text shares the value's bytes.
+func StoredText(value []byte, path ...int) (string, bool) {
+	_, end, ok := fieldAt(value, len(magic), tagMeta)
+	if !ok || !IsProtobuf(value) {
+		return "", false
+	}
+	from, end, ok := fieldAt(value, end, tagRaw)
+	if !ok {
+		return "", false
+	}
+	data := value[from:end]
+	for _, field := range path {
+		if data, ok = find(data, byte(field<<3|2)); !ok {
+			return "", false
+		}
+	}
+	if len(data) == 0 {
+		return "", true
+	}
+	return unsafe.String(&data[0], len(data)), true
+}
+
+// find returns the content of the first field with a tag in a message, nil if there is none. It returns false for what is no message.
+func find(data []byte, tag byte) ([]byte, bool) {
+	for at := 0; at < len(data); {
+		if data[at] == tag {
+			from, end, ok := fieldAt(data, at, tag)
+			return data[from:end], ok
+		}
+		key, n := binary.Uvarint(data[at:])
+		if n <= 0 {
+			return nil, false
+		}
+		at += n
+		length, n := binary.Uvarint(data[at:])
+		switch {
+		case key&7 == 0 && n > 0:
+			at += n
+		case key&7 == 2 && n > 0 && length <= uint64(len(data)-at-n):
+			at += n + int(length)
+		default: // The API's types have no others.
+			return nil, false
+		}
+	}
+	return nil, true
+}
+
 // fieldAt returns where the content of the field at a place in data begins and ends; false if another field is there.
 func fieldAt(data []byte, at int, tag byte) (from, end int, ok bool) {
 	if at >= len(data) || data[at] != tag {

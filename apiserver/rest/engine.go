@@ -18,6 +18,7 @@ import (
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/authz"
+	"kogge.dev/kogge/codec"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/store"
 	"kogge.dev/kogge/store/cache"
@@ -119,7 +120,7 @@ func (e *Engine) bind(r *Resource, replaced *bound) error {
 		if !ok {
 			var err error
 			if c, err = cache.New(cache.Config{
-				Feed: e.feed, Prefix: r.prefix(), Decode: b.decode, Attrs: r.attrs, IndexField: indexField(r),
+				Feed: e.feed, Prefix: r.prefix(), Decode: b.decode, Attrs: r.attrs, IndexField: indexField(r), Index: nodeNameOf,
 			}); err != nil {
 				return err
 			}
@@ -150,6 +151,9 @@ func indexField(r *Resource) string {
 	}
 	return ""
 }
+
+// nodeNameOf reads spec.nodeName of a stored pod, the only resource with an index.
+func nodeNameOf(value []byte) (string, bool) { return codec.StoredText(value, 2, 10) }
 
 func (e *Engine) startLocked(ctx context.Context, c *cache.Cache) {
 	e.wg.Go(func() {

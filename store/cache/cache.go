@@ -42,6 +42,9 @@ type Config struct {
 	Attrs func(kinds.Object) (labels.Set, fields.Set)
 	// IndexField is the selectable field that WatchOptions.Index selects by ("spec.nodeName"); empty means none.
 	IndexField string
+	// Index reads the value of IndexField from a stored value without decoding it, and returns false where it can't; then, or when it is
+	// nil, the object's attributes tell. It must not keep value, but what it returns may share its bytes.
+	Index func(value []byte) (string, bool)
 }
 
 func (c *Config) validate() error {
@@ -75,6 +78,7 @@ type Cache struct {
 	prefix     string
 	codec      *codec
 	indexField string
+	readIndex  func(value []byte) (string, bool)
 	log        *slog.Logger
 	// resync holds a token when the feed has lost changes and the prefix must be listed again.
 	resync chan struct{}
@@ -113,6 +117,7 @@ func New(cfg Config) (*Cache, error) {
 		prefix:     cfg.Prefix,
 		codec:      &codec{decode: cfg.Decode, attrs: cfg.Attrs, budget: cfg.Feed.budget},
 		indexField: cfg.IndexField,
+		readIndex:  cfg.Index,
 		log:        cfg.Feed.log.With("prefix", cfg.Prefix),
 		resync:     make(chan struct{}, 1),
 		aging:      make(chan struct{}, 1),

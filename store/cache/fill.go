@@ -190,6 +190,11 @@ func (c *Cache) decodeAhead(entries []*Entry) {
 
 // index returns the value of the index field; an object that can't be decoded has none.
 func (c *Cache) index(e *Entry) string {
+	if c.readIndex != nil {
+		if value, ok := c.readIndex(e.Value); ok {
+			return value
+		}
+	}
 	_, set, err := e.Attrs()
 	if err != nil {
 		return ""
