@@ -307,6 +307,11 @@ func (r *run) remove(ctx context.Context, s *seed) error {
 		body["spec"] = map[string]any{}
 		release = &call{method: "PUT", path: s.item() + "/finalize", body: encode(body)}
 	}
+	// A list waits for upstream's cache: a patch would start from the object as it was, and warn about it, though it is gone.
+	list := &call{method: "GET", path: s.collection() + "?fieldSelector=metadata.name=" + url.QueryEscape(s.name())}
+	if _, _, err := r.both(ctx, s.subject("list"), s.title()+": list after deletion", list); err != nil {
+		return err
+	}
 	if _, _, err := r.both(ctx, s.subject("release"), s.title()+": release", release); err != nil {
 		return err
 	}
