@@ -92,10 +92,11 @@ func (s *selection) filter() func(*cache.Entry) bool {
 }
 
 // listFilter is filter for lists of what has been there for some time: labels alone are read from the stored bytes, so that nothing needs to be
-// kept of each object for it.
+// kept of each object for it. They are looked through for each requirement: so a selector with many is for the attributes, which find at once.
 func (s *selection) listFilter() func(*cache.Entry) bool {
+	const few = 4
 	judge := s.filter()
-	if judge == nil || !s.fields.Empty() {
+	if requirements, _ := s.labels.Requirements(); judge == nil || !s.fields.Empty() || len(requirements) > few {
 		return judge
 	}
 	return func(e *cache.Entry) bool {
