@@ -62,8 +62,11 @@ func New(t testing.TB, front *testcluster.Cluster) *Server {
 		r.Header.Set("Authorization", "Bearer "+token)
 		back.Handler().ServeHTTP(w, r)
 	}))
-	t.Cleanup(served.Close)
-	t.Cleanup(served.CloseClientConnections) // Watches would not end.
+	t.Cleanup(func() {
+		s.Away(true) // Or front would watch anew what is cut off here, and that would not end.
+		served.CloseClientConnections()
+		served.Close()
+	})
 	register(t, front.Admin(), served.URL)
 	return s
 }
