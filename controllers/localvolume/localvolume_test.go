@@ -166,8 +166,9 @@ func TestClaimWaitsForANodeThatOffers(t *testing.T) {
 			return e.Reason == "ProvisioningFailed" && strings.HasSuffix(e.Message, "no node offers local volumes")
 		})
 	})
-	node.ResourceVersion, node.Status.Conditions = "", []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
-	if _, err := nodes.UpdateStatus(t.Context(), node); err != nil {
+	ready := node.DeepCopy()
+	ready.ResourceVersion, ready.Status.Conditions = "", []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	if _, err := nodes.UpdateStatus(t.Context(), ready); err != nil {
 		t.Fatal(err)
 	}
 	testcluster.Await(t, c, "default", limit, func(all []*corev1.PersistentVolumeClaim) bool { return all[0].Status.Phase == corev1.ClaimBound })
