@@ -97,12 +97,19 @@ func stopPods(ctx context.Context, config containerd.Config) error {
 	}
 }
 
+// stopSandboxes stops pods, whoever else does: a stop that fails is tried once more, since the kubelet may be stopping the same pod, and then
+// containerd tells one of the two that what the other has just removed is not there.
 func stopSandboxes(ctx context.Context, runtime *cri.Runtime, sandboxes []*runtimeapi.PodSandbox) error {
 	var wg sync.WaitGroup
 	errs := make(chan error, len(sandboxes))
 	for _, sandbox := range sandboxes {
 		wg.Go(func() {
-			if _, err := runtime.Containers.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: sandbox.Id}); err != nil {
+			stop := &runtimeapi.StopPodSandboxRequest{PodSandboxId: sandbox.Id}
+			_, err := runtime.Containers.StopPodSandbox(ctx, stop)
+			if err != nil {
+				_, err = runtime.Containers.StopPodSandbox(ctx, stop)
+			}
+			if err != nil {
 				errs <- fmt.Errorf("stop pod %s/%s: %w", sandbox.Metadata.GetNamespace(), sandbox.Metadata.GetName(), err)
 			}
 		})
