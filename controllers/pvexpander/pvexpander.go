@@ -42,12 +42,12 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 			}
 		},
 	})
-	noted := func(pv *corev1.PersistentVolume) {
-		if _, noted := pv.Annotations[sizeBeforeResize]; noted && pv.Spec.ClaimRef != nil {
-			loop.Enqueue(reconcile.Key{Namespace: pv.Spec.ClaimRef.Namespace, Name: pv.Spec.ClaimRef.Name})
+	reconcile.On(loop, c.volumes, func(pv *corev1.PersistentVolume) []reconcile.Key {
+		if _, noted := pv.Annotations[sizeBeforeResize]; !noted || pv.Spec.ClaimRef == nil {
+			return nil
 		}
-	}
-	c.volumes.Handle(client.Handler[*corev1.PersistentVolume]{Add: noted, Update: func(_, pv *corev1.PersistentVolume) { noted(pv) }})
+		return []reconcile.Key{{Namespace: pv.Spec.ClaimRef.Namespace, Name: pv.Spec.ClaimRef.Name}}
+	})
 	return loop
 }
 
