@@ -11,7 +11,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -125,22 +124,25 @@ func TestZoneFollowsTheNode(t *testing.T) {
 	service(t, c)
 	pod(t, c, "a", "n1", "10.244.0.5", corev1.ConditionTrue)
 	await(t, c, "10.244.0.5")
-	nodes := client.Of[*corev1.Node](c)
-	for _, zone := range []string{"one", "two"} {
-		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{corev1.LabelTopologyZone: zone}}}
-		_, err := nodes.Create(t.Context(), node)
-		if apierrors.IsAlreadyExists(err) {
-			_, err = nodes.Patch(t.Context(), "", "n1", types.MergePatchType, []byte(`{"metadata":{"labels":{"`+corev1.LabelTopologyZone+`":"`+zone+`"}}}`))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	awaitZone := func(zone string) {
+		t.Helper()
 		testcluster.Await(t, c, "default", patience, func(all []*discoveryv1.EndpointSlice) bool {
 			return slices.ContainsFunc(all, func(s *discoveryv1.EndpointSlice) bool {
 				return s.Labels[discoveryv1.LabelServiceName] == "web" && len(s.Endpoints) == 1 && s.Endpoints[0].Zone != nil && *s.Endpoints[0].Zone == zone
 			})
 		})
 	}
+	nodes := client.Of[*corev1.Node](c)
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{corev1.LabelTopologyZone: "one"}}}
+	if _, err := nodes.Create(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	awaitZone("one")
+	moved := []byte(`{"metadata":{"labels":{"` + corev1.LabelTopologyZone + `":"two"}}}`)
+	if _, err := nodes.Patch(t.Context(), "", "n1", types.MergePatchType, moved); err != nil {
+		t.Fatal(err)
+	}
+	awaitZone("two")
 }
 
 // awaitEndpoints waits for the Endpoints: ready and unready addresses.
