@@ -96,9 +96,7 @@ func (c *Cache) apply(events []store.Event, now time.Time) {
 	dead = append(dead, c.trimLocked(now)...)
 	for _, s := range touched {
 		s.touched = false
-		if c.dueLocked(s, now) {
-			c.waking = append(c.waking, s.watchers...)
-		}
+		c.tellLocked(s, now)
 	}
 	c.mu.Unlock()
 	wakeAll(c.waking)
@@ -234,16 +232,17 @@ const (
 	wakeMost  = 100 * time.Millisecond
 )
 
-// dueLocked tells whether to wake a scope's watchers now. Otherwise they will be when their time has come.
-func (c *Cache) dueLocked(s *scope, now time.Time) bool {
+// tellLocked has a scope's watchers woken: by waking, or by a timer when their time has come.
+func (c *Cache) tellLocked(s *scope, now time.Time) {
 	if s.waits {
-		return false
+		return
 	}
 	pause := min(time.Duration(len(s.watchers))*wakeEach, wakeMost)
 	left := s.woken.Add(pause).Sub(now)
 	if pause < wakeLeast || left <= 0 {
 		s.woken = now
-		return true
+		c.waking = append(c.waking, s.watchers...)
+		return
 	}
 	s.waits = true
 	time.AfterFunc(left, func() {
@@ -253,7 +252,6 @@ func (c *Cache) dueLocked(s *scope, now time.Time) bool {
 		c.mu.Unlock()
 		wakeAll(wake)
 	})
-	return false
 }
 
 func wakeAll(watchers []*Watcher) {
