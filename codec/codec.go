@@ -7,7 +7,6 @@ package codec
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -32,9 +31,6 @@ const (
 
 // Formats lists the formats in the order in which messages name them.
 var Formats = []Format{JSON, YAML, Protobuf}
-
-// magic begins every protobuf message in Kubernetes' envelope.
-var magic = []byte{'k', '8', 's', 0}
 
 // message is what all protobuf API types implement.
 type message interface {
@@ -76,26 +72,6 @@ func Marshal(obj runtime.Object, format Format) ([]byte, error) {
 		return marshalJSON(obj)
 	}
 }
-
-// Envelope marshals m and wraps it with its type, the form in which protobuf travels and is stored.
-func Envelope(gvk schema.GroupVersionKind, m interface {
-	Size() int
-	MarshalTo(data []byte) (int, error)
-},
-) ([]byte, error) {
-	size := m.Size()
-	head := AppendEnvelope(nil, gvk, size)
-	out := make([]byte, len(head)+size, len(head)+size+len(EnvelopeEnd))
-	copy(out, head)
-	n, err := m.MarshalTo(out[len(head):])
-	if err != nil {
-		return nil, err
-	}
-	return append(out[:len(head)+n], EnvelopeEnd...), nil
-}
-
-// IsProtobuf tells protobuf in the envelope from other bytes.
-func IsProtobuf(data []byte) bool { return bytes.HasPrefix(data, magic) }
 
 // EncryptedPrefix begins stored values that are encrypted.
 const EncryptedPrefix = "k8s:enc:"
@@ -185,38 +161,6 @@ func decodeProtobuf(data []byte, into runtime.Object, fallback schema.GroupVersi
 	}
 	m.Reset()
 	return gvk, m.Unmarshal(unknown.Raw)
-}
-
-// opened takes data out of the envelope. The message in it is not copied.
-func opened(data []byte) (runtime.Unknown, error) {
-	var u runtime.Unknown
-	for rest := data[len(magic):]; len(rest) > 0; {
-		tag, n := binary.Uvarint(rest)
-		if n <= 0 || tag>>3 == 0 || tag&7 != 2 {
-			return copied(data)
-		}
-		size, m := binary.Uvarint(rest[n:])
-		if rest = rest[n:]; m <= 0 || size > uint64(len(rest)-m) {
-			return copied(data)
-		}
-		part := rest[m : m+int(size)]
-		rest = rest[m+int(size):]
-		switch tag >> 3 {
-		case 1:
-			if err := u.TypeMeta.Unmarshal(part); err != nil {
-				return copied(data)
-			}
-		case 2:
-			u.Raw = part
-		}
-	}
-	return u, nil
-}
-
-// copied is opened for what is no plain envelope: it says what is wrong.
-func copied(data []byte) (u runtime.Unknown, err error) {
-	err = u.Unmarshal(data[len(magic):])
-	return u, err
 }
 
 // TypeOf reads apiVersion and kind of JSON or protobuf data.
