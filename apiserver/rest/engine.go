@@ -152,8 +152,11 @@ func indexField(r *Resource) string {
 	return ""
 }
 
-// nodeNameOf reads spec.nodeName of a stored pod, the only resource with an index.
-func nodeNameOf(value []byte) (string, bool) { return codec.StoredText(value, 2, 10) }
+// nodeNameOf reads spec.nodeName of a stored pod, the only resource with an index. The numbers are of k8s.io/api/core/v1/generated.proto.
+func nodeNameOf(value []byte) (string, bool) {
+	const spec, nodeName = 2, 10
+	return codec.StoredText(value, spec, nodeName)
+}
 
 func (e *Engine) startLocked(ctx context.Context, c *cache.Cache) {
 	e.wg.Go(func() {
