@@ -43,8 +43,8 @@ func (s *Server) chain(last http.Handler) http.Handler {
 	return s.withState(h)
 }
 
-// deepen gives this goroutine at once the stack that a write will need: to grow it by doubling, with ever more on it to move, is several
-// percent of a small write.
+// deepen gives this goroutine at once the stack that a write will need, instead of by doubling, with ever more on it to move: the creation of a
+// small pod took 488 µs with it and 555 without, in the mean of three rounds each of `make bench ONLY=writes`.
 //
 //go:noinline
 func deepen(i int) byte {
