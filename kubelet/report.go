@@ -50,11 +50,10 @@ func (r *reporter) set(ctx context.Context, p *corev1.Pod, status *corev1.PodSta
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.overruledLocked(p) {
-		r.sent = nil
-	}
 	remove := clean && p.DeletionTimestamp != nil && !r.w.static
-	if r.gone || r.pending == nil && !remove && r.sent != nil && equal.Semantic(r.sent, status) {
+	// What is on its way is not sent yet, and what will be known then is compared then.
+	known := !r.busy && r.sent != nil && !r.overruledLocked(p) && equal.Semantic(r.sent, status)
+	if r.gone || known && !remove {
 		return
 	}
 	r.pending = &report{pod: p, status: status, clean: clean}
@@ -133,10 +132,10 @@ func (r *reporter) send(ctx context.Context, next *report) error {
 	}
 	r.mu.Lock()
 	base, version := r.sent, r.version
-	r.mu.Unlock()
-	if base == nil {
+	if base == nil || r.overruledLocked(p) {
 		base = &p.Status
 	}
+	r.mu.Unlock()
 	api := client.Of[*corev1.Pod](r.w.k.client)
 	patch, err := statusPatch(p.UID, base, next.status)
 	if err != nil {
