@@ -178,6 +178,8 @@ type Subresource struct {
 
 // Scale reads and writes an object's replica counts for the scale subresource.
 type Scale struct {
+	// Path of the desired replicas in the object; nil means spec.replicas.
+	Path []string
 	// Get returns the desired and the observed replicas and the selector as text.
 	Get func(obj Object) (spec, status int32, selector string)
 	// Set changes the desired replicas of obj.

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	"sigs.k8s.io/yaml"
 
 	"kogge.dev/kogge/apiserver/openapi"
@@ -227,6 +228,54 @@ func TestApplyKnowsListsAndMetadata(t *testing.T) {
 	expect := tree(t, "metadata: {name: a, finalizers: [x, z], labels: {a: b, c: d}}\nspec: {name: a, list: [{key: a, value: new}, {key: b}]}")
 	if diff := cmp.Diff(expect.Object, obj.(*unstructured.Unstructured).Object); diff != "" {
 		t.Errorf("merged (-want +got):\n%s", diff)
+	}
+}
+
+func TestApplyKnowsTheOtherVersions(t *testing.T) {
+	crd := definition(t, tabSchema)
+	for _, name := range []string{"v1beta1", "v1alpha1"} {
+		v := *crd.Spec.Versions[0].DeepCopy()
+		v.Name, v.Storage, v.Served = name, false, name == "v1beta1"
+		crd.Spec.Versions = append(crd.Spec.Versions, v)
+	}
+	s := serve(t, crd)
+	types, err := s.converter("v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version, known := range map[string]bool{"v1": true, "v1beta1": true, "v1alpha1": true, "v2": false} {
+		obj := tree(t, "spec: {list: [{key: a}]}")
+		obj.SetGroupVersionKind(s.gvk(version))
+		v, err := types.ObjectToTyped(obj)
+		if (err == nil) != known {
+			t.Errorf("at %s: %v", version, err)
+			continue
+		}
+		if known {
+			set, err := v.ToFieldSet()
+			if err != nil || !set.Has(fieldpath.MakePathOrDie("spec", "list", fieldpath.KeyByFields("key", "a"), "key")) {
+				t.Errorf("at %s: fields %v, %v", version, set, err)
+			}
+		}
+	}
+}
+
+func TestDeprecatedVersionsSaySo(t *testing.T) {
+	crd := definition(t, tabSchema)
+	crd.Spec.Versions[0].Name = "v1beta1"
+	for _, name := range []string{"v1alpha1", "v1", "v2"} {
+		v := *crd.Spec.Versions[0].DeepCopy()
+		v.Name, v.Storage, v.Deprecated = name, false, name != "v1"
+		crd.Spec.Versions = append(crd.Spec.Versions, v)
+	}
+	crd.Spec.Versions[3].DeprecationWarning = new("gone soon")
+	got := map[string]string{}
+	for _, v := range serve(t, crd).resource.Kind.Served {
+		got[v.Version] = v.Deprecated
+	}
+	want := map[string]string{"v1": "", "v1beta1": "", "v1alpha1": "example.com/v1alpha1 Tab is deprecated; use example.com/v1 Tab", "v2": "gone soon"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
 }
 

@@ -123,16 +123,42 @@ func (s *served) describe() *kinds.Kind {
 		ValidateName: validation.NameIsDNSSubdomain,
 		Fields:       s.fields(s.storage),
 	}
-	for _, name := range s.order() {
-		entry := kinds.Served{GroupVersionKind: s.gvk(name), New: newOf(name), NewList: listOf(name)}
+	entry := func(name string) kinds.Served {
+		out := kinds.Served{GroupVersionKind: s.gvk(name), New: newOf(name), NewList: listOf(name), Deprecated: s.deprecation(name)}
 		if name != s.storage {
-			entry.FromStorage = func(obj kinds.Object) (kinds.Object, error) { return s.convertTo(obj, name) }
-			entry.ToStorage = func(obj kinds.Object) (kinds.Object, error) { return s.convertTo(obj, s.storage) }
+			out.FromStorage = func(obj kinds.Object) (kinds.Object, error) { return s.convertTo(obj, name) }
+			out.ToStorage = func(obj kinds.Object) (kinds.Object, error) { return s.convertTo(obj, s.storage) }
 		}
-		k.Served = append(k.Served, entry)
+		return out
+	}
+	for _, name := range s.order() {
+		k.Served = append(k.Served, entry(name))
+	}
+	for _, v := range s.crd.Spec.Versions {
+		if !v.Served { // who manages fields at it goes on to
+			k.OnRequest = append(k.OnRequest, entry(v.Name))
+		}
 	}
 	k.Subresources = s.subresources()
 	return k
+}
+
+// deprecation is what requests for a version are warned with; empty where it is not deprecated.
+func (s *served) deprecation(version string) string {
+	v := s.versions[version].spec
+	switch {
+	case !v.Deprecated:
+		return ""
+	case v.DeprecationWarning != nil:
+		return *v.DeprecationWarning
+	}
+	text := s.gvk(version).GroupVersion().String() + " " + s.names.Kind + " is deprecated"
+	for _, name := range s.order() {
+		if !s.versions[name].spec.Deprecated && kubeversion.CompareKubeAwareVersionStrings(version, name) < 0 {
+			return text + "; use " + s.gvk(name).GroupVersion().String() + " " + s.names.Kind
+		}
+	}
+	return text
 }
 
 // subresources lists what any served version has; a version without one is refused when asked for it.
@@ -166,7 +192,7 @@ func (s *served) custom() *rest.Custom {
 			return v.complete(obj)
 		},
 		Stored: func(obj *unstructured.Unstructured) { s.versions[s.storage].stored(obj) },
-		Types:  func(gv schema.GroupVersion) (managedfields.TypeConverter, error) { return s.types(gv.Version) },
+		Types:  func(gv schema.GroupVersion) (managedfields.TypeConverter, error) { return s.converter(gv.Version) },
 		Tables: map[schema.GroupVersion]*kinds.Table{}, Scales: map[schema.GroupVersion]*kinds.Scale{},
 		Fields: map[schema.GroupVersion]func(kinds.Object) fields.Set{}, Allow: s.allow,
 	}
@@ -318,6 +344,7 @@ func newScale(spec *apiextensionsv1.CustomResourceSubresourceScale) *kinds.Scale
 		return int32(n) // validation bounds it
 	}
 	return &kinds.Scale{
+		Path: splitPath(spec.SpecReplicasPath),
 		Get: func(obj kinds.Object) (int32, int32, string) {
 			u := asTree(obj)
 			selector := ""

@@ -5,10 +5,13 @@ package crd
 
 import (
 	"fmt"
+	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/kube-openapi/pkg/validation/spec"
+	"sigs.k8s.io/structured-merge-diff/v6/typed"
 )
 
 // metaDefinition is the name under which the generated schemas refer to ObjectMeta.
@@ -58,6 +61,47 @@ func (s *served) types(name string) (managedfields.TypeConverter, error) {
 		return nil, fmt.Errorf("types of %s at %s: %w", s.crd.Name, name, err)
 	}
 	return out, nil
+}
+
+// converter is types for a manager of requests at one version. Objects of the other versions are typed by their own: what somebody manages at
+// one of them is theirs, too. Their schemas are compiled when such an object comes.
+func (s *served) converter(name string) (managedfields.TypeConverter, error) {
+	own, err := s.types(name)
+	if err != nil {
+		return nil, err
+	}
+	return &converters{served: s, name: name, own: own}, nil
+}
+
+// converters of all versions of a definition.
+type converters struct {
+	served *served
+	// name is the version of own.
+	name   string
+	own    managedfields.TypeConverter
+	others sync.Map // managedfields.TypeConverter by the version's name
+}
+
+// ObjectToTyped implements managedfields.TypeConverter. Kinds that the definition does not have are refused by own.
+func (c *converters) ObjectToTyped(obj runtime.Object, options ...typed.ValidationOptions) (*typed.TypedValue, error) {
+	gvk := obj.GetObjectKind().GroupVersionKind()
+	if gvk.Version == c.name || gvk != c.served.gvk(gvk.Version) || c.served.versions[gvk.Version] == nil {
+		return c.own.ObjectToTyped(obj, options...)
+	}
+	known, ok := c.others.Load(gvk.Version)
+	if !ok {
+		other, err := c.served.types(gvk.Version)
+		if err != nil {
+			return nil, err
+		}
+		known, _ = c.others.LoadOrStore(gvk.Version, other)
+	}
+	return known.(managedfields.TypeConverter).ObjectToTyped(obj, options...)
+}
+
+// TypedToObject implements managedfields.TypeConverter. A value says itself what it is.
+func (c *converters) TypedToObject(v *typed.TypedValue) (runtime.Object, error) {
+	return c.own.TypedToObject(v)
 }
 
 // metaSchema is what apply needs to know of ObjectMeta: which lists are sets and maps.

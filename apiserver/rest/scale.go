@@ -131,7 +131,19 @@ func (e *Engine) rescale(ctx context.Context, c *Call, s *kinds.Scale) (*Result,
 func (t *Target) replicasPaths() managedfields.ResourcePathMappings {
 	out := managedfields.ResourcePathMappings{}
 	for i := range t.Kind.Served {
-		out[t.Kind.Served[i].GroupVersion().String()] = fieldpath.MakePathOrDie("spec", "replicas")
+		gv := t.Kind.Served[i].GroupVersion()
+		path := fieldpath.MakePathOrDie("spec", "replicas")
+		if t.Custom != nil {
+			s := t.Custom.Scales[gv]
+			if s == nil {
+				continue
+			}
+			path = nil
+			for _, name := range s.Path {
+				path = append(path, fieldpath.PathElement{FieldName: &name})
+			}
+		}
+		out[gv.String()] = path
 	}
 	return out
 }

@@ -1,0 +1,130 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package testcluster_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"sigs.k8s.io/yaml"
+
+	"kogge.dev/kogge/apiserver/authn"
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/testcluster"
+)
+
+// lamps have three versions, the last of which is not served, and keep their replicas in a place of their own.
+const lamps = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: lamps.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: lamps, singular: lamp, kind: Lamp, listKind: LampList}
+  versions:
+  - &version
+    name: v1
+    served: true
+    storage: true
+    subresources: {scale: {specReplicasPath: .spec.bulbs, statusReplicasPath: .status.bulbs}}
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            properties:
+              bulbs: {type: integer}
+              wires: {type: array, x-kubernetes-list-type: map, x-kubernetes-list-map-keys: [name], items: {type: object, required: [name], properties: {name: {type: string}}}}
+  - {<<: *version, name: v1beta1, storage: false, deprecated: true}
+`
+
+// define makes a definition and waits until it is served.
+func define(t *testing.T, c *testcluster.Cluster, text string) *apiextensionsv1.CustomResourceDefinition {
+	t.Helper()
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	if err := yaml.Unmarshal([]byte(text), crd); err != nil {
+		t.Fatal(err)
+	}
+	api := client.Of[*apiextensionsv1.CustomResourceDefinition](c.Admin())
+	if _, err := api.Create(t.Context(), crd); err != nil {
+		t.Fatal(err)
+	}
+	made := testcluster.Await(t, c.Admin(), "", 10*time.Second, func(all []*apiextensionsv1.CustomResourceDefinition) bool {
+		return slices.ContainsFunc(all, func(d *apiextensionsv1.CustomResourceDefinition) bool {
+			return d.Name == crd.Name && slices.ContainsFunc(d.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
+				return c.Type == apiextensionsv1.Established && c.Status == apiextensionsv1.ConditionTrue
+			})
+		})
+	})
+	return made[slices.IndexFunc(made, func(d *apiextensionsv1.CustomResourceDefinition) bool { return d.Name == crd.Name })]
+}
+
+// until asks again and again, as a client does who waits for what no watch tells.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); {
+		if time.Now().After(end) {
+			t.Fatalf("not after 10 s: %s", what)
+		}
+		select {
+		case <-t.Context().Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// TestApplyAcrossVersionsOfACustomResource: who manages a field at one version is met by those who apply at another.
+func TestApplyAcrossVersionsOfACustomResource(t *testing.T) {
+	c := testcluster.New(t, testcluster.Config{Tokens: []authn.TokenAuthenticator{anybody{}}})
+	crd := define(t, c, lamps).DeepCopy()
+	at := func(version, sub, manager, spec string) (int, string) {
+		path := "/apis/example.com/" + version + "/namespaces/default/lamps/l"
+		body := `{"apiVersion":"example.com/` + version + `","kind":"Lamp","metadata":{"name":"l"},"spec":` + spec + `}`
+		if sub != "" {
+			body = `{"apiVersion":"autoscaling/v1","kind":"Scale","metadata":{"name":"l"},"spec":` + spec + `}`
+		}
+		w := ask(t, c, http.MethodPatch, path+sub+"?fieldManager="+manager, body)
+		return w.Code, w.Body.String() + strings.Join(w.Header().Values("Warning"), "")
+	}
+	for _, step := range []struct {
+		version, sub, manager, spec string
+		code                        int
+		want, not                   string
+	}{
+		{"v1", "", "one", `{"bulbs":3,"wires":[{"name":"a"},{"name":"b"}]}`, http.StatusCreated, `"bulbs":3`, "Warning"},
+		{"v1beta1", "", "two", `{"bulbs":4}`, http.StatusConflict, `conflict with \"one\": .spec.bulbs`, ""},
+		{"v1beta1", "", "two", `{"bulbs":3}`, http.StatusOK, `299 - "example.com/v1beta1 Lamp is deprecated; use example.com/v1 Lamp"`, ""},
+		{"v1beta1", "/scale", "three", `{"replicas":5}`, http.StatusConflict, `conflicts with \"one\":\n- .spec.replicas\nconflicts with \"two\"`, ""},
+		// The same manager goes to the other version: what it names no more goes.
+		{"v1beta1", "", "one", `{"bulbs":3,"wires":[{"name":"b"}]}`, http.StatusOK, `"name":"b"`, `"name":"a"`},
+	} {
+		code, text := at(step.version, step.sub, step.manager, step.spec)
+		if code != step.code || !strings.Contains(text, step.want) || step.not != "" && strings.Contains(text, step.not) {
+			t.Errorf("%s%s by %s of %s = %d %s, want %d with %s and without %s", step.version, step.sub, step.manager, step.spec, code, text, step.code, step.want, step.not)
+		}
+	}
+	// A version that is served no more still says who manages what.
+	crd.Spec.Versions[1].Served = false
+	api := client.Of[*apiextensionsv1.CustomResourceDefinition](c.Admin())
+	now, err := api.Get(t.Context(), "", crd.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	crd.ResourceVersion = now.ResourceVersion
+	if _, err := api.Update(t.Context(), crd); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "v1beta1 is served no more", func() bool {
+		return ask(t, c, http.MethodGet, "/apis/example.com/v1beta1/namespaces/default/lamps", "").Code == http.StatusNotFound
+	})
+	if code, text := at("v1", "", "four", `{"bulbs":9}`); code != http.StatusConflict || !strings.Contains(text, `2 conflicts`) {
+		t.Errorf("apply after a version went = %d %s, want conflicts with both managers", code, text)
+	}
+}
