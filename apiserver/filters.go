@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"kogge.dev/kogge/apiserver/authn/impersonate"
 	"kogge.dev/kogge/apiserver/authz"
@@ -160,15 +159,11 @@ func (s *Server) logRequest(ctx context.Context, state *request.State, code int)
 	}
 }
 
+// sourceIPs are where a request came from: what proxies say of it, then the other end of the connection.
 func sourceIPs(r *http.Request) []string {
 	var out []string
-	for part := range strings.SplitSeq(r.Header.Get("X-Forwarded-For"), ",") {
-		if ip := net.ParseIP(strings.TrimSpace(part)); ip != nil {
-			out = append(out, ip.String())
-		}
-	}
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil && !slices.Contains(out, host) {
-		out = append(out, host)
+	for _, ip := range utilnet.SourceIPs(r) {
+		out = append(out, ip.String())
 	}
 	return out
 }
@@ -274,14 +269,18 @@ func (s *Server) authorize(ctx context.Context, a *authz.Attributes) error {
 func (s *Server) withImpersonation(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		state := request.From(r.Context())
-		as, err := impersonate.User(r.Context(), r.Header, &state.User, s.parts.Authorizer)
+		wanted, err := impersonate.Parse(r.Header)
 		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
-		if as != nil {
-			state.Annotate("impersonator.kogge.dev/user", state.User.Name)
-			state.User = *as
+		if wanted != nil {
+			as, err := wanted.Authorize(r.Context(), attributesOf(state), s.parts.Authorizer)
+			if err != nil {
+				s.fail(w, r, err)
+				return
+			}
+			state.User, state.Impersonated, state.Constraint = as.User, true, as.Constraint
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -115,9 +114,12 @@ func (t *Trail) event(stage auditv1.Stage, status *metav1.Status) *auditv1.Event
 	}
 	if stage != auditv1.StageRequestReceived {
 		e.Annotations = s.Annotations
-		if s.User.Name != t.user.Name || !slices.Equal(s.User.Groups, t.user.Groups) {
+		if s.Impersonated {
 			as := infoOf(&s.User)
 			e.ImpersonatedUser = &as
+		}
+		if s.Constraint != "" {
+			e.AuthenticationMetadata = &auditv1.AuthenticationMetadata{ImpersonationConstraint: s.Constraint}
 		}
 		if level == auditv1.LevelRequest || level == auditv1.LevelRequestResponse {
 			e.RequestObject = t.object(t.request)

@@ -99,10 +99,26 @@ func TestPolicyDecidesWhatIsRecorded(t *testing.T) {
 }
 
 func TestImpersonationIsRecorded(t *testing.T) {
-	state := stateOf("alice", "get", "pods")
-	events := run(t, state, func(*Trail) { state.User = request.User{Name: "bob"} })
-	if e := events[0]; e.User.Username != "alice" || e.ImpersonatedUser == nil || e.ImpersonatedUser.Username != "bob" {
-		t.Errorf("user %s, impersonated %v; want alice as bob", e.User.Username, e.ImpersonatedUser)
+	for _, c := range []struct {
+		as         request.User
+		constraint string
+	}{
+		{request.User{Name: "bob"}, ""},
+		{request.User{Name: "alice", Extra: map[string][]string{"scopes": {"view"}}}, "impersonate:user-info"}, // oneself, with less
+	} {
+		state := stateOf("alice", "get", "pods")
+		events := run(t, state, func(*Trail) { state.User, state.Impersonated, state.Constraint = c.as, true, c.constraint })
+		e := events[0]
+		if e.User.Username != "alice" || e.ImpersonatedUser == nil || e.ImpersonatedUser.Username != c.as.Name || len(e.ImpersonatedUser.Extra) != len(c.as.Extra) {
+			t.Errorf("user %s, impersonated %v; want alice as %v", e.User.Username, e.ImpersonatedUser, c.as)
+		}
+		told := ""
+		if e.AuthenticationMetadata != nil {
+			told = e.AuthenticationMetadata.ImpersonationConstraint
+		}
+		if told != c.constraint {
+			t.Errorf("constraint %q, want %q", told, c.constraint)
+		}
 	}
 }
 

@@ -60,9 +60,12 @@ func (i *Info) LongRunning() bool {
 // State travels in the request's context. The stops fill it in their order; later stops only read what earlier ones
 // wrote.
 type State struct {
-	Info     Info
-	User     User
-	Received time.Time
+	Info Info
+	User User
+	// Impersonated says that User is not who sent the request; Constraint is the verb of the mode that allowed it, if it was a constrained one.
+	Impersonated bool
+	Constraint   string
+	Received     time.Time
 	// URI is what the client asked for, path and query.
 	URI string
 	// AuditID identifies the request in audit and logs.

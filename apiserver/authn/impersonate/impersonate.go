@@ -6,91 +6,63 @@ package impersonate
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
-	"sort"
 	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation"
 
 	"kogge.dev/kogge/apiserver/authz"
 	"kogge.dev/kogge/apiserver/request"
 )
 
-const serviceAccountPrefix = request.ServiceAccountPrefix
+// Request is who a request wants to be.
+type Request struct{ want request.User }
 
-// User returns who the request wants to be, nil when it does not ask to be somebody else. Every part (user, groups, uid, extra
-// values) needs the verb impersonate; a refusal is a Forbidden status error. The headers are removed.
-func User(ctx context.Context, header http.Header, by *request.User, authorizer authz.Authorizer) (*request.User, error) {
-	name := header.Get(authenticationv1.ImpersonateUserHeader)
-	groups := header.Values(authenticationv1.ImpersonateGroupHeader)
-	uid := header.Get(authenticationv1.ImpersonateUIDHeader)
-	extra := extras(header)
-	if name == "" {
-		if len(groups) > 0 || uid != "" || len(extra) > 0 {
-			return nil, apierrors.NewInternalError(errors.New("requested impersonation of groups, uid or extra without impersonating a user"))
-		}
+// Parse reads who the request wants to be and removes the headers. It returns nil when the request does not ask to be somebody else.
+func Parse(header http.Header) (*Request, error) {
+	want := request.User{
+		Name: header.Get(authenticationv1.ImpersonateUserHeader), UID: header.Get(authenticationv1.ImpersonateUIDHeader),
+		Groups: slices.Clone(header.Values(authenticationv1.ImpersonateGroupHeader)), Extra: extras(header),
+	}
+	switch {
+	case want.Name != "":
+		strip(header)
+		return &Request{want: want}, nil
+	case len(want.Groups) > 0 || want.UID != "" || len(want.Extra) > 0:
+		return nil, apierrors.NewBadRequest("requested impersonation of groups, uid or extra without impersonating a user name")
+	default:
 		return nil, nil // nobody else is asked for
 	}
-	as := &request.User{Name: name, UID: uid, Extra: extra}
-	for _, q := range questions(as, groups) {
-		q.User, q.Verb, q.ResourceRequest = *by, "impersonate", true
-		if err := authz.Require(ctx, authorizer, &q); err != nil {
-			return nil, err
-		}
-	}
-	as.Groups = completeGroups(name, groups)
-	strip(header)
-	return as, nil
 }
 
-// questions lists what the authorizer must allow, in a fixed order.
-func questions(as *request.User, groups []string) []authz.Attributes {
-	var out []authz.Attributes
-	if ns, sa, ok := splitServiceAccount(as.Name); ok {
-		out = append(out, authz.Attributes{Resource: "serviceaccounts", Namespace: ns, Name: sa})
-	} else {
-		out = append(out, authz.Attributes{Resource: "users", Name: as.Name})
-	}
-	for _, g := range groups {
-		out = append(out, authz.Attributes{Resource: "groups", Name: g})
-	}
-	keys := make([]string, 0, len(as.Extra))
-	for k := range as.Extra {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	for _, k := range keys {
-		for _, v := range as.Extra[k] {
-			out = append(out, authz.Attributes{APIGroup: "authentication.k8s.io", APIVersion: "v1", Resource: "userextras", Subresource: k, Name: v})
-		}
-	}
-	if as.UID != "" {
-		out = append(out, authz.Attributes{APIGroup: "authentication.k8s.io", APIVersion: "v1", Resource: "uids", Name: as.UID})
-	}
-	return out
+// Allowed is a user that another may act as.
+type Allowed struct {
+	User request.User
+	// Constraint is the verb of the mode that allowed it; empty for the verb impersonate, which allows it whatever the request does.
+	Constraint string
 }
 
-// completeGroups adds what the real user would have: a service account's groups when none are named, and membership of
-// everybody authenticated (or, for the anonymous user, unauthenticated).
-func completeGroups(name string, groups []string) []string {
-	out := slices.Clone(groups)
-	if ns, _, ok := splitServiceAccount(name); ok && len(groups) == 0 {
-		out = append(out, request.GroupServiceAccounts, request.GroupServiceAccounts+":"+ns)
-	}
-	if name == request.Anonymous {
-		if !slices.Contains(out, request.GroupUnauthenticated) {
-			out = append(out, request.GroupUnauthenticated)
+// Authorize returns the user if who asks may act as it in this request, and a Forbidden status error otherwise. Modes are tried in order: those that
+// are about one sort of user and one sort of request (KEP-5284), then the verb impersonate. The refusal is that of the first that applies.
+func (r *Request) Authorize(ctx context.Context, asked *authz.Attributes, authorizer authz.Authorizer) (*Allowed, error) {
+	var first error
+	for _, m := range modes {
+		if !m.applies(&r.want, &asked.User) {
+			continue
 		}
-		return out
+		as, err := m.authorize(ctx, &r.want, asked, authorizer)
+		if err == nil {
+			return as, nil
+		}
+		if first == nil {
+			first = err
+		}
 	}
-	if !slices.Contains(out, request.GroupAuthenticated) && !slices.Contains(out, request.GroupUnauthenticated) {
-		out = append(out, request.GroupAuthenticated)
-	}
-	return out
+	return nil, first
 }
 
 func extras(header http.Header) map[string][]string {
@@ -122,11 +94,18 @@ func strip(header http.Header) {
 	header.Del(authenticationv1.ImpersonateUIDHeader)
 }
 
+// splitServiceAccount takes the name of a service account's user apart.
 func splitServiceAccount(user string) (namespace, name string, ok bool) {
-	rest, ok := strings.CutPrefix(user, serviceAccountPrefix)
+	rest, ok := strings.CutPrefix(user, request.ServiceAccountPrefix)
 	if !ok {
 		return "", "", false
 	}
 	namespace, name, ok = strings.Cut(rest, ":")
-	return namespace, name, ok && namespace != "" && name != "" && !strings.Contains(name, ":")
+	return namespace, name, ok && len(validation.NameIsDNSLabel(namespace, false)) == 0 && len(validation.NameIsDNSSubdomain(name, false)) == 0
+}
+
+// nodeOf returns the node whose user it is.
+func nodeOf(user string) (name string, ok bool) {
+	name, ok = strings.CutPrefix(user, request.NodePrefix)
+	return name, ok && len(validation.NameIsDNSSubdomain(name, false)) == 0
 }
