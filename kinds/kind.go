@@ -148,6 +148,8 @@ type Storage struct {
 	// Prefix is the path below /registry, without slashes at the ends: "pods", "services/specs", "minions",
 	// "apiextensions.k8s.io/customresourcedefinitions".
 	Prefix string
+	// Packed is set where objects are large and hardly read: the watch cache keeps them compressed.
+	Packed bool
 }
 
 // Subresource describes one subresource of a kind.

@@ -121,6 +121,7 @@ func (e *Engine) bind(r *Resource, replaced *bound) error {
 			var err error
 			if c, err = cache.New(cache.Config{
 				Feed: e.feed, Prefix: r.prefix(), Decode: b.decode, Attrs: r.attrs, IndexField: indexField(r), Index: nodeNameOf,
+				Pack: r.Kind.Storage.Packed,
 			}); err != nil {
 				return err
 			}

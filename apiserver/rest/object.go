@@ -283,7 +283,7 @@ func (b *bound) asStored(entry *cache.Entry) (codec.Message, bool) {
 	if b.Custom != nil {
 		return codec.Message{}, false
 	}
-	m, ok := codec.StoredMessage(entry.Value, entry.Revision)
+	m, ok := codec.StoredMessage(entry.Value(), entry.Revision)
 	return m, ok && entry.Judged(func() bool {
 		obj, err := entry.Peek()
 		return err == nil && m.Is(obj)

@@ -174,7 +174,7 @@ func (e *Engine) commit(ctx context.Context, c *Call, key string, state current,
 
 // unchanged reports whether there is nothing to write: the value is what is stored, and stored as it would be now.
 func (e *Engine) unchanged(ctx context.Context, key string, data []byte, state *current) (bool, error) {
-	if !bytes.Equal(data, state.entry.Value) {
+	if !bytes.Equal(data, state.entry.Value()) {
 		return false, nil
 	}
 	s, ok := e.store.(store.Rewritable)

@@ -32,7 +32,7 @@ func customResourceDefinition() *kinds.Kind {
 		ShortNames:            []string{"crd", "crds"},
 		Categories:            []string{"api-extensions"},
 		ConditionalUpdateOnly: true,
-		Storage:               kinds.Storage{Prefix: "apiextensions.k8s.io/customresourcedefinitions"},
+		Storage:               kinds.Storage{Prefix: "apiextensions.k8s.io/customresourcedefinitions", Packed: true},
 		Subresources: []kinds.Subresource{
 			kinds.Status(func(_ kinds.Request, new, old *apiextensionsv1.CustomResourceDefinition) { new.Spec = old.Spec }, validateStatus),
 		},

@@ -45,6 +45,8 @@ type Config struct {
 	// Index reads the value of IndexField from a stored value without decoding it, and returns false where it can't; then, or when it is
 	// nil, the object's attributes tell. It must not keep value, but what it returns may share its bytes.
 	Index func(value []byte) (string, bool)
+	// Pack keeps values compressed from a minute after they came on, and opens them for each read. It is for what is large and hardly read.
+	Pack bool
 }
 
 func (c *Config) validate() error {
@@ -84,6 +86,8 @@ type Cache struct {
 	resync chan struct{}
 	// aging holds a token when the log has changes that will be too old even if no other follows.
 	aging chan struct{}
+	// arrived holds a token when there are values that are to be packed later; nil where none is.
+	arrived chan struct{}
 
 	mu   sync.RWMutex
 	core *core
@@ -125,6 +129,9 @@ func New(cfg Config) (*Cache, error) {
 		early:      map[string]*Entry{},
 		synced:     make(chan struct{}),
 	}
+	if cfg.Pack {
+		c.arrived = make(chan struct{}, 1)
+	}
 	c.core = newCore(cfg.Prefix, c.index)
 	return c, nil
 }
@@ -161,12 +168,16 @@ func (c *Cache) Run(ctx context.Context) error {
 	}
 }
 
-// age forgets changes as they become too old, also while none follows. It returns nil when the prefix must be listed again, or the error
-// of ctx.
+// age forgets changes as they become too old, also while none follows, and packs what is old enough. It returns nil when the prefix must be
+// listed again, or the error of ctx.
 func (c *Cache) age(ctx context.Context) error {
-	old := time.NewTimer(logWindow)
+	old, plain := time.NewTimer(logWindow), time.NewTimer(packAfter)
 	defer old.Stop()
-	aging := c.aging
+	defer plain.Stop()
+	aging, arrived := c.aging, c.arrived
+	if arrived == nil {
+		plain.Stop()
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -179,6 +190,12 @@ func (c *Cache) age(ctx context.Context) error {
 		case <-old.C:
 			aging = c.aging
 			c.forget(time.Now())
+		case <-arrived:
+			arrived = nil // until the timer has looked
+			plain.Reset(packAfter)
+		case <-plain.C:
+			arrived = c.arrived
+			c.pack()
 		}
 	}
 }

@@ -75,7 +75,7 @@ func newCore(prefix string, index func(*Entry) string) *core {
 func (c *core) replace(entries []*Entry, revision int64) (dead []*Entry) {
 	tree := newTree()
 	for _, e := range entries {
-		if old, ok := c.tree.Get(item{key: e.Key}); ok && old.entry.Revision == e.Revision && bytes.Equal(old.entry.Value, e.Value) {
+		if old, ok := c.tree.Get(item{key: e.Key}); ok && old.entry.Revision == e.Revision && bytes.Equal(old.entry.Value(), e.Value()) {
 			// The value differs where the store below could not decrypt it before.
 			e = old.entry
 		} else {
@@ -133,7 +133,7 @@ func (c *core) apply(ev store.Event, fresh *Entry, now time.Time, touched []*sco
 		fresh.count()
 	}
 	if ch.prev != nil && ch.deleted {
-		fresh.Value = ch.prev.Value // One copy.
+		fresh.stored.Store(ch.prev.stored.Load()) // One copy.
 	}
 	if c.byIndex != nil {
 		if ch.prev != nil {

@@ -21,7 +21,7 @@ import (
 
 // Entry is one object at one revision. It is immutable and shared by everybody; so is all that its methods return.
 //
-//	Entry ── Value                     stored bytes, the one copy
+//	Entry ── stored                    stored bytes, the one copy, packed or not
 //	  └─ derived (when first asked)
 //	       ├─ object   strong memo     decoded object, while the budget lasts
 //	       ├─ weak     weak pointer    the same object, for as long as anybody at all holds it
@@ -30,8 +30,6 @@ import (
 type Entry struct {
 	// Key in the store.
 	Key string
-	// Value as stored.
-	Value []byte
 	// Revision of the change that made this state; for a deleted object, that of the deletion.
 	Revision int64
 	// CreateRevision is the revision at which the key was created.
@@ -39,6 +37,8 @@ type Entry struct {
 
 	// codec of the cache that the entry belongs to.
 	codec *codec
+	// stored is the value; never nil. The cache may put the same value in its place, packed.
+	stored atomic.Pointer[stored]
 	// derived is set when the first derivation is asked for, once.
 	derived atomic.Pointer[derived]
 	// dead is set when the entry left tree and log: what is derived from then on is no longer remembered.
@@ -81,12 +81,17 @@ type attrs struct {
 }
 
 func newEntry(c *codec, r store.Record) *Entry {
-	return &Entry{Key: r.Key, Value: r.Value, Revision: r.ModRevision, CreateRevision: r.CreateRevision, codec: c}
+	e := &Entry{Key: r.Key, Revision: r.ModRevision, CreateRevision: r.CreateRevision, codec: c}
+	e.stored.Store(&stored{bytes: r.Value})
+	return e
 }
+
+// Value returns the bytes as stored. Callers may share them and must not change them.
+func (e *Entry) Value() []byte { return e.stored.Load().open() }
 
 // count tells the budget of an entry that is content of the cache. What only history refers to is not counted: hardly anybody reads it.
 func (e *Entry) count() {
-	e.counted = int64(len(e.Value))
+	e.counted = int64(e.stored.Load().len())
 	e.codec.budget.stored.Add(e.counted)
 }
 
@@ -97,7 +102,9 @@ func (e *Entry) uncount() {
 
 // at returns the same object as of another revision: what a watcher sees when the object leaves its sight.
 func (e *Entry) at(revision int64) *Entry {
-	return &Entry{Key: e.Key, Value: e.Value, Revision: revision, CreateRevision: e.CreateRevision, codec: e.codec}
+	out := &Entry{Key: e.Key, Revision: revision, CreateRevision: e.CreateRevision, codec: e.codec}
+	out.stored.Store(e.stored.Load())
+	return out
 }
 
 // Name is the last part of the key.
@@ -263,7 +270,7 @@ func (e *Entry) decoded() (*memo, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &memo{owner: d, object: obj, cost: decodedCost(len(e.Value))}
+	m := &memo{owner: d, object: obj, cost: decodedCost(e.stored.Load().len())}
 	if e.dead.Load() {
 		return m, nil
 	}
@@ -280,7 +287,7 @@ func (e *Entry) decodeLocked(d *derived) (kinds.Object, error) {
 	if obj := d.weak.get(); obj != nil {
 		return obj, nil
 	}
-	obj, err := e.codec.decode(e.Key, e.Value, e.Revision)
+	obj, err := e.codec.decode(e.Key, e.Value(), e.Revision)
 	if err != nil {
 		return nil, fmt.Errorf("decode %s at revision %d: %w", e.Key, e.Revision, err)
 	}
@@ -346,7 +353,7 @@ func (e *Entry) checkObject(m *memo) {
 	if !invariant.Enabled || m.reads.Add(1)%16 != 1 {
 		return
 	}
-	fresh, err := e.codec.decode(e.Key, e.Value, e.Revision)
+	fresh, err := e.codec.decode(e.Key, e.Value(), e.Revision)
 	invariant.Check(err == nil, "%s at revision %d does not decode again: %v", e.Key, e.Revision, err)
 	invariant.Check(reflect.DeepEqual(fresh, m.object), "a reader changed the shared object of %s at revision %d", e.Key, e.Revision)
 }

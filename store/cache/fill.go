@@ -94,6 +94,7 @@ func (c *Cache) apply(events []store.Event, now time.Time) {
 	}
 	touched, dead := c.takeLocked(events, fresh, now)
 	dead = append(dead, c.trimLocked(now)...)
+	c.arrivedLocked()
 	for _, s := range touched {
 		s.touched = false
 		c.tellLocked(s, now)
@@ -189,7 +190,7 @@ func (c *Cache) decodeAhead(entries []*Entry) {
 // index returns the value of the index field; an object that can't be decoded has none.
 func (c *Cache) index(e *Entry) string {
 	if c.readIndex != nil {
-		if value, ok := c.readIndex(e.Value); ok {
+		if value, ok := c.readIndex(e.Value()); ok {
 			return value
 		}
 	}
