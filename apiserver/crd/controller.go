@@ -121,6 +121,11 @@ func (c *Controller) serveAll(ctx context.Context) {
 	c.publish()
 }
 
+// read is the reader of what is served.
+func (c *Controller) read(ctx context.Context, name string) (*apiextensionsv1.CustomResourceDefinition, error) {
+	return c.crds().Get(ctx, "", name)
+}
+
 func (c *Controller) crds() client.Resource[*apiextensionsv1.CustomResourceDefinition] {
 	return client.Of[*apiextensionsv1.CustomResourceDefinition](c.cfg.Client)
 }
@@ -218,7 +223,7 @@ func (c *Controller) serve(ctx context.Context, crd *apiextensionsv1.CustomResou
 	if err != nil {
 		return reconcile.Terminal(err)
 	}
-	s, err := newServed(crd, convert)
+	s, err := newServed(crd, convert, c.read)
 	if err != nil {
 		return reconcile.Terminal(err)
 	}

@@ -4,6 +4,7 @@
 package crd
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -65,7 +66,7 @@ func tree(t testing.TB, text string) *unstructured.Unstructured {
 
 func serve(t testing.TB, crd *apiextensionsv1.CustomResourceDefinition) *served {
 	t.Helper()
-	s, err := newServed(crd, relabel)
+	s, err := newServed(crd, relabel, func(context.Context, string) (*apiextensionsv1.CustomResourceDefinition, error) { return crd, nil })
 	if err != nil {
 		t.Fatal(err)
 	}

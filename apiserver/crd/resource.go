@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validation"
@@ -44,17 +45,15 @@ type served struct {
 // standardVerbs of custom resources, in discovery's order.
 var standardVerbs = []string{"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"}
 
-// newServed makes the resource of a definition whose names are accepted. It compiles nothing.
-func newServed(whole *apiextensionsv1.CustomResourceDefinition, convert converter) (*served, error) {
+// newServed makes the resource of a definition whose names are accepted. It compiles nothing, and keeps no schema: read brings it when it is needed.
+func newServed(whole *apiextensionsv1.CustomResourceDefinition, convert converter, read reader) (*served, error) {
 	crd := reconcile.WithoutSchemas(whole)
 	s := &served{crd: crd, names: crd.Status.AcceptedNames, versions: map[string]*version{}, convert: convert, revision: revisionOf(whole)}
 	for i := range crd.Spec.Versions {
 		v := &crd.Spec.Versions[i]
-		packed, err := pack(&whole.Spec.Versions[i])
-		if err != nil {
-			return nil, fmt.Errorf("definition %s: %w", crd.Name, err)
-		}
-		s.versions[v.Name] = newVersion(v, packed, crd.Spec.PreserveUnknownFields)
+		s.versions[v.Name] = &version{spec: v, preserve: crd.Spec.PreserveUnknownFields, schema: func() (*apiextensions.JSONSchemaProps, error) {
+			return read.schemaOf(crd.Name, v.Name)
+		}}
 		if v.Storage {
 			s.storage = v.Name
 		}

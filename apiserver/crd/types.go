@@ -19,13 +19,12 @@ const metaDefinition = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 
 // openAPI returns the version's schema with the fields that every object has, for publication and server-side apply.
 func (s *served) openAPI(name string) (*spec.Schema, error) {
-	v := s.versions[name]
-	c, err := v.compiled()
+	c, err := s.versions[name].glance()
 	if err != nil {
 		return nil, err
 	}
 	out := c.structural.ToKubeOpenAPI()
-	if v.schema == nil {
+	if c.bare {
 		out = &spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}
 		out.AddExtension("x-kubernetes-preserve-unknown-fields", true)
 	}

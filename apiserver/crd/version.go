@@ -33,35 +33,65 @@ type version struct {
 	// spec is without its schema.
 	spec     *apiextensionsv1.CustomResourceDefinitionVersion
 	preserve bool
-	schema   packed
-	compiled func() (*compiledVersion, error)
+	// schema reads the schema; nil without one.
+	schema func() (*apiextensions.JSONSchemaProps, error)
+
+	mu sync.Mutex
+	// used is what was compiled of the schema, nil before.
+	used *compiledVersion
 }
 
 // compiledVersion is immutable and safe for concurrent use.
 type compiledVersion struct {
 	structural *structuralschema.Structural
-	validator  func() (validation.SchemaValidator, error)
+	// bare is set where the version has no schema.
+	bare      bool
+	validator func() (validation.SchemaValidator, error)
 	// status judges the status field alone; nil when the schema says nothing about it.
 	status func() (validation.SchemaValidator, error)
 	cel    func() *schemacel.Validator
 }
 
-func newVersion(spec *apiextensionsv1.CustomResourceDefinitionVersion, schema packed, preserve bool) *version {
-	return &version{spec: spec, preserve: preserve, schema: schema, compiled: sync.OnceValues(func() (*compiledVersion, error) {
-		c, err := compile(schema)
-		if err != nil {
-			return nil, fmt.Errorf("version %s: %w", spec.Name, err)
-		}
-		return c, nil
-	})}
+// compiled returns what is compiled of the schema, and keeps it.
+func (v *version) compiled() (*compiledVersion, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.used != nil {
+		return v.used, nil
+	}
+	c, err := v.compile()
+	if err == nil {
+		v.used = c
+	}
+	return c, err
 }
 
-func compile(schema packed) (*compiledVersion, error) {
-	props, err := schema.unpack()
+// glance is compiled for those who need it once: it is not kept for them.
+func (v *version) glance() (*compiledVersion, error) {
+	v.mu.Lock()
+	used := v.used
+	v.mu.Unlock()
+	if used != nil {
+		return used, nil
+	}
+	return v.compile()
+}
+
+func (v *version) compile() (*compiledVersion, error) {
+	props, err := v.schema()
 	if err != nil {
 		return nil, err
 	}
-	if props == nil {
+	c, err := compile(props)
+	if err != nil {
+		return nil, fmt.Errorf("version %s: %w", v.spec.Name, err)
+	}
+	return c, nil
+}
+
+func compile(props *apiextensions.JSONSchemaProps) (*compiledVersion, error) {
+	bare := props == nil
+	if bare {
 		props = &apiextensions.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}
 	}
 	structural, err := structuralschema.NewStructural(props)
@@ -71,7 +101,7 @@ func compile(schema packed) (*compiledVersion, error) {
 	if err := defaulting.PruneDefaults(structural); err != nil {
 		return nil, fmt.Errorf("prune defaults: %w", err)
 	}
-	out := &compiledVersion{structural: structural}
+	out := &compiledVersion{structural: structural, bare: bare}
 	out.validator = sync.OnceValues(func() (validation.SchemaValidator, error) {
 		v, _, err := validation.NewSchemaValidator(props)
 		return v, err
