@@ -29,7 +29,7 @@ const (
 	aloneElection, clusteredElection = 5, 10
 	// Alone, nobody will ask for old log entries: few are kept in memory (5,000 are else, with all that they wrote). A
 	// snapshot, which is small, lets go of the log before it every so many entries, so that a start reads little.
-	aloneCatchUp, aloneSnapshot, aloneSegments = 100, 1000, 2
+	aloneCatchUp, aloneSnapshot, aloneSegments = 1, 1000, 2
 	// commitEvery is how often the database file follows the WAL when there was something to commit. After a crash the rest is
 	// replayed from the WAL.
 	commitEvery = time.Second
