@@ -72,6 +72,10 @@ func TestAcceptDecidesTheForm(t *testing.T) {
 			t.Errorf("GET %s with Accept %q = %d %s %.200q, want %s with %q", tt.path, tt.accept, rec.Code, rec.Header().Get("Content-Type"), rec.Body, tt.contentType, tt.contains)
 		}
 	}
+	if rec := ask(t, s, "GET", maps+"?watch=1&timeoutSeconds=1", nil, "Accept", "application/yaml"); rec.Code != http.StatusNotAcceptable ||
+		!strings.Contains(rec.Body.String(), "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch") {
+		t.Errorf("watch in YAML = %d %s, want 406", rec.Code, rec.Body)
+	}
 	if rec := ask(t, s, "GET", maps+"/m000", nil, "Accept", "text/html"); rec.Code != http.StatusNotAcceptable {
 		t.Errorf("GET with Accept text/html = %d, want 406", rec.Code)
 	}

@@ -78,6 +78,10 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 	}
 	c := &rest.Call{Verb: verb, Target: t, Subresource: p.Subresource, Namespace: p.Namespace, Name: p.Name}
 	if verb == client.Watch {
+		if a.Format == codec.YAML {
+			s.fail(w, r, notStreamed(t))
+			return
+		}
 		s.serveWatch(w, r, a, c)
 		return
 	}

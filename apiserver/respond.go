@@ -190,6 +190,20 @@ func notAcceptable(formats []codec.Format, custom bool) error {
 	return &apierrors.StatusError{ErrStatus: status}
 }
 
+// notStreamed refuses a watch in YAML, whose events nobody could tell apart.
+func notStreamed(t *rest.Target) error {
+	var names []string
+	for _, f := range []codec.Format{codec.JSON, codec.Protobuf} {
+		if f == codec.JSON || t.Custom == nil {
+			names = append(names, string(f)+";stream=watch")
+		}
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
+		Message: "only the following media types are accepted: " + strings.Join(names, ", "),
+	}}
+}
+
 // notProjectable refuses the projection of a list from an object, and the other way round.
 func (a *answer) notProjectable(list bool) error {
 	text := fmt.Sprintf("you requested %s, but the requested object is not a list (*%s.%s)", a.As, packageOf(a.target.GVR.Group), a.target.Served.Kind)

@@ -113,7 +113,8 @@ func (e *Engine) page(ctx context.Context, c *Call, sel *selection, opts *metav1
 		if _, err := b.cache.Fresh(ctx); err != nil {
 			return nil, err
 		}
-	case opts.ResourceVersionMatch == metav1.ResourceVersionMatchExact:
+	case opts.ResourceVersionMatch == metav1.ResourceVersionMatchExact,
+		opts.ResourceVersionMatch == "" && opts.Limit > 0 && revision > 0: // pages were of exactly this version before there was a word for it
 		if err := e.waitFor(ctx, b, revision); err != nil {
 			return nil, err
 		}

@@ -21,6 +21,8 @@ type Stream struct {
 	Target  *Target
 	watcher *cache.Watcher
 	after   int64
+	// refused is what Next says of a stream that can't begin; nil with no watcher means that after is too old.
+	refused error
 }
 
 // Watch starts a watch. Errors that upstream delivers as an event of the stream come from the first Next.
@@ -61,8 +63,13 @@ func (e *Engine) watch(ctx context.Context, c *Call) (*Stream, error) {
 		}
 	case initial:
 		if err := e.waitFor(ctx, b, revision); err != nil {
+			if apierrors.IsTimeout(err) || errors.Is(ctx.Err(), context.DeadlineExceeded) { // the stream ends before the revision is seen
+				return &Stream{Target: c.Target, refused: tooLarge(revision, b.cache.Revision())}, nil
+			}
 			return nil, err
 		}
+	case revision == 0: // any version will do, and nothing of it is asked for
+		revision = b.cache.Revision()
 	}
 	want.SendInitialEvents = initial
 	want.MarkInitialEnd = initial && opts.AllowWatchBookmarks
@@ -88,6 +95,9 @@ func exact(sel fields.Selector, field string) string {
 // the last event, or the context's error.
 func (s *Stream) Next(ctx context.Context) ([]cache.Event, error) {
 	if s.watcher == nil {
+		if s.refused != nil {
+			return nil, s.refused
+		}
 		return nil, s.tooOld()
 	}
 	events, err := s.watcher.Next(ctx)
