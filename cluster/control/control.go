@@ -84,9 +84,10 @@ type Components struct{ Controllers, Scheduler, Cloud bool }
 
 // Plane is a control plane.
 type Plane struct {
-	config  Config
-	catalog *catalog.Catalog
-	server  *apiserver.Server
+	config       Config
+	catalog      *catalog.Catalog
+	server       *apiserver.Server
+	certificates certificates
 	// booted is closed once the bootstrap objects are in place.
 	booted chan struct{}
 }
@@ -103,17 +104,17 @@ func New(config Config) (*Plane, error) {
 	if p.catalog == nil {
 		p.catalog = catalog.New()
 	}
-	serving, err := p.servingTLS()
-	if err != nil {
+	if err := p.issue(); err != nil {
 		return nil, err
 	}
 	ranges := make([]string, 0, len(config.ServiceCIDRs))
 	for _, r := range config.ServiceCIDRs {
 		ranges = append(ranges, r.String())
 	}
+	var err error
 	p.server, err = apiserver.New(apiserver.Config{
 		Store: config.Store, Catalog: p.catalog, Logger: config.Log.With("component", "apiserver"),
-		Build: p.build, Listener: config.Listener, TLS: serving,
+		Build: p.build, Listener: config.Listener, TLS: p.servingTLS(),
 		Address:  net.JoinHostPort(config.Advertise.String(), fmt.Sprint(config.Port)),
 		Kubelet:  &apiserver.Kubelet{TLS: p.kubeletTLS()},
 		Audit:    config.Audit,
@@ -128,25 +129,20 @@ func New(config Config) (*Plane, error) {
 // kubeletTLS is how the API server meets kubelets.
 func (p *Plane) kubeletTLS() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS12, RootCAs: p.config.Keys.CA.Pool(), Certificates: []tls.Certificate{p.config.Keys.Kubelets.TLS()},
+		MinVersion: tls.VersionTLS12, RootCAs: p.config.Keys.CA.Pool(),
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return p.certificates.kubelets.get(), nil },
 	}
 }
 
-func (p *Plane) servingTLS() (*tls.Config, error) {
-	addresses := append([]netip.Addr{
-		p.config.Advertise, p.config.ServiceCIDRs[0].Masked().Addr().Next(), netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1"),
-	}, p.config.Addresses...)
-	cert, err := p.config.Keys.serving(p.config.Domain, addresses, p.config.Names)
-	if err != nil {
-		return nil, fmt.Errorf("serving certificate: %w", err)
-	}
+func (p *Plane) servingTLS() *tls.Config {
 	trusted := p.config.Keys.CA.Pool()
 	trusted.AddCert(p.config.Keys.ProxyCA.Cert)
 	return &tls.Config{
-		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"},
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.certificates.serving.get(), nil },
 		// Client certificates are asked for, and judged by the authenticators: a token or nobody is as good.
 		ClientAuth: tls.RequestClientCert, ClientCAs: trusted,
-	}, nil
+	}
 }
 
 func (p *Plane) bootstrap(ctx context.Context) error {
@@ -199,6 +195,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	compaction := store.Compaction{Store: p.config.Store, Logger: p.config.Log.With("component", "store")}
 	g.Go(func() error { return named("store", client.Ended(ctx, compaction.Run(ctx))) })
+	g.Go(func() error { return named("certificates", p.certificates.run(ctx)) })
 	g.Go(func() error { return named("apiserver", p.server.Run(ctx)) })
 	g.Go(func() error {
 		select {

@@ -7,7 +7,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -23,8 +22,6 @@ type Keys struct {
 	ProxyCA *pki.Authority
 	// ServiceAccounts signs service account tokens.
 	ServiceAccounts *ecdsa.PrivateKey
-	// Kubelets is the client certificate for kubelets, FrontProxy the one for extension API servers.
-	Kubelets, FrontProxy pki.Pair
 }
 
 // OpenKeys loads the keys of a folder and makes those that are missing.
@@ -40,7 +37,7 @@ func OpenKeys(dir string) (Keys, error) {
 	if k.ServiceAccounts, err = pki.SigningKey(dir, "sa"); err != nil {
 		return k, fmt.Errorf("service account key: %w", err)
 	}
-	return k, k.issue()
+	return k, nil
 }
 
 // NewKeys makes keys that exist only in memory.
@@ -56,17 +53,7 @@ func NewKeys() (Keys, error) {
 	if k.ServiceAccounts, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return k, err
 	}
-	return k, k.issue()
-}
-
-func (k *Keys) issue() error {
-	var err error
-	k.Kubelets, err = k.CA.Ensure(pki.Leaf{Name: "apiserver-kubelet-client", User: kubeletClientUser})
-	if err != nil {
-		return err
-	}
-	k.FrontProxy, err = k.ProxyCA.Ensure(pki.Leaf{Name: "front-proxy-client", User: frontProxyName})
-	return err
+	return k, nil
 }
 
 // Names in certificates, as kubeadm writes them.
@@ -75,8 +62,8 @@ const (
 	frontProxyName    = "front-proxy-client"
 )
 
-// serving returns the API server's certificate for its names and addresses.
-func (k *Keys) serving(domain string, addresses []netip.Addr, names []string) (tls.Certificate, error) {
+// servingLeaf describes the API server's certificate for its names and addresses.
+func servingLeaf(domain string, addresses []netip.Addr, names []string) pki.Leaf {
 	leaf := pki.Leaf{
 		Name: "apiserver", User: "kube-apiserver",
 		DNS: append([]string{
@@ -86,9 +73,5 @@ func (k *Keys) serving(domain string, addresses []netip.Addr, names []string) (t
 	for _, a := range addresses {
 		leaf.IPs = append(leaf.IPs, net.IP(a.AsSlice()))
 	}
-	pair, err := k.CA.Ensure(leaf)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	return pair.TLS(), nil
+	return leaf
 }

@@ -184,11 +184,10 @@ func (p *Plane) extensions(s *apiserver.Server, routes *route.Resolver, calls *o
 		return nil, nil, err
 	}
 	var definitions *crd.Controller
-	certificate := p.config.Keys.FrontProxy.TLS()
 	aggregator, err := aggregation.New(aggregation.Config{
 		Client: p.asServer(s), Registry: s.Registry(), OpenAPI: s.OpenAPI(), Routes: routes, Logger: log,
 		Local:       func() []aggregation.Local { return aggregation.Locals(p.catalog.All(), definitions.GroupVersions()) },
-		Certificate: func() (*tls.Certificate, error) { return &certificate, nil },
+		Certificate: func() (*tls.Certificate, error) { return p.certificates.frontProxy.get(), nil },
 		BuiltIn:     map[schema.GroupVersion]http.Handler{metricsv1beta1.SchemeGroupVersion: measured},
 
 		BuiltInResources: map[schema.GroupVersion]*metav1.APIResourceList{metricsv1beta1.SchemeGroupVersion: metrics.Resources()},

@@ -27,7 +27,7 @@ import (
 	"time"
 )
 
-// Lifetimes. Leaves are renewed at every start once less than a third of their life is left.
+// Lifetimes.
 const (
 	caLifetime   = 10 * 365 * 24 * time.Hour
 	leafLifetime = 365 * 24 * time.Hour
@@ -116,9 +116,19 @@ func (a *Authority) Ensure(leaf Leaf) (Pair, error) {
 	return pair, nil
 }
 
+// Files returns where a leaf is kept; ok is false for an authority that exists only in memory.
+func (a *Authority) Files(name string) (cert, key string, ok bool) {
+	return filepath.Join(a.dir, name+".crt"), filepath.Join(a.dir, name+".key"), a.dir != ""
+}
+
+// RenewAfter is when less than a third of a certificate's life is left: from then on Ensure renews it.
+func RenewAfter(cert *x509.Certificate) time.Time {
+	return cert.NotAfter.Add(-cert.NotAfter.Sub(cert.NotBefore) / 3)
+}
+
 // current reports whether a certificate still serves as leaf.
 func (a *Authority) current(cert *x509.Certificate, leaf Leaf) bool {
-	if time.Until(cert.NotAfter) < leafLifetime/3 || cert.CheckSignatureFrom(a.Cert) != nil {
+	if !time.Now().Before(RenewAfter(cert)) || cert.CheckSignatureFrom(a.Cert) != nil {
 		return false
 	}
 	if cert.Subject.CommonName != leaf.User || !slices.Equal(cert.Subject.Organization, leaf.Groups) || !slices.Equal(cert.DNSNames, leaf.DNS) {
