@@ -53,6 +53,9 @@ type Config struct {
 	// Audit records requests as a policy says; nil records none.
 	Audit *audit.Auditor
 
+	// Flags are what /flagz tells of how the server was configured, by the names of kube-apiserver's flags; no secrets.
+	Flags map[string]string
+
 	// MinWatchTimeout is the shortest time after which the server ends a watch that named none; it picks up to twice that. Default 30 min.
 	MinWatchTimeout time.Duration
 	// ShutdownGrace bounds how long Run waits for requests in flight when its context ends. Default 5 s.

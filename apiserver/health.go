@@ -9,6 +9,9 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"kogge.dev/kogge/reconcile/serving"
 )
@@ -16,11 +19,17 @@ import (
 // health answers /healthz, /livez and /readyz from named checks.
 type health struct {
 	// ready is closed when the hooks have run.
-	ready chan struct{}
-	once  sync.Once
+	ready   chan struct{}
+	once    sync.Once
+	started time.Time
 
 	mu     sync.Mutex
 	checks []check
+
+	// results are what /metrics/slis tells of the checks when they were asked.
+	results *prometheus.Registry
+	last    *prometheus.GaugeVec
+	counts  *prometheus.CounterVec
 }
 
 // check is one named condition. probe is asked at each request; without one, err is the last word of whoever owns the check.
@@ -34,7 +43,29 @@ type check struct {
 
 var errNotYet = errors.New("not finished")
 
-func newHealth() *health { return &health{ready: make(chan struct{})} }
+func newHealth() *health {
+	h := &health{
+		ready: make(chan struct{}), started: time.Now(), results: prometheus.NewRegistry(),
+		last:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kubernetes_healthcheck", Help: "The last result of a check."}, []string{"name", "type"}),
+		counts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubernetes_healthchecks_total", Help: "Results of a check."}, []string{"name", "type", "status"}),
+	}
+	h.results.MustRegister(h.last, h.counts)
+	return h
+}
+
+// noting is a probe whose results are counted.
+func (h *health) noting(endpoint, name string, probe func(ctx context.Context) error) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		err := probe(ctx)
+		value, status := 1.0, "success"
+		if err != nil {
+			value, status = 0, "error"
+		}
+		h.last.WithLabelValues(name, endpoint).Set(value)
+		h.counts.WithLabelValues(name, endpoint, status).Inc()
+		return err
+	}
+}
 
 func (s *Server) addChecks() {
 	h := s.health
@@ -82,7 +113,7 @@ func (h *health) serve(w http.ResponseWriter, r *http.Request, parts []string) {
 		if probe == nil {
 			probe = func(context.Context) error { return c.err }
 		}
-		asked = append(asked, serving.Check{Name: c.name, Probe: probe})
+		asked = append(asked, serving.Check{Name: c.name, Probe: h.noting(endpoint, c.name, probe)})
 	}
 	h.mu.Unlock()
 	serving.Health(w, r, endpoint, only, asked)

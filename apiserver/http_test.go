@@ -73,7 +73,7 @@ func TestAcceptDecidesTheForm(t *testing.T) {
 		}
 	}
 	if rec := ask(t, s, "GET", maps+"?watch=1&timeoutSeconds=1", nil, "Accept", "application/yaml"); rec.Code != http.StatusNotAcceptable ||
-		!strings.Contains(rec.Body.String(), "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch") {
+		!strings.Contains(rec.Body.String(), "application/vnd.kubernetes.protobuf;stream=watch") {
 		t.Errorf("watch in YAML = %d %s, want 406", rec.Code, rec.Body)
 	}
 	if rec := ask(t, s, "GET", maps+"/m000", nil, "Accept", "text/html"); rec.Code != http.StatusNotAcceptable {
@@ -272,6 +272,23 @@ func TestHealth(t *testing.T) {
 	}
 	if rec := ask(t, s, "GET", "/livez/absent", nil); rec.Code != 404 {
 		t.Errorf("GET /livez/absent = %d, want 404", rec.Code)
+	}
+}
+
+func TestServerTellsOfItself(t *testing.T) {
+	s := start(t, func(c *apiserver.Config) { c.Flags = map[string]string{"secure-port": "6443"} })
+	ask(t, s, "GET", "/livez/ping", nil)
+	for path, want := range map[string]string{
+		"/statusz": "apiserver statusz", "/flagz": "secure-port=6443", "/version": `"buildDate": "`,
+		"/metrics/slis": `kubernetes_healthchecks_total{name="ping",status="success",type="livez"} 1`, "/": `"/metrics/slis"`,
+	} {
+		if rec := ask(t, s, "GET", path, nil); rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), want) {
+			t.Errorf("GET %s = %d %s, want %s", path, rec.Code, rec.Body, want)
+		}
+	}
+	// Resources have no HEAD.
+	if rec := ask(t, s, "HEAD", "/api/v1/namespaces", nil); rec.Code != http.StatusMethodNotAllowed {
+		t.Errorf("HEAD of a resource = %d, want 405", rec.Code)
 	}
 }
 

@@ -105,7 +105,8 @@ func routable(t *rest.Target, p *parsed, method string) error {
 	acrossNamespaces := t.Kind.Namespaced && p.Namespace == ""
 	collection := p.Name == "" || p.Verb == "list" || p.Verb == "watch"
 	switch {
-	case acrossNamespaces && method != http.MethodGet && method != http.MethodHead,
+	case method == http.MethodHead,
+		acrossNamespaces && method != http.MethodGet,
 		collection && (method == http.MethodPut || method == http.MethodPatch),
 		!collection && p.Subresource == "" && method == http.MethodPost, !allows(t, p, method):
 		return errNoMethod

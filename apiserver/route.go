@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"kogge.dev/kogge/apiserver/discovery"
+	"kogge.dev/kogge/internal/version"
+	"kogge.dev/kogge/reconcile/serving"
 )
 
 // route sends an authorized request to what serves it.
@@ -36,15 +38,29 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	case parts[0] == "healthz" || parts[0] == "livez" || parts[0] == "readyz":
 		s.health.serve(w, r, parts)
 	case path == "/version" || path == "/version/":
-		writeJSON(w, discovery.Version())
+		writeJSON(w, version.Info())
 	case path == "/metrics":
 		s.metrics.handler().ServeHTTP(w, r)
+	case path == "/metrics/slis":
+		promhttp.HandlerFor(s.health.results, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	case path == "/statusz":
+		s.pages().Statusz(w, r)
+	case path == "/flagz":
+		s.pages().Flagz(w, r)
 	case parts[0] == "openapi":
 		s.openapi.ServeHTTP(w, r)
 	case strings.HasPrefix(path, "/debug/pprof"):
 		serveProfile(w, r, strings.TrimPrefix(path, "/debug/pprof"))
 	default:
 		http.NotFound(w, r)
+	}
+}
+
+// pages are /statusz and /flagz.
+func (s *Server) pages() *serving.Pages {
+	return &serving.Pages{
+		Component: "apiserver", Started: s.health.started, Flags: s.cfg.Flags,
+		Paths: []string{"/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz", "/version"},
 	}
 }
 
@@ -70,15 +86,15 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, parts []
 			return
 		}
 	}
-	version := schema.GroupVersion{}
+	gv := schema.GroupVersion{}
 	switch {
 	case parts[0] == "api" && len(parts) == 2:
-		version.Version = parts[1]
+		gv.Version = parts[1]
 	case parts[0] == "apis" && len(parts) == 3:
-		version = schema.GroupVersion{Group: parts[1], Version: parts[2]}
+		gv = schema.GroupVersion{Group: parts[1], Version: parts[2]}
 	}
-	if version.Version != "" && !s.registry.Serves(version) {
-		s.unknownVersion(w, r, version.Group)
+	if gv.Version != "" && !s.registry.Serves(gv) {
+		s.unknownVersion(w, r, gv.Group)
 		return
 	}
 	s.registry.Handler(func() string { return s.cfg.Address }).ServeHTTP(w, r)
@@ -86,7 +102,7 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, parts []
 
 // serveIndex lists the paths.
 func (s *Server) serveIndex(w http.ResponseWriter) {
-	paths := []string{"/api", "/apis", "/healthz", "/livez", "/readyz", "/metrics", "/openapi/v2", "/openapi/v3", "/version"}
+	paths := []string{"/api", "/apis", "/healthz", "/livez", "/readyz", "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/version", "/statusz", "/flagz"}
 	for path := range s.parts.Paths {
 		paths = append(paths, path)
 	}

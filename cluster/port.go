@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	"sigs.k8s.io/yaml"
@@ -22,6 +23,9 @@ import (
 
 // ports are upstream's secure ports.
 var ports = map[Role]string{RoleScheduler: ":10259", RoleControllers: ":10257", RoleCloud: ":10258"}
+
+// upstreamNames are what the components are called on their pages.
+var upstreamNames = map[Role]string{RoleScheduler: "kube-scheduler", RoleControllers: "kube-controller-manager", RoleCloud: "cloud-controller-manager"}
 
 // openPort listens at the secure port of a component of the control plane that runs alone; nil if the settings say none. The same
 // components in a server's process have no port: its API server answers for the process, and idling costs nothing more.
@@ -47,6 +51,10 @@ func (m *machine) openPort(ctx context.Context, own *client.Client, vitals *cont
 	}
 	return serving.New(serving.Config{
 		Listener: listener, Certificate: certificate, Client: own, Checks: vitals.Checks(), Metrics: vitals.Registry,
+		Pages: &serving.Pages{
+			Component: upstreamNames[m.role], Started: time.Now(), Paths: []string{"/configz", "/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz"},
+			Flags: map[string]string{"bind-address": address, "leader-elect": "true"},
+		},
 		Configuration: configuration, Log: m.console.Log.With("component", string(m.role)),
 	}), nil
 }

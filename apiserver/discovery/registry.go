@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -278,12 +277,4 @@ func differing(kind *metav1.GroupVersionKind, group, version string) (string, st
 		return "", ""
 	}
 	return kind.Group, kind.Version
-}
-
-// Version is what /version answers.
-func Version() kversion.Info {
-	return kversion.Info{
-		Major: "1", Minor: "36", EmulationMajor: "1", EmulationMinor: "36", MinCompatibilityMajor: "1", MinCompatibilityMinor: "35",
-		GitVersion: "v1.36.3+kogge", GitTreeState: "clean", Compiler: "gc", GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
-	}
 }

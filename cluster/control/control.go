@@ -115,9 +115,9 @@ func New(config Config) (*Plane, error) {
 	p.server, err = apiserver.New(apiserver.Config{
 		Store: config.Store, Catalog: p.catalog, Logger: config.Log.With("component", "apiserver"),
 		Build: p.build, Listener: config.Listener, TLS: p.servingTLS(),
-		Address:  net.JoinHostPort(config.Advertise.String(), fmt.Sprint(config.Port)),
-		Kubelet:  &apiserver.Kubelet{TLS: p.kubeletTLS()},
-		Audit:    config.Audit,
+		Address: net.JoinHostPort(config.Advertise.String(), fmt.Sprint(config.Port)),
+		Kubelet: &apiserver.Kubelet{TLS: p.kubeletTLS()},
+		Audit:   config.Audit, Flags: config.flags(),
 		Services: rest.ServiceConfig{CIDRs: ranges},
 	})
 	if err != nil {

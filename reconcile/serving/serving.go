@@ -52,6 +52,8 @@ type Config struct {
 	Metrics *prometheus.Registry
 	// Configuration is served at /configz, by the names of its parts.
 	Configuration map[string]any
+	// Pages are served at /statusz and /flagz; without them the paths are not there.
+	Pages *Pages
 	// Log is required.
 	Log *slog.Logger
 }
@@ -77,6 +79,10 @@ func New(config Config) *Server {
 	}
 	s.mux.Handle("/metrics", promhttp.HandlerFor(config.Metrics, promhttp.HandlerOpts{}))
 	s.mux.HandleFunc("/configz", s.configz)
+	if config.Pages != nil {
+		s.mux.HandleFunc("/statusz", config.Pages.Statusz)
+		s.mux.HandleFunc("/flagz", config.Pages.Flagz)
+	}
 	s.mux.HandleFunc("/debug/pprof/", pprof.Index)
 	s.mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	s.mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
