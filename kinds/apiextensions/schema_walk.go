@@ -186,7 +186,7 @@ func validateListMap(s *apiextensionsv1.JSONSchemaProps, path *field.Path) field
 		case s.Items == nil:
 			return field.ErrorList{field.Required(items, "must have a schema if x-kubernetes-list-type is map")}
 		case s.Items.Schema == nil:
-			return field.ErrorList{field.Invalid(items, s.Items, "must only have a single schema if x-kubernetes-list-type is map")}
+			return field.ErrorList{field.Invalid(items, struct{}{}, "must only have a single schema if x-kubernetes-list-type is map")}
 		case s.Items.Schema.Type != "object":
 			errs = append(errs, field.Invalid(items.Child("type"), s.Items.Schema.Type, "must be object if parent array's x-kubernetes-list-type is map"))
 		default:

@@ -210,3 +210,21 @@ func TestNamespaceKeepsItsFinalizer(t *testing.T) {
 		t.Error("an update takes the finalizer away")
 	}
 }
+
+// A key of a volume's affinity that is emptied is told of for that alone, not as a change of what is immutable.
+func TestVolumeAffinityWithoutKey(t *testing.T) {
+	volume := func(key string) *corev1.PersistentVolume {
+		return &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v"}, Spec: corev1.PersistentVolumeSpec{
+			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: key, Operator: corev1.NodeSelectorOpExists}},
+			}}}},
+		}}
+	}
+	for key, immutable := range map[string]bool{"a": false, "": false, "b": true} {
+		errs := validateVolumeUpdate(kinds.Request{}, volume(key), volume("a"))
+		told := strings.Contains(errs.ToAggregate().Error(), "field is immutable")
+		if told != immutable {
+			t.Errorf("key %q: %v; told that it is immutable: %v, want %v", key, errs, told, immutable)
+		}
+	}
+}

@@ -69,8 +69,8 @@ func renamedTerms(new, old *corev1.VolumeNodeAffinity) *corev1.VolumeNodeAffinit
 	for i := range out.Required.NodeSelectorTerms {
 		was, is := out.Required.NodeSelectorTerms[i].MatchExpressions, new.Required.NodeSelectorTerms[i].MatchExpressions
 		for j := range min(len(was), len(is)) {
-			if name, ok := current[was[j].Key]; ok && name == is[j].Key {
-				was[j].Key = name
+			if current[was[j].Key] == is[j].Key { // A key that was emptied is told of for that alone.
+				was[j].Key = is[j].Key
 			}
 		}
 	}
