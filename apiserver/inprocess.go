@@ -153,7 +153,7 @@ func (l *local) execute(ctx context.Context, req *client.Request, call *rest.Cal
 	out := &client.Result{Created: res.Code == http.StatusCreated}
 	if res.List == nil {
 		if out.Object, err = res.Resolve(call.Target); err == nil && req.Metadata {
-			out.Object, err = metadataOf(out.Object)
+			out.Object, err = metadataOf(out.Object, call.Target)
 		}
 		return out, res.Code, err
 	}
@@ -175,11 +175,11 @@ func listed(req *client.Request, t *rest.Target, entry *cache.Entry) (runtime.Ob
 	if err != nil || !req.Metadata {
 		return obj, err
 	}
-	return metadataOf(obj)
+	return metadataOf(obj, t)
 }
 
 // metadataOf returns the metadata alone. A status stays what it is.
-func metadataOf(obj runtime.Object) (runtime.Object, error) {
+func metadataOf(obj runtime.Object, t *rest.Target) (runtime.Object, error) {
 	if status, is := obj.(*metav1.Status); is {
 		return status, nil
 	}
@@ -187,7 +187,7 @@ func metadataOf(obj runtime.Object) (runtime.Object, error) {
 	if !ok {
 		return nil, fmt.Errorf("a %T has no metadata", obj)
 	}
-	return codec.Partial(object, metav1.SchemeGroupVersion), nil
+	return codec.Partial(object, metav1.SchemeGroupVersion, t.Kind.FormAnnotations), nil
 }
 
 // completeOptions sets the options that the verb needs and checks them as the HTTP front does.
@@ -323,7 +323,7 @@ func pump(ctx context.Context, stream *rest.Stream, metadata bool, to chan<- api
 		for _, ev := range events {
 			obj, err := eventObject(stream, ev)
 			if err == nil && metadata {
-				obj, err = metadataOf(obj)
+				obj, err = metadataOf(obj, stream.Target)
 			}
 			if err != nil {
 				st := statusOf(apierrors.NewInternalError(err))

@@ -4,8 +4,11 @@
 package apiserver_test
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
@@ -59,6 +62,40 @@ func TestMetadataOf(t *testing.T) {
 		}
 		if _, err := metadata.Get(t.Context(), "default", "none"); err == nil || client.IgnoreNotFound(err) != nil {
 			t.Errorf("get of nothing over HTTP %v: %v, want not found", overHTTP, err)
+		}
+	}
+}
+
+// Annotations that are fields in other versions are no metadata of the object: not in the server's process, over HTTP, or in tables.
+func TestMetadataWithoutForms(t *testing.T) {
+	s := start(t)
+	pod := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}}
+	set := &appsv1.DaemonSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a", Annotations: map[string]string{"mine": "1"}},
+		Spec:       appsv1.DaemonSetSpec{Selector: &metav1.LabelSelector{MatchLabels: pod.Labels}, Template: pod},
+	}
+	for _, overHTTP := range []bool{false, true} {
+		d := newTyped(t, s, catalog.New(), overHTTP)
+		sets := client.Of[*appsv1.DaemonSet](client.New(d.backend, d.catalog))
+		if !overHTTP {
+			made, err := sets.Create(t.Context(), set)
+			if err != nil || made.Annotations[appsv1.DeprecatedTemplateGeneration] != "1" {
+				t.Fatalf("created %v, %v, want it with a template generation", made, err)
+			}
+		}
+		got, err := client.MetadataOf(sets).Get(t.Context(), "default", "a")
+		if err != nil || len(got.Annotations) != 1 || got.Annotations["mine"] != "1" {
+			t.Errorf("metadata over HTTP %v: %v, %v, want its own annotation alone", overHTTP, got, err)
+		}
+		list, err := client.MetadataOf(sets).List(t.Context(), "default", metav1.ListOptions{})
+		if err != nil || len(list.Items) != 1 || len(list.Items[0].Annotations) != 1 {
+			t.Errorf("list over HTTP %v: %v, %v, want its own annotation alone", overHTTP, list, err)
+		}
+	}
+	for _, path := range []string{"/apis/apps/v1/namespaces/default/daemonsets", "/apis/apps/v1/namespaces/default/daemonsets/a"} {
+		w := ask(t, s, http.MethodGet, path, nil, "Accept", "application/json;as=Table;g=meta.k8s.io;v=v1")
+		if body := w.Body.String(); w.Code != http.StatusOK || !strings.Contains(body, `"mine"`) || strings.Contains(body, `"`+appsv1.DeprecatedTemplateGeneration+`":"1"`) {
+			t.Errorf("table of %s = %d %s, want its own annotation alone", path, w.Code, body)
 		}
 	}
 }

@@ -168,7 +168,7 @@ func negotiate(r *http.Request, t *rest.Target) (*answer, error) {
 	}
 	a := &answer{Accepted: accepted, target: t, pretty: pretty(r, accepted)}
 	if accepted.As == codec.AsTable {
-		a.table = codec.TableOptions{Include: metav1.IncludeObjectPolicy(r.URL.Query().Get("includeObject")), GroupVersion: accepted.GroupVersion, Now: time.Now()}
+		a.table = codec.TableOptions{Include: metav1.IncludeObjectPolicy(r.URL.Query().Get("includeObject")), GroupVersion: accepted.GroupVersion, Now: time.Now(), Without: t.Kind.FormAnnotations}
 		opts := metav1.TableOptions{IncludeObject: a.table.Include}
 		if errs := metavalidation.ValidateTableOptions(&opts); len(errs) > 0 {
 			return nil, apierrors.NewBadRequest("Unable to convert to Table as requested: " + errs[0].Error())
@@ -282,7 +282,7 @@ func (a *answer) project(obj runtime.Object) (runtime.Object, error) {
 		list := metav1.ListMeta{ResourceVersion: m.GetResourceVersion()}
 		return codec.Table(a.source(obj), a.table, []runtime.Object{obj}, list), nil
 	case codec.AsPartial:
-		return codec.Partial(m, a.GroupVersion), nil
+		return codec.Partial(m, a.GroupVersion, a.target.Kind.FormAnnotations), nil
 	default:
 		return nil, a.notProjectable(false)
 	}

@@ -222,7 +222,7 @@ func (a *answer) encodeProjectedList(l *rest.List) ([][]byte, error) {
 	case codec.AsPartialList:
 		list := &metav1.PartialObjectMetadataList{ListMeta: l.Meta(), Items: make([]metav1.PartialObjectMetadata, 0, len(objects))}
 		for _, obj := range objects {
-			list.Items = append(list.Items, *codec.Partial(obj.(metav1.Object), a.GroupVersion))
+			list.Items = append(list.Items, *codec.Partial(obj.(metav1.Object), a.GroupVersion, a.target.Kind.FormAnnotations))
 		}
 		list.SetGroupVersionKind(a.GroupVersion.WithKind(codec.AsPartialList))
 		out = list

@@ -4,6 +4,8 @@
 package codec
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -13,10 +15,17 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 )
 
-// Partial returns the metadata of obj alone. The result shares its maps and slices with obj.
-func Partial(obj metav1.Object, gv schema.GroupVersion) *metav1.PartialObjectMetadata {
+// Partial returns the metadata of obj alone, without some annotations. The result shares its maps and slices with obj.
+func Partial(obj metav1.Object, gv schema.GroupVersion, without []string) *metav1.PartialObjectMetadata {
 	out := &metav1.PartialObjectMetadata{ObjectMeta: metaOf(obj)}
 	out.SetGroupVersionKind(gv.WithKind(AsPartial))
+	has := func(key string) bool { _, ok := out.Annotations[key]; return ok }
+	if slices.ContainsFunc(without, has) {
+		out.Annotations = maps.Clone(out.Annotations)
+		for _, key := range without {
+			delete(out.Annotations, key)
+		}
+	}
 	return out
 }
 
@@ -61,6 +70,8 @@ type TableOptions struct {
 	// GroupVersion of the table itself.
 	GroupVersion schema.GroupVersion
 	Now          time.Time
+	// Without are annotations that metadata in rows is without.
+	Without []string
 }
 
 // Table makes a table of objects. list carries the metadata of a list.
@@ -75,7 +86,7 @@ func Table(source TableSource, opts TableOptions, objects []runtime.Object, list
 		case metav1.IncludeNone:
 		default:
 			if m, err := meta.Accessor(obj); err == nil {
-				row.Object.Object = Partial(m, opts.GroupVersion)
+				row.Object.Object = Partial(m, opts.GroupVersion, opts.Without)
 			}
 		}
 		out.Rows = append(out.Rows, row)

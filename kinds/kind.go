@@ -52,6 +52,10 @@ type Kind struct {
 	// Verbs are those of discovery; nil means StandardVerbs.
 	Verbs []string
 
+	// FormAnnotations are annotations in which a version carries what others have fields for: metadata alone, of which nobody can tell what
+	// version it is of, is without them.
+	FormAnnotations []string
+
 	// Default fills unset fields of obj, as upstream's defaulting of the storage version does. It must be idempotent. It
 	// runs after decoding a request and after decoding stored bytes.
 	Default func(obj Object)

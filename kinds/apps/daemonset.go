@@ -19,12 +19,13 @@ import (
 
 func daemonSet() *kinds.Kind {
 	return kinds.Define(kinds.Kind{
-		Resource:   "daemonsets",
-		Singular:   "daemonset",
-		ShortNames: []string{"ds"},
-		Categories: all(),
-		Namespaced: true,
-		Storage:    kinds.Storage{Prefix: "daemonsets"},
+		Resource:        "daemonsets",
+		Singular:        "daemonset",
+		ShortNames:      []string{"ds"},
+		Categories:      all(),
+		Namespaced:      true,
+		FormAnnotations: []string{appsv1.DeprecatedTemplateGeneration},
+		Storage:         kinds.Storage{Prefix: "daemonsets"},
 		Subresources: []kinds.Subresource{
 			kinds.Status(prepareDaemonSetStatus, validateDaemonSetStatus),
 		},

@@ -6,6 +6,7 @@ package autoscaling
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -22,6 +23,9 @@ const (
 	toleranceDown        = "autoscaling.alpha.kubernetes.io/scale-down-tolerance"
 	toleranceUp          = "autoscaling.alpha.kubernetes.io/scale-up-tolerance"
 )
+
+// formAnnotations are all of them.
+var formAnnotations = []string{metricsAnnotation, statusesAnnotation, conditionsAnnotation, behaviorAnnotation, toleranceDown, toleranceUp}
 
 // behaviorText is the form of the behavior annotation, which spells its keys as Go does. Reading it ignores case.
 type behaviorText struct {
@@ -57,9 +61,7 @@ func rulesToText(r *autoscalingv2.HPAScalingRules) *rulesText {
 func stripped(in map[string]string) map[string]string {
 	out := make(map[string]string, len(in))
 	for key, value := range in {
-		switch key {
-		case metricsAnnotation, statusesAnnotation, conditionsAnnotation, behaviorAnnotation, toleranceDown, toleranceUp:
-		default:
+		if !slices.Contains(formAnnotations, key) {
 			out[key] = value
 		}
 	}

@@ -26,13 +26,14 @@ func horizontalPodAutoscaler() *kinds.Kind {
 	stored := func() kinds.Object { return &autoscalingv2.HorizontalPodAutoscaler{} }
 	storedList := func() runtime.Object { return &autoscalingv2.HorizontalPodAutoscalerList{} }
 	return kinds.Define(kinds.Kind{
-		Resource:     "horizontalpodautoscalers",
-		Singular:     "horizontalpodautoscaler",
-		ShortNames:   []string{"hpa"},
-		Categories:   []string{"all"},
-		Namespaced:   true,
-		NoGeneration: true,
-		Storage:      kinds.Storage{Prefix: "horizontalpodautoscalers"},
+		Resource:        "horizontalpodautoscalers",
+		Singular:        "horizontalpodautoscaler",
+		ShortNames:      []string{"hpa"},
+		Categories:      []string{"all"},
+		Namespaced:      true,
+		NoGeneration:    true,
+		FormAnnotations: formAnnotations,
+		Storage:         kinds.Storage{Prefix: "horizontalpodautoscalers"},
 		Served: []kinds.Served{
 			{GroupVersionKind: autoscalingv2.SchemeGroupVersion.WithKind(name), New: stored, NewList: storedList},
 			{
