@@ -66,7 +66,7 @@ func New(cfg Config) (*Server, error) {
 	s.registry = discovery.NewRegistry()
 	s.registry.FindStored(func(gvr schema.GroupVersionResource) schema.GroupVersionKind {
 		if t := engine.Lookup(gvr); t != nil && t.Kind.Storage.Prefix != "" {
-			return t.Kind.Storage.GroupVersionKind
+			return t.Kind.Storage.Stored()
 		}
 		return schema.GroupVersionKind{}
 	})

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	resourcev1beta1 "k8s.io/api/resource/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
@@ -72,5 +73,43 @@ func TestDeprecatedVersionIsTold(t *testing.T) {
 	const want = `apiserver_requested_deprecated_apis{group="resource.k8s.io",removed_release="1.38",resource="deviceclasses",subresource="",version="v1beta1"} 1`
 	if metrics := ask(t, s, http.MethodGet, "/metrics", nil).Body.String(); !strings.Contains(metrics, want) {
 		t.Errorf("metrics lack %s", want)
+	}
+}
+
+// TestStoredInAnotherForm holds that mutating policies are stored as upstream stores them, and that what was stored at their newest version is read.
+func TestStoredInAnotherForm(t *testing.T) {
+	old := &admissionregistrationv1.MutatingAdmissionPolicyBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "old", UID: "u"},
+		Spec:       admissionregistrationv1.MutatingAdmissionPolicyBindingSpec{PolicyName: "p"},
+	}
+	data, err := codec.Envelope(admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingAdmissionPolicyBinding"), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const folder, path = "/registry/mutatingadmissionpolicybindings/", "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings"
+	kept := memory.New()
+	if _, err := kept.Create(t.Context(), folder+"old", data, store.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, func(c *apiserver.Config) { c.Store = kept })
+	body := `{"apiVersion":"admissionregistration.k8s.io/v1","kind":"MutatingAdmissionPolicyBinding","metadata":{"name":"new"},"spec":{"policyName":"p"}}`
+	if w := ask(t, s, http.MethodPost, path, strings.NewReader(body), "Content-Type", "application/json"); w.Code != http.StatusCreated {
+		t.Fatalf("POST = %d %s", w.Code, w.Body)
+	}
+	for _, name := range []string{"old", "new"} {
+		w := ask(t, s, http.MethodGet, path+"/"+name, nil)
+		if want := `"policyName":"p"`; w.Code != http.StatusOK || !strings.Contains(w.Body.String(), want) || !strings.Contains(w.Body.String(), `"apiVersion":"admissionregistration.k8s.io/v1"`) {
+			t.Errorf("GET %s = %d %s, want %s at v1", name, w.Code, w.Body, want)
+		}
+	}
+	record, _, err := kept.Get(t.Context(), folder+"new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if gvk, err := codec.TypeOf(record.Value); err != nil || gvk.Version != "v1beta1" {
+		t.Errorf("stored as %v, %v; want v1beta1", gvk, err)
+	}
+	if w := ask(t, s, http.MethodGet, "/apis/admissionregistration.k8s.io/v1", nil); !strings.Contains(w.Body.String(), `"storageVersionHash":"90V5FRZZ3Zg="`) {
+		t.Errorf("discovery does not name upstream's version: %s", w.Body)
 	}
 }

@@ -152,8 +152,18 @@ type Storage struct {
 	// Prefix is the path below /registry, without slashes at the ends: "pods", "services/specs", "minions",
 	// "apiextensions.k8s.io/customresourcedefinitions".
 	Prefix string
+	// Form is the version in whose form the object is stored, one of Kind's, where that is not the version of New.
+	Form schema.GroupVersion
 	// Packed is set where objects are large and hardly read: the watch cache keeps them compressed.
 	Packed bool
+}
+
+// Stored is the type that stored values have.
+func (s *Storage) Stored() schema.GroupVersionKind {
+	if !s.Form.Empty() {
+		return s.Form.WithKind(s.Kind)
+	}
+	return s.GroupVersionKind
 }
 
 // Subresource describes one subresource of a kind.

@@ -117,6 +117,12 @@ func (b *bound) encode(obj kinds.Object) ([]byte, error) {
 		data, err := json.Marshal(obj)
 		return append(data, '\n'), err
 	}
+	if form := b.Kind.Storage.Form; !form.Empty() {
+		var err error
+		if obj, err = b.Kind.Known(form).FromStorage(obj); err != nil {
+			return nil, err
+		}
+	}
 	m, ok := obj.(interface {
 		Size() int
 		MarshalTo(data []byte) (int, error)
@@ -124,7 +130,7 @@ func (b *bound) encode(obj kinds.Object) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("%T: %w", obj, codec.ErrNoProtobuf)
 	}
-	return codec.Envelope(b.Kind.Storage.GroupVersionKind, m)
+	return codec.Envelope(b.Kind.Storage.Stored(), m)
 }
 
 // attrs are the labels and selectable fields of an object.

@@ -35,6 +35,7 @@ func policyColumns(count, description string) []metav1.TableColumnDefinition {
 func mutatingPolicy(e *expressions) *kinds.Kind {
 	const name = "MutatingAdmissionPolicy"
 	kind := extension("mutatingadmissionpolicies", "mutatingadmissionpolicy")
+	kind.Storage.Form = admissionregistrationv1beta1.SchemeGroupVersion // as upstream, whose v1 is of this release
 	kind.OnRequest = []kinds.Served{
 		kinds.Mirror[admissionregistrationv1beta1.MutatingAdmissionPolicy, admissionregistrationv1beta1.MutatingAdmissionPolicyList,
 			admissionregistrationv1.MutatingAdmissionPolicy](admissionregistrationv1beta1.SchemeGroupVersion.WithKind(name)),
@@ -128,6 +129,7 @@ func paramRef(ref *admissionregistrationv1.ParamRef) string {
 func mutatingPolicyBinding() *kinds.Kind {
 	const name = "MutatingAdmissionPolicyBinding"
 	kind := extension("mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding")
+	kind.Storage.Form = admissionregistrationv1beta1.SchemeGroupVersion // as upstream, whose v1 is of this release
 	kind.OnRequest = []kinds.Served{
 		kinds.Mirror[admissionregistrationv1beta1.MutatingAdmissionPolicyBinding, admissionregistrationv1beta1.MutatingAdmissionPolicyBindingList,
 			admissionregistrationv1.MutatingAdmissionPolicyBinding](admissionregistrationv1beta1.SchemeGroupVersion.WithKind(name)),
