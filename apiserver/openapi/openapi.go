@@ -187,14 +187,9 @@ func gvPath(gv schema.GroupVersion) string {
 
 // paths lists the keys of all v3 documents.
 func (s *Service) paths() []string {
-	seen := map[string]bool{"api": true, "apis": true, "version": true}
-	for _, k := range s.kinds {
-		for i := range k.Served {
-			seen[gvPath(k.Served[i].GroupVersion())] = true
-			if g := k.Served[i].Group; g != "" {
-				seen["apis/"+g] = true
-			}
-		}
+	seen := map[string]bool{}
+	for _, r := range s.roots() {
+		seen[r.document] = true
 	}
 	s.mu.Lock()
 	for _, docs := range s.dynamic {
@@ -215,10 +210,15 @@ func (s *Service) build(path string) (*Document, error) {
 	doc := &Document{Paths: map[string]any{}, Schemas: map[string]json.RawMessage{}}
 	b := &builder{names: s.modelNames(defs), defs: defs, doc: doc, ref: "#/components/schemas/"}
 	known := false
+	for _, r := range s.roots() {
+		if r.document == path {
+			known = true
+			b.addRoot(&r)
+		}
+	}
 	for _, k := range s.kinds {
 		for i := range k.Served {
 			if gvPath(k.Served[i].GroupVersion()) == path {
-				known = true
 				b.addKind(k, &k.Served[i])
 			}
 		}
@@ -237,7 +237,7 @@ func (s *Service) build(path string) (*Document, error) {
 		maps.Copy(doc.Paths, one.Paths)
 		maps.Copy(doc.Schemas, one.Schemas)
 	}
-	if !known && !slices.Contains(s.paths(), path) {
+	if !known {
 		return nil, nil // No such document.
 	}
 	b.close()
@@ -254,9 +254,12 @@ func (s *Service) v3(path string) (*encoded, error) {
 		if err := s.ownKinds(doc, path); err != nil {
 			return nil, err
 		}
+		components := map[string]any{}
+		if len(doc.Schemas) > 0 {
+			components["schemas"] = doc.Schemas
+		}
 		return map[string]any{
-			"openapi": "3.0.0", "info": map[string]any{"title": "Kubernetes", "version": "1.36"},
-			"paths": doc.Paths, "components": map[string]any{"schemas": doc.Schemas},
+			"openapi": "3.0.0", "info": map[string]any{"title": "Kubernetes", "version": "1.36"}, "paths": doc.Paths, "components": components,
 		}, nil
 	})
 }
@@ -319,7 +322,7 @@ func (s *Service) index() (*encoded, error) {
 }
 
 // form counts the forms that this package gave to documents: what it makes of the same kinds has changed where it has.
-const form = 2
+const form = 3
 
 // hash names the content of a v3 document without building it: it depends on the data file, on the kinds, on form, and on dynamic documents.
 func (s *Service) hash(path string) string {
@@ -395,6 +398,9 @@ func (s *Service) v2() (*encoded, error) {
 			if err := addSchemasV2(schemas, doc.Schemas, defs.V2); err != nil {
 				return nil, err
 			}
+		}
+		for _, r := range s.roots() {
+			r.toV2(all[r.path()])
 		}
 		return map[string]any{
 			"swagger": "2.0", "info": map[string]any{"title": "Kubernetes", "version": "1.36"}, "paths": all, "definitions": schemas,

@@ -154,3 +154,27 @@ func TestDynamicDocumentsComeAndGo(t *testing.T) {
 		t.Error("the definition outlives its source")
 	}
 }
+
+// What tells of the server instead of objects is described too, in documents that the index lists, and in v2.
+func TestRootsAreDescribed(t *testing.T) {
+	s := openapi.New(catalog.New().All())
+	index, _ := get(t, s, "/openapi/v3")["paths"].(map[string]any)
+	all := get(t, s, "/openapi/v2")
+	for document, id := range map[string]string{
+		"version": "getCodeVersion", "api": "getCoreAPIVersions", "api/v1": "getCoreV1APIResources", "apis": "getAPIVersions", "apis/apps": "getAppsAPIGroup",
+		"apis/rbac.authorization.k8s.io/v1": "getRbacAuthorizationV1APIResources", "openid/v1/jwks": "getServiceAccountIssuerOpenIDKeyset",
+		".well-known/openid-configuration": "getServiceAccountIssuerOpenIDConfiguration",
+	} {
+		if index[document] == nil {
+			t.Errorf("the index lacks %s", document)
+		}
+		for name, doc := range map[string]map[string]any{"v2": all, "v3": get(t, s, "/openapi/v3/"+document)} {
+			paths, _ := doc["paths"].(map[string]any)
+			item, _ := paths["/"+document+"/"].(map[string]any)
+			op, _ := item["get"].(map[string]any)
+			if op["operationId"] != id {
+				t.Errorf("%s of /%s/ has operation %v, want %s", name, document, op["operationId"], id)
+			}
+		}
+	}
+}
