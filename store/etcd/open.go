@@ -129,7 +129,9 @@ func Open(ctx context.Context, cfg Config) (*Embedded, error) {
 		return nil, fmt.Errorf("open etcd in %s: %w", cfg.DataDir, err)
 	}
 	same := func(ctx context.Context) context.Context { return ctx }
-	return &Embedded{Store: newStore(v3client.New(server.Server), same), etcd: server}, nil
+	e := &Embedded{Store: newStore(v3client.New(server.Server), same), etcd: server}
+	e.alone = cfg.alone()
+	return e, nil
 }
 
 // Close ends client and server. What was acknowledged is on the disk anyway.

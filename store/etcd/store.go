@@ -31,6 +31,9 @@ const revisionKey = "/registry/.revision"
 type Store struct {
 	client *clientv3.Client
 	leases leases
+	// alone is set where the member is its cluster's only one, for good: what it has applied is what was acknowledged, so that reads of it are
+	// linearizable without a round of Raft, which would wake five goroutines.
+	alone bool
 	// watchContext prepares the context of watches and of progress requests, which must be alike: the client keeps one
 	// stream per kind of context.
 	watchContext func(context.Context) context.Context
@@ -47,7 +50,7 @@ func (s *Store) Client() *clientv3.Client { return s.client }
 
 // Get implements store.Store.
 func (s *Store) Get(ctx context.Context, key string) (store.Record, int64, error) {
-	resp, err := s.client.Get(ctx, key)
+	resp, err := s.client.Get(ctx, key, s.reading)
 	if err != nil {
 		return store.Record{}, 0, fmt.Errorf("get %s: %w", key, translate(err))
 	}
@@ -55,6 +58,13 @@ func (s *Store) Get(ctx context.Context, key string) (store.Record, int64, error
 		return store.Record{}, resp.Header.GetRevision(), store.ErrNotFound
 	}
 	return record(resp.Kvs[0]), resp.Header.GetRevision(), nil
+}
+
+// reading is an option of every read.
+func (s *Store) reading(op *clientv3.Op) {
+	if s.alone {
+		clientv3.WithSerializable()(op)
+	}
 }
 
 func record(kv *mvccpb.KeyValue) store.Record {
@@ -66,7 +76,7 @@ func record(kv *mvccpb.KeyValue) store.Record {
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, opts store.ListOptions) (store.Page, error) {
 	resp, err := s.client.Get(ctx, max(opts.Prefix, opts.From),
-		clientv3.WithRange(clientv3.GetPrefixRangeEnd(opts.Prefix)), clientv3.WithLimit(opts.Limit), clientv3.WithRev(opts.Revision))
+		clientv3.WithRange(clientv3.GetPrefixRangeEnd(opts.Prefix)), clientv3.WithLimit(opts.Limit), clientv3.WithRev(opts.Revision), s.reading)
 	if err != nil {
 		return store.Page{}, fmt.Errorf("list %s: %w", opts.Prefix, translate(err))
 	}
@@ -168,7 +178,7 @@ func (s *Store) Delete(ctx context.Context, key string, expected int64) (int64, 
 
 // Revision implements store.Store.
 func (s *Store) Revision(ctx context.Context) (int64, error) {
-	resp, err := s.client.Get(ctx, revisionKey, clientv3.WithCountOnly())
+	resp, err := s.client.Get(ctx, revisionKey, clientv3.WithCountOnly(), s.reading)
 	if err != nil {
 		return 0, fmt.Errorf("read revision: %w", translate(err))
 	}
