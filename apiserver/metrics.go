@@ -4,7 +4,6 @@
 package apiserver
 
 import (
-	"maps"
 	"net/http"
 	"strconv"
 	"sync"
@@ -14,8 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"kogge.dev/kogge/apiserver/rest"
 )
 
 // metrics of the server, under upstream's names. docs/man/kube-apiserver.md lists them.
@@ -70,7 +67,8 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-func labelsOf(p *parsed) prometheus.Labels {
+// labelsOf are the values of target's labels.
+func labelsOf(p *parsed) []string {
 	scope := ""
 	switch {
 	case !p.IsResource:
@@ -104,13 +102,9 @@ func labelsOf(p *parsed) prometheus.Labels {
 	}
 	if !p.served {
 		// Paths come from clients: names that mean nothing must not make series.
-		return prometheus.Labels{
-			"verb": verb, "group": "", "version": "", "resource": "", "subresource": "", "scope": scope, "component": "apiserver",
-		}
+		return []string{verb, "", "", "", "", scope, "apiserver"}
 	}
-	return prometheus.Labels{
-		"verb": verb, "group": p.Group, "version": p.Version, "resource": p.Resource, "subresource": p.Subresource, "scope": scope, "component": "apiserver",
-	}
+	return []string{verb, p.Group, p.Version, p.Resource, p.Subresource, scope, "apiserver"}
 }
 
 // begin counts a request; the function returned ends it.
@@ -119,13 +113,15 @@ func (m *metrics) begin(p *parsed) func(code int) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	labels := m.labelsNow(p)
-	gauge := m.inflight.WithLabelValues("readOnly")
-	if labels["verb"] != "GET" && labels["verb"] != "LIST" {
-		gauge = m.inflight.WithLabelValues("mutating")
-	}
 	long := p.LongRunning()
-	if long {
-		gauge = m.long.With(labels)
+	var gauge prometheus.Gauge
+	switch verb := labels[0]; {
+	case long:
+		gauge = m.long.WithLabelValues(labels...)
+	case verb == "GET" || verb == "LIST":
+		gauge = m.inflight.WithLabelValues("readOnly")
+	default:
+		gauge = m.inflight.WithLabelValues("mutating")
 	}
 	gauge.Inc()
 	return func(code int) {
@@ -135,19 +131,17 @@ func (m *metrics) begin(p *parsed) func(code int) {
 		if p.served && !m.serves(p.GroupVersionResource) {
 			labels = m.labelsNow(p)
 		}
-		counted := prometheus.Labels{"code": strconv.Itoa(code), "dry_run": ""}
-		maps.Copy(counted, labels)
-		m.requests.With(counted).Inc()
+		const dryRun = ""
+		counted := append([]string{strconv.Itoa(code), dryRun}, labels...)
+		m.requests.WithLabelValues(counted...).Inc()
 		if !long {
-			timed := prometheus.Labels{"dry_run": ""}
-			maps.Copy(timed, labels)
-			m.duration.With(timed).Observe(time.Since(started).Seconds())
+			m.duration.WithLabelValues(counted[1:]...).Observe(time.Since(started).Seconds())
 		}
 	}
 }
 
 // labelsNow are those of a request, without the names of a resource that is served no more.
-func (m *metrics) labelsNow(p *parsed) prometheus.Labels {
+func (m *metrics) labelsNow(p *parsed) []string {
 	if p.served && !m.serves(p.GroupVersionResource) {
 		p.served = false
 	}
@@ -171,18 +165,28 @@ func (m *metrics) size(p *parsed, n int) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if m.serves(p.GroupVersionResource) {
-		m.sizes.With(labelsOf(p)).Observe(float64(n))
+		m.sizes.WithLabelValues(labelsOf(p)...).Observe(float64(n))
 	}
 }
 
-func (m *metrics) event(t *rest.Target, n int) {
+// watched are the series of a watch; nil when its resource is served no more.
+type watched struct{ events, bytes prometheus.Counter }
+
+func (m *metrics) watching(gvr schema.GroupVersionResource) watched {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if !m.serves(t.GVR) {
-		return
+	if !m.serves(gvr) {
+		return watched{}
 	}
-	m.events.WithLabelValues(t.GVR.Group, t.GVR.Version, t.GVR.Resource).Inc()
-	m.bytes.WithLabelValues(t.GVR.Group, t.GVR.Version, t.GVR.Resource).Add(float64(n))
+	return watched{m.events.WithLabelValues(gvr.Group, gvr.Version, gvr.Resource), m.bytes.WithLabelValues(gvr.Group, gvr.Version, gvr.Resource)}
+}
+
+// event counts one of n bytes. What was forgotten meanwhile is not seen any more.
+func (w watched) event(n int) {
+	if w.events != nil {
+		w.events.Inc()
+		w.bytes.Add(float64(n))
+	}
 }
 
 func (m *metrics) authentication(result string) { m.authn.WithLabelValues(result).Inc() }

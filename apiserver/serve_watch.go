@@ -46,7 +46,7 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, a *answer, c
 	if state := request.From(ctx); state.Streams != nil {
 		state.Streams()
 	}
-	source := &watchSource{answer: a, stream: stream, metrics: s.metrics}
+	source := &watchSource{answer: a, stream: stream, watched: s.metrics.watching(a.target.GVR)}
 	if err := watch.Serve(w, r.WithContext(ctx), a.Format, source); err != nil && ctx.Err() == nil {
 		s.log.Debug("watch ended", "path", r.URL.Path, "err", err)
 	}
@@ -64,7 +64,7 @@ func (s *Server) watchTimeout(opts *metav1.ListOptions) time.Duration {
 type watchSource struct {
 	answer  *answer
 	stream  *rest.Stream
-	metrics *metrics
+	watched watched
 	events  []watch.Event
 	// rest of the stream's events that are not encoded yet.
 	rest []cache.Event
@@ -100,7 +100,7 @@ func (s *watchSource) Next(ctx context.Context) ([]watch.Event, error) {
 			return nil, err
 		}
 		size += len(object)
-		s.metrics.event(s.answer.target, len(object))
+		s.watched.event(len(object))
 		s.events = append(s.events, watch.Event{Type: ev.Type.String(), Object: object})
 	}
 	return s.events, nil
