@@ -42,7 +42,7 @@ fmt: bin/golangci-lint ## format the code, imports included
 	@bin/golangci-lint fmt
 
 # The other modules of test/thirdparty are pins of the programs of others.
-LINTED := . helpers tools test/conformance test/kubectl test/peers test/thirdparty/csi-mock test/thirdparty/csi-sanity test/thirdparty/operator
+LINTED := . helpers tools test/conformance test/kubectl test/peers test/thirdparty/csi-mock test/thirdparty/csi-sanity test/thirdparty/h2spec test/thirdparty/operator
 lint: bin/golangci-lint ## what .golangci.yaml holds (linters and formatters), module by module
 	@for module in $(LINTED); do \
 	  echo "lint: $$module"; (cd $$module && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yaml ./...); done
@@ -50,6 +50,7 @@ lint: bin/golangci-lint ## what .golangci.yaml holds (linters and formatters), m
 check: lint helpers ## linters and formatters, guard tests and unit tests
 	go test -tags $(TAGS) $(PACKAGES)
 	cd test/peers && go test -tags $(TAGS) ./...
+	cd test/thirdparty/h2spec && go test ./...
 
 race: helpers ## the tests once more under the race detector and with the invariants compiled in
 	CGO_ENABLED=1 go test -race -tags $(TAGS),invariants $(PACKAGES)

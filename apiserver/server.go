@@ -19,6 +19,7 @@ import (
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/discovery"
+	"kogge.dev/kogge/apiserver/h2"
 	"kogge.dev/kogge/apiserver/openapi"
 	"kogge.dev/kogge/apiserver/proxy"
 	"kogge.dev/kogge/apiserver/rest"
@@ -195,6 +196,7 @@ func (s *Server) serve(ctx context.Context) error {
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), MaxHeaderBytes: 1 << 20,
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1000},
 	}
+	h2.Attach(server, s.log)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		<-ctx.Done()
@@ -204,7 +206,7 @@ func (s *Server) serve(ctx context.Context) error {
 			_ = server.Close() // What is left had its time.
 		}
 	})
-	err := server.ServeTLS(s.cfg.Listener, "", "")
+	err := server.ServeTLS(h2.Listen(s.cfg.Listener), "", "")
 	wg.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
