@@ -305,7 +305,12 @@ func TestRulesMustCompileAndBeAffordable(t *testing.T) {
 		{"no bool", `{type: object, properties: {spec: {type: object, x-kubernetes-validations: [{rule: "self.a"}], properties: {a: {type: integer}}}}}`, "must evaluate to a bool"},
 		{"too expensive", `{type: object, properties: {l: {type: array, items: {type: object, properties: {m: {type: array, items: {type: string}}}}, x-kubernetes-validations: [{rule: "self.all(x, self.all(y, x.m == y.m))"}]}}}`, "estimated rule cost exceeds budget by factor of more than 100x"},
 		{"old self in a list without keys", `{type: object, properties: {l: {type: array, maxItems: 3, items: {type: object, properties: {a: {type: integer}}, x-kubernetes-validations: [{rule: "self.a >= oldSelf.a"}]}}}}`, "oldSelf cannot be used on the uncorrelatable portion of the schema"},
-		{"bad default", `{type: object, properties: {a: {type: integer, maximum: 3, default: 4}}}`, "default: Invalid value"},
+		{"what the expense is", `{type: object, properties: {l: {type: array, items: {type: object, properties: {m: {type: array, items: {type: string}}}}, x-kubernetes-validations: [{rule: "self.all(x, self.all(y, x.m == y.m))"}]}}}`,
+			"spec.validation.openAPIV3Schema.properties[l].x-kubernetes-validations[0].rule: Forbidden: contributed to estimated rule cost total exceeding cost limit"},
+		{"bad default", `{type: object, properties: {a: {type: integer, maximum: 3, default: 4}}}`, "spec.validation.openAPIV3Schema.properties[a].default: Invalid value"},
+		{"no such field", `{type: object, properties: {spec: {type: object, x-kubernetes-validations: [{rule: "self.a == 1", fieldPath: .b}], properties: {a: {type: integer}}}}}`,
+			`spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].fieldPath: Invalid value: ".b": must be a valid path`},
+		{"a field", `{type: object, properties: {spec: {type: object, x-kubernetes-validations: [{rule: "self.a == 1", fieldPath: .a}], properties: {a: {type: integer}}}}}`, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := checkRules(t.Context(), definition(t, c.schema)).ToAggregate()
@@ -313,6 +318,22 @@ func TestRulesMustCompileAndBeAffordable(t *testing.T) {
 				t.Errorf("checkRules = %v, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+func TestRulesOfVersionsThatDiffer(t *testing.T) {
+	crd := definition(t, tabSchema)
+	second := *crd.Spec.Versions[0].DeepCopy()
+	second.Name, second.Storage = "v2", false
+	crd.Spec.Versions = append(crd.Spec.Versions, second)
+	bad := definition(t, `{type: object, x-kubernetes-validations: [{rule: "self.nope"}]}`).Spec.Versions[0].Schema
+	crd.Spec.Versions[1].Schema = bad
+	if got := checkRules(t.Context(), crd); len(got) != 1 || got[0].Field != "spec.versions[1].schema.openAPIV3Schema.x-kubernetes-validations[0].rule" {
+		t.Errorf("errors = %v, want one in the second version", got)
+	}
+	crd.Spec.Versions[0].Schema = bad
+	if got := checkRules(t.Context(), crd); len(got) != 1 || got[0].Field != "spec.validation.openAPIV3Schema.x-kubernetes-validations[0].rule" {
+		t.Errorf("errors = %v, want one in what both have", got)
 	}
 }
 

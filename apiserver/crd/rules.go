@@ -4,10 +4,12 @@
 package crd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
@@ -22,6 +24,7 @@ import (
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/internal/equal"
+	"kogge.dev/kogge/kinds/apiextensions"
 )
 
 // Bounds of what rules may cost, by estimate: one rule, and all of a definition.
@@ -56,8 +59,10 @@ func (Rules) Validate(ctx context.Context, a *admission.Attributes) error {
 
 func checkRules(ctx context.Context, crd *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
 	var errs field.ErrorList
-	for i := range crd.Spec.Versions {
-		path := field.NewPath("spec", "versions").Index(i).Child("schema", "openAPIV3Schema")
+	for i, path := range apiextensions.SchemaPaths(crd.Spec.Versions) {
+		if path == nil {
+			continue // judged with the first
+		}
 		props, err := internalSchema(crd.Spec.Versions[i].Schema)
 		if err != nil || props == nil {
 			continue // the descriptor's validation names what is wrong with it
@@ -71,10 +76,16 @@ func checkRules(ctx context.Context, crd *apiextensionsv1.CustomResourceDefiniti
 			errs = append(errs, field.Invalid(path, "", err.Error()))
 		}
 		errs = append(errs, defaultErrs...)
+		if err != nil || len(defaultErrs) > 0 {
+			continue
+		}
 		c := &ruleChecker{base: environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())}
 		c.walk(s, path, place{decl: model.SchemaDeclType(s, true), times: 1})
 		errs = append(errs, c.errs...)
 		if c.total > maxDefinitionCost {
+			for _, one := range c.expensive {
+				errs = append(errs, field.Forbidden(one.path, "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"))
+			}
 			errs = append(errs, field.Forbidden(path, costText("x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema", c.total, maxDefinitionCost)))
 		}
 	}
@@ -94,6 +105,13 @@ type ruleChecker struct {
 	base  *environment.EnvSet
 	errs  field.ErrorList
 	total uint64
+	// expensive are the rules that cost most, the dearest first.
+	expensive []ruleCost
+}
+
+type ruleCost struct {
+	path *field.Path
+	cost uint64
 }
 
 func (c *ruleChecker) walk(s *structuralschema.Structural, path *field.Path, at place) {
@@ -157,6 +175,11 @@ func (c *ruleChecker) check(s *structuralschema.Structural, path *field.Path, at
 	for i, r := range results {
 		rule := s.XValidations[i]
 		p := base.Index(i)
+		if strings.TrimSpace(rule.FieldPath) != "" && !strings.Contains(rule.FieldPath, "\n") {
+			if _, _, err := schemacel.ValidFieldPath(rule.FieldPath, s); err != nil {
+				c.errs = append(c.errs, field.Invalid(p.Child("fieldPath"), rule.FieldPath, "must be a valid path"))
+			}
+		}
 		times := at.times
 		if times == 0 {
 			times = r.MaxCardinality
@@ -165,7 +188,7 @@ func (c *ruleChecker) check(s *structuralschema.Structural, path *field.Path, at
 		if cost > maxRuleCost {
 			c.errs = append(c.errs, field.Forbidden(p.Child("rule"), costText("estimated rule cost", cost, maxRuleCost)))
 		}
-		c.charge(cost)
+		c.charge(p.Child("rule"), cost)
 		switch {
 		case r.Error != nil && r.Error.Type == apiservercel.ErrorTypeRequired:
 			c.errs = append(c.errs, field.Required(p.Child("rule"), r.Error.Detail))
@@ -182,17 +205,24 @@ func (c *ruleChecker) check(s *structuralschema.Structural, path *field.Path, at
 			if r.MessageExpressionMaxCost > maxRuleCost {
 				c.errs = append(c.errs, field.Forbidden(p.Child("messageExpression"), costText("estimated messageExpression cost", r.MessageExpressionMaxCost, maxRuleCost)))
 			}
-			c.charge(r.MessageExpressionMaxCost)
+			c.charge(p.Child("messageExpression"), r.MessageExpressionMaxCost)
 		}
 	}
 }
 
-func (c *ruleChecker) charge(cost uint64) {
+func (c *ruleChecker) charge(path *field.Path, cost uint64) {
+	const named = 4 // as many are told of, if each makes up a hundredth of the limit
 	if c.total > math.MaxUint64-cost {
 		c.total = math.MaxUint64
+	} else {
+		c.total += cost
+	}
+	if cost < maxDefinitionCost/100 {
 		return
 	}
-	c.total += cost
+	c.expensive = append(c.expensive, ruleCost{path, cost})
+	slices.SortStableFunc(c.expensive, func(a, b ruleCost) int { return cmp.Compare(b.cost, a.cost) })
+	c.expensive = c.expensive[:min(len(c.expensive), named)]
 }
 
 func costText(name string, cost, limit uint64) string {

@@ -33,6 +33,23 @@ func sharedParts(versions []apiextensionsv1.CustomResourceDefinitionVersion) sha
 	return s
 }
 
+// SchemaPaths returns what errors call the schema of each version: a field of the spec where all versions have the same, which then is judged for the
+// first of them only; the others are nil.
+func SchemaPaths(versions []apiextensionsv1.CustomResourceDefinitionVersion) []*field.Path {
+	shared, spec := sharedParts(versions), field.NewPath("spec")
+	out := make([]*field.Path, len(versions))
+	for i := range versions {
+		at := shared.own(spec.Child("versions").Index(i)).schema
+		if i == 0 && shared.schema {
+			at = shared.common(spec).schema
+		}
+		if at != nil {
+			out[i] = at.Child("openAPIV3Schema")
+		}
+	}
+	return out
+}
+
 // own returns the places of what a version at path has for itself.
 func (s sharing) own(path *field.Path) places {
 	var p places
