@@ -4,6 +4,7 @@
 package testcluster_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -32,6 +33,7 @@ spec:
     name: v1
     served: true
     storage: true
+    selectableFields: [{jsonPath: .spec.bulbs}]
     subresources: {scale: {specReplicasPath: .spec.bulbs, statusReplicasPath: .status.bulbs}}
     schema:
       openAPIV3Schema:
@@ -41,6 +43,8 @@ spec:
             type: object
             properties:
               bulbs: {type: integer}
+              socket: {x-kubernetes-int-or-string: true}
+              template: {type: object, x-kubernetes-embedded-resource: true, x-kubernetes-preserve-unknown-fields: true}
               wires: {type: array, x-kubernetes-list-type: map, x-kubernetes-list-map-keys: [name], items: {type: object, required: [name], properties: {name: {type: string}}}}
   - {<<: *version, name: v1beta1, storage: false, deprecated: true}
 `
@@ -64,6 +68,63 @@ func define(t *testing.T, c *testcluster.Cluster, text string) *apiextensionsv1.
 		})
 	})
 	return made[slices.IndexFunc(made, func(d *apiextensionsv1.CustomResourceDefinition) bool { return d.Name == crd.Name })]
+}
+
+// TestDocumentsOfACustomResource: they stand alone, and say what a generator of clients needs.
+func TestDocumentsOfACustomResource(t *testing.T) {
+	c := testcluster.New(t, testcluster.Config{Tokens: []authn.TokenAuthenticator{anybody{}}})
+	define(t, c, lamps)
+	var text string
+	until(t, "the document is published", func() bool {
+		w := ask(t, c, http.MethodGet, "/openapi/v3/apis/example.com/v1", "")
+		text = w.Body.String()
+		return w.Code == http.StatusOK
+	})
+	var doc struct {
+		Paths      map[string]map[string]any
+		Components struct{ Schemas map[string]any }
+	}
+	if err := json.Unmarshal([]byte(text), &doc); err != nil {
+		t.Fatal(err)
+	}
+	const marker = `"$ref":"#/components/schemas/`
+	for rest := text; ; {
+		_, after, found := strings.Cut(rest, marker)
+		if !found {
+			break
+		}
+		name, _, _ := strings.Cut(after, `"`)
+		if doc.Components.Schemas[name] == nil {
+			t.Errorf("%s is referred to and not there", name)
+		}
+		rest = after
+	}
+	item := doc.Paths["/apis/example.com/v1/namespaces/{namespace}/lamps/{name}"]
+	for _, method := range []string{"get", "put", "patch", "delete"} {
+		if item[method] == nil {
+			t.Errorf("the document has no %s of a lamp", method)
+		}
+	}
+	if doc.Paths["/apis/example.com/v1/namespaces/{namespace}/lamps/{name}/scale"] == nil {
+		t.Error("the document has no scale")
+	}
+	for _, want := range []string{
+		`"socket":{"anyOf":[{"type":"integer"},{"type":"string"}],"x-kubernetes-int-or-string":true}`,
+		`"x-kubernetes-selectable-fields":[{"fieldPath":"spec.bulbs"}]`,
+		`"required":["kind","apiVersion"]`,
+		`"operationId":"deleteExampleComV1CollectionNamespacedLamp"`, `"name":"allowWatchBookmarks"`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the document lacks %s", want)
+		}
+	}
+	v2 := ask(t, c, http.MethodGet, "/openapi/v2", "").Body.String()
+	if want := `"template":{"x-kubernetes-embedded-resource":true,"x-kubernetes-preserve-unknown-fields":true}`; !strings.Contains(v2, want) {
+		t.Errorf("the old document lacks %s", want)
+	}
+	if strings.Contains(text, "protobuf") || strings.Contains(text, "strategic-merge-patch") {
+		t.Error("the document has forms that custom resources have not")
+	}
 }
 
 // until asks again and again, as a client does who waits for what no watch tells.

@@ -272,6 +272,8 @@ type Version struct {
 	schema.GroupVersionKind
 	ListKind, Plural          string
 	Namespaced, Status, Scale bool
+	// Selectable are the paths of the fields that objects can be selected by.
+	Selectable []string
 	// Definition is the schema's name in the documents.
 	Definition string
 	// Revision changes whenever anything of it does.
@@ -292,6 +294,7 @@ func (c *Controller) Versions() []Version {
 				GroupVersionKind: s.gvk(name), ListKind: s.names.ListKind, Plural: s.names.Plural,
 				Namespaced: s.crd.Spec.Scope == apiextensionsv1.NamespaceScoped, Status: v.hasStatus(),
 				Scale:      v.spec.Subresources != nil && v.spec.Subresources.Scale != nil,
+				Selectable: s.selectable(name),
 				Definition: definitionName(s.gvk(name)), Revision: s.revision,
 				Schema: func() (json.RawMessage, error) { return s.render(name) },
 			})

@@ -6,9 +6,10 @@ package crd
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"kogge.dev/kogge/apiserver/openapi"
 )
@@ -17,11 +18,9 @@ type object = map[string]any
 
 const (
 	refPrefix     = "#/components/schemas/"
-	statusModel   = "io.k8s.apimachinery.pkg.apis.meta.v1.Status"
-	deleteModel   = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
-	patchModel    = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch"
 	listMetaModel = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"
-	scaleModel    = "io.k8s.api.autoscaling.v1.Scale"
+	// selectableExtension lists the fields that objects can be selected by.
+	selectableExtension = "x-kubernetes-selectable-fields"
 )
 
 // documents describes all served versions for OpenAPI, by path, once somebody asks.
@@ -60,11 +59,56 @@ func (s *served) render(name string) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
+	for field, schema := range tree.Properties {
+		publish(&schema)
+		tree.Properties[field] = schema
+	}
+	if fields := s.selectable(name); len(fields) > 0 {
+		tree.AddExtension(selectableExtension, selectable(fields))
+	}
 	raw, err := json.Marshal(tree)
 	if err != nil {
 		return nil, err
 	}
 	return bytes.ReplaceAll(raw, []byte(`"#/definitions/`), []byte(`"`+refPrefix)), nil
+}
+
+// selectable is the extension for fields of a definition, without the dots that paths begin with.
+func selectable(fields []string) []any {
+	out := make([]any, len(fields))
+	for i, field := range fields {
+		out[i] = object{"fieldPath": strings.TrimPrefix(field, ".")}
+	}
+	return out
+}
+
+// publish says in a schema and those below in OpenAPI's words what extensions of Kubernetes mean: what may be an integer or a string, and which fields
+// whole objects have.
+func publish(s *spec.Schema) {
+	if s.Extensions["x-kubernetes-int-or-string"] == true && len(s.AnyOf) == 0 && len(s.AllOf) == 0 {
+		kind := func(name string) spec.Schema {
+			return spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{name}}}
+		}
+		s.AnyOf = []spec.Schema{kind("integer"), kind("string")}
+	}
+	for field, below := range s.Properties {
+		publish(&below)
+		s.Properties[field] = below
+	}
+	if s.Items != nil && s.Items.Schema != nil {
+		publish(s.Items.Schema)
+	}
+	if s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil {
+		publish(s.AdditionalProperties.Schema)
+	}
+	if s.Extensions["x-kubernetes-embedded-resource"] == true {
+		describeObject(s)
+		for _, field := range []string{"kind", "apiVersion"} {
+			if !slices.Contains(s.Required, field) {
+				s.Required = append(s.Required, field)
+			}
+		}
+	}
 }
 
 // describe adds the version's schemas and paths.
@@ -74,7 +118,7 @@ func (v *Version) describe(doc *openapi.Document) error {
 		return err
 	}
 	doc.Schemas[v.Definition] = raw
-	list, err := json.Marshal(object{
+	list := object{
 		"description": v.Kind + "List is a list of " + v.Kind,
 		"type":        "object",
 		"required":    []string{"items"},
@@ -87,16 +131,23 @@ func (v *Version) describe(doc *openapi.Document) error {
 			},
 			"metadata": object{
 				"description": "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
-				"$ref":        refPrefix + listMetaModel,
+				"allOf":       []object{{"$ref": refPrefix + listMetaModel}},
 			},
 		},
 		"x-kubernetes-group-version-kind": []object{{"group": v.Group, "version": v.Version, "kind": v.ListKind}},
-	})
+	}
+	if len(v.Selectable) > 0 {
+		list[selectableExtension] = selectable(v.Selectable)
+	}
+	rendered, err := json.Marshal(list)
 	if err != nil {
 		return err
 	}
-	doc.Schemas[v.listDefinition()] = list
-	v.paths(doc.Paths)
+	doc.Schemas[v.listDefinition()] = rendered
+	doc.Customs = append(doc.Customs, openapi.Custom{
+		GroupVersionKind: v.GroupVersionKind, Resource: v.Plural, Namespaced: v.Namespaced, Status: v.Status, Scale: v.Scale,
+		Model: v.Definition, List: v.listDefinition(),
+	})
 	return nil
 }
 
@@ -104,98 +155,4 @@ func (v *Version) listDefinition() string {
 	gvk := v.GroupVersionKind
 	gvk.Kind = v.ListKind
 	return definitionName(gvk)
-}
-
-func (v *Version) paths(out map[string]any) {
-	root := "/apis/" + v.Group + "/" + v.Version + "/"
-	collection, scope := root+v.Plural, ""
-	var params []object
-	if v.Namespaced {
-		collection, scope = root+"namespaces/{namespace}/"+v.Plural, "Namespaced"
-		params = append(params, pathParameter("namespace", "object name and auth scope, such as for teams and projects"))
-		out[root+v.Plural] = object{"get": v.operation("list", "list"+v.id("")+"ForAllNamespaces", v.listDefinition(), "")}
-	}
-	out[collection] = object{
-		"parameters": params,
-		"get":        v.operation("list", "list"+v.id(scope), v.listDefinition(), ""),
-		"post":       v.operation("post", "create"+v.id(scope), v.Definition, v.Definition),
-		"delete":     v.operation("deletecollection", "delete"+v.groupID()+"Collection"+scope+v.Kind, statusModel, deleteModel),
-	}
-	item := append(append([]object{}, params...), pathParameter("name", "name of the "+v.Kind))
-	out[collection+"/{name}"] = v.item(item, scope, "", v.Definition, true)
-	if v.Status {
-		out[collection+"/{name}/status"] = v.item(item, scope, "Status", v.Definition, false)
-	}
-	if v.Scale {
-		out[collection+"/{name}/scale"] = v.item(item, scope, "Scale", scaleModel, false)
-	}
-}
-
-func (v *Version) item(params []object, scope, sub, model string, deletable bool) object {
-	out := object{
-		"parameters": params,
-		"get":        v.operation("get", "read"+v.id(scope)+sub, model, ""),
-		"put":        v.operation("put", "replace"+v.id(scope)+sub, model, model),
-		"patch":      v.operation("patch", "patch"+v.id(scope)+sub, model, patchModel),
-	}
-	if deletable {
-		out["delete"] = v.operation("delete", "delete"+v.id(scope)+sub, statusModel, deleteModel)
-	}
-	return out
-}
-
-// groupID is the camel-case form of group and version in operation names: StableExampleComV1.
-func (v *Version) groupID() string {
-	var b strings.Builder
-	for part := range strings.FieldsFuncSeq(v.Group+"."+v.Version, func(r rune) bool { return r == '.' || r == '-' }) {
-		b.WriteString(strings.ToUpper(part[:1]) + part[1:])
-	}
-	return b.String()
-}
-
-func (v *Version) id(scope string) string { return v.groupID() + scope + v.Kind }
-
-func pathParameter(name, text string) object {
-	return object{"in": "path", "name": name, "description": text, "required": true, "schema": object{"type": "string", "uniqueItems": true}}
-}
-
-func queryParameter(name, text string) object {
-	return object{"in": "query", "name": name, "description": text, "schema": object{"type": "string", "uniqueItems": true}}
-}
-
-// operation describes one verb. Clients read from it what kind it is about and whether dry run and field validation are understood.
-func (v *Version) operation(action, id, answer, body string) object {
-	gv := schema.GroupVersion{Group: v.Group, Version: v.Version}
-	content := func(model string, media ...string) object {
-		out := object{}
-		for _, m := range media {
-			out[m] = object{"schema": object{"$ref": refPrefix + model}}
-		}
-		return out
-	}
-	op := object{
-		"operationId": id,
-		"tags":        []string{strings.ToLower(v.Group[:1]) + v.groupID()[1:]},
-		"responses": object{
-			"200": object{"description": "OK", "content": content(answer, "application/json", "application/yaml")},
-			"401": object{"description": "Unauthorized"},
-		},
-		"x-kubernetes-action":             action,
-		"x-kubernetes-group-version-kind": object{"group": gv.Group, "version": gv.Version, "kind": v.Kind},
-	}
-	switch action {
-	case "post", "put", "patch", "delete", "deletecollection":
-		op["parameters"] = []object{
-			queryParameter("dryRun", "When present, indicates that modifications should not be persisted."),
-			queryParameter("fieldManager", "fieldManager is a name associated with the actor or entity that is making these changes."),
-			queryParameter("fieldValidation", "fieldValidation instructs the server on how to handle objects in the request (POST/PUT/PATCH) containing unknown or duplicate fields."),
-		}
-	}
-	switch {
-	case action == "patch":
-		op["requestBody"] = object{"required": true, "content": content(body, "application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")}
-	case body != "":
-		op["requestBody"] = object{"required": action != "delete" && action != "deletecollection", "content": content(body, "application/json", "application/yaml")}
-	}
-	return op
 }

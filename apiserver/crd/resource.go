@@ -336,6 +336,15 @@ func (s *served) fields(name string) func(kinds.Object) fields.Set {
 	}
 }
 
+// selectable returns the paths of a version's selectable fields.
+func (s *served) selectable(name string) []string {
+	var out []string
+	for _, f := range s.versions[name].spec.SelectableFields {
+		out = append(out, f.JSONPath)
+	}
+	return out
+}
+
 // newScale maps replica counts by their paths.
 func newScale(spec *apiextensionsv1.CustomResourceSubresourceScale) *kinds.Scale {
 	count := func(u *unstructured.Unstructured, path string) int32 {

@@ -28,6 +28,14 @@ func (s *served) openAPI(name string) (*spec.Schema, error) {
 		out = &spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}
 		out.AddExtension("x-kubernetes-preserve-unknown-fields", true)
 	}
+	describeObject(out)
+	gvk := s.gvk(name)
+	out.AddExtension("x-kubernetes-group-version-kind", []any{map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind}})
+	return out, nil
+}
+
+// describeObject adds to a schema the fields that every object has.
+func describeObject(out *spec.Schema) {
 	if out.Properties == nil {
 		out.Properties = map[string]spec.Schema{}
 	}
@@ -38,11 +46,7 @@ func (s *served) openAPI(name string) (*spec.Schema, error) {
 	out.Properties["metadata"] = spec.Schema{SchemaProps: spec.SchemaProps{
 		Description: "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
 		AllOf:       []spec.Schema{{SchemaProps: spec.SchemaProps{Ref: spec.MustCreateRef("#/definitions/" + metaDefinition)}}},
-		Default:     map[string]any{},
 	}}
-	gvk := s.gvk(name)
-	out.AddExtension("x-kubernetes-group-version-kind", []any{map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind}})
-	return out, nil
 }
 
 // types makes the converter for server-side apply of a version.

@@ -26,6 +26,8 @@ type builder struct {
 	ref   string
 	// wanted are models referred to.
 	wanted []string
+	// custom is set for custom resources, which have no protobuf and no strategic merge.
+	custom bool
 }
 
 // object is a JSON object.
@@ -39,9 +41,39 @@ const (
 
 // media types of answers and of bodies, in v3.
 var (
-	readMedia  = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
-	patchMedia = []string{"application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"}
+	readMedia   = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
+	customMedia = readMedia[:2:2]
+	patchMedia  = []string{"application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"}
 )
+
+// read, streamed, bodies and patches are the media types of answers, of lists, and of what is sent.
+func (b *builder) read() []string {
+	if b.custom {
+		return customMedia
+	}
+	return readMedia
+}
+
+func (b *builder) streamed() []string {
+	if b.custom {
+		return customMedia
+	}
+	return streamMedia
+}
+
+func (b *builder) bodies() []string {
+	if b.custom {
+		return customMedia
+	}
+	return []string{"*/*"}
+}
+
+func (b *builder) patches() []string {
+	if b.custom {
+		return patchMedia[:3]
+	}
+	return patchMedia
+}
 
 func (b *builder) refTo(model string) object {
 	if !slices.Contains(b.wanted, model) {
@@ -189,11 +221,13 @@ func (b *builder) addKind(k *kinds.Kind, served *kinds.Served) {
 	if k.Namespaced && k.Allows("list") && list != "" {
 		op := b.operation(operation{
 			method: "get", action: "list", id: "list" + idPart(served.GroupVersion()) + served.Kind + "ForAllNamespaces",
-			text: "list or watch objects of kind " + served.Kind, answer: list, media: streamMedia, codes: []string{"200"},
+			text: "list or watch objects of kind " + served.Kind, answer: list, media: b.streamed(), codes: []string{"200"},
 		}, served.GroupVersionKind)
 		b.doc.Paths[root+k.Resource] = object{"get": op, "parameters": append(slices.Clone(listOptions), pretty)}
 	}
-	b.addWatches(k, served, root, params)
+	if !b.custom {
+		b.addWatches(k, served, root, params)
+	}
 	params = append(params, parameter("path", "name", "string", "name of the "+served.Kind))
 	b.addItem(k, served, collection+"/{name}", params, suffix, model)
 	for i := range k.Subresources {
@@ -209,21 +243,24 @@ func (b *builder) addCollection(k *kinds.Kind, served *kinds.Served, path string
 	gvk := served.GroupVersionKind
 	if k.Allows("list") && list != "" {
 		item["get"] = b.operation(operation{
-			action: "list", id: "list" + suffix, text: "list or watch objects of kind " + gvk.Kind, query: listOptions, answer: list, media: streamMedia, codes: []string{"200"},
+			action: "list", id: "list" + suffix, text: "list or watch objects of kind " + gvk.Kind, query: listOptions, answer: list, media: b.streamed(), codes: []string{"200"},
 		}, gvk)
 	}
 	if k.Allows("create") {
 		item["post"] = b.operation(operation{
-			action: "post", id: "create" + suffix, text: "create a " + gvk.Kind, query: writeOptions, body: b.content(model, []string{"*/*"}),
-			answer: model, media: readMedia, codes: []string{"200", "201", "202"},
+			action: "post", id: "create" + suffix, text: "create a " + gvk.Kind, query: writeOptions, body: b.content(model, b.bodies()),
+			answer: model, media: b.read(), codes: []string{"200", "201", "202"},
 		}, gvk)
 	}
 	if k.Allows("deletecollection") {
-		item["delete"] = b.operation(operation{
+		op := operation{
 			action: "deletecollection", id: "delete" + strings.Replace(suffix, idPart(gvk.GroupVersion()), idPart(gvk.GroupVersion())+"Collection", 1),
-			text: "delete collection of " + gvk.Kind, query: append(slices.Clone(deleteOptions), selectOptions()...), body: b.content(deleteModel, []string{"*/*"}), optional: true,
-			answer: statusModel, media: readMedia, codes: []string{"200"},
-		}, gvk)
+			text: "delete collection of " + gvk.Kind, query: listOptions, answer: statusModel, media: b.read(), codes: []string{"200"},
+		}
+		if !b.custom {
+			op.query, op.body, op.optional = append(slices.Clone(deleteOptions), selectOptions()...), b.content(deleteModel, b.bodies()), true
+		}
+		item["delete"] = b.operation(op, gvk)
 	}
 	if len(item) > 1 {
 		b.doc.Paths[path] = hoist(item)
@@ -248,27 +285,33 @@ type verbModels struct{ model, deleted string }
 // addVerbs adds the operations on one object.
 func (b *builder) addVerbs(item object, allows func(string) bool, gvk schema.GroupVersionKind, suffix string, models verbModels) {
 	model := models.model
+	patched := []string{"200", "201"}
+	if b.custom {
+		patched = patched[:1]
+	}
 	if allows("get") {
-		item["get"] = b.operation(operation{
-			action: "get", id: "read" + suffix, text: "read the specified " + gvk.Kind, answer: model, media: readMedia, codes: []string{"200"},
-		}, gvk)
+		op := operation{action: "get", id: "read" + suffix, text: "read the specified " + gvk.Kind, answer: model, media: b.read(), codes: []string{"200"}}
+		if b.custom {
+			op.query = []object{parameter("query", "resourceVersion", "string", "Version to read at.")}
+		}
+		item["get"] = b.operation(op, gvk)
 	}
 	if allows("update") {
 		item["put"] = b.operation(operation{
-			action: "put", id: "replace" + suffix, text: "replace the specified " + gvk.Kind, query: writeOptions, body: b.content(model, []string{"*/*"}),
-			answer: model, media: readMedia, codes: []string{"200", "201"},
+			action: "put", id: "replace" + suffix, text: "replace the specified " + gvk.Kind, query: writeOptions, body: b.content(model, b.bodies()),
+			answer: model, media: b.read(), codes: []string{"200", "201"},
 		}, gvk)
 	}
 	if allows("patch") {
 		item["patch"] = b.operation(operation{
 			action: "patch", id: "patch" + suffix, text: "partially update the specified " + gvk.Kind, query: append(slices.Clone(writeOptions), force),
-			body: b.content(patchModel, patchMedia), answer: model, media: readMedia, codes: []string{"200", "201"},
+			body: b.content(patchModel, b.patches()), answer: model, media: b.read(), codes: patched,
 		}, gvk)
 	}
 	if allows("delete") {
 		item["delete"] = b.operation(operation{
-			action: "delete", id: "delete" + suffix, text: "delete a " + gvk.Kind, query: deleteOptions, body: b.content(deleteModel, []string{"*/*"}), optional: true,
-			answer: models.deleted, media: readMedia, codes: []string{"200", "202"},
+			action: "delete", id: "delete" + suffix, text: "delete a " + gvk.Kind, query: deleteOptions, body: b.content(deleteModel, b.bodies()), optional: true,
+			answer: models.deleted, media: b.read(), codes: []string{"200", "202"},
 		}, gvk)
 	}
 }
@@ -284,14 +327,17 @@ func (b *builder) addSubresource(sub *kinds.Subresource, served *kinds.Served, p
 	if own := b.names[gvk]; own != "" {
 		model = own
 	}
+	if b.custom { // whatever its subresources are, operations are about the resource
+		gvk = served.GroupVersionKind
+	}
 	if sub.Connect && sub.Name != "binding" && sub.Name != "eviction" && sub.Name != "token" {
 		b.addStream(sub, gvk, path+"/"+sub.Name, params, suffix)
 		return
 	}
 	if allows("create") {
 		item["post"] = b.operation(operation{
-			action: "post", id: "create" + suffix, text: "create " + sub.Name + " of a " + served.Kind, query: writeOptions, body: b.content(model, []string{"*/*"}),
-			answer: model, media: readMedia, codes: []string{"200", "201", "202"},
+			action: "post", id: "create" + suffix, text: "create " + sub.Name + " of a " + served.Kind, query: writeOptions, body: b.content(model, b.bodies()),
+			answer: model, media: b.read(), codes: []string{"200", "201", "202"},
 		}, gvk)
 	}
 	b.addVerbs(item, func(verb string) bool { return verb != "delete" && allows(verb) }, gvk, suffix, verbModels{model: model})

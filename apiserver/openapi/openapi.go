@@ -41,6 +41,8 @@ type definitions struct {
 type Document struct {
 	Paths   map[string]any
 	Schemas map[string]json.RawMessage
+	// Customs are resources whose paths are to be added.
+	Customs []Custom `json:",omitempty"`
 }
 
 // Source is a document that is made when somebody asks for it.
@@ -234,8 +236,14 @@ func (s *Service) build(path string) (*Document, error) {
 	for _, source := range sources {
 		known = true
 		one := source.Make()
+		if err := b.wantPaths(one.Paths); err != nil {
+			return nil, fmt.Errorf("paths of %s: %w", path, err)
+		}
 		maps.Copy(doc.Paths, one.Paths)
 		maps.Copy(doc.Schemas, one.Schemas)
+		for i := range one.Customs {
+			b.addCustom(&one.Customs[i])
+		}
 	}
 	if !known {
 		return nil, nil // No such document.

@@ -67,6 +67,14 @@ func loosen(v map[string]any) {
 	if nullable || open && v["type"] == "object" || v["type"] == "array" && v["items"] == nil {
 		delete(v, "type")
 	}
+	if open && v["x-kubernetes-embedded-resource"] == true { // nor those that are whole objects of any kind
+		if required, ok := v["required"].([]any); ok {
+			v["required"] = slices.DeleteFunc(required, func(name any) bool { return name == "kind" || name == "apiVersion" })
+			if len(v["required"].([]any)) == 0 {
+				delete(v, "required")
+			}
+		}
+	}
 	properties, _ := v["properties"].(map[string]any)
 	if required, ok := v["required"].([]any); ok && properties != nil {
 		v["required"] = slices.DeleteFunc(required, func(name any) bool {
