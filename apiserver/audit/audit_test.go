@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -160,6 +161,44 @@ func TestFileHoldsOneLineForEachEvent(t *testing.T) {
 	}
 	if want := []string{"id-one", "id-two"}; !slices.Equal(ids, want) {
 		t.Errorf("audit ids %v, want %v", ids, want)
+	}
+}
+
+func TestFileIsBegunAnewWhenItIsFull(t *testing.T) {
+	dir := t.TempDir()
+	sink, file := File(FileConfig{Path: filepath.Join(dir, "audit.log"), MaxSize: 1, MaxBackups: 2}, nil, slog.New(slog.DiscardHandler))
+	event := &auditv1.Event{RequestURI: strings.Repeat("/", 300<<10)}
+	for range 14 { // more than four megabytes
+		sink(event)
+		time.Sleep(2 * time.Millisecond) // old files are named by the time
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for end := time.Now().Add(5 * time.Second); ; { // old files are removed beside the writing
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = names[:0]
+		for _, e := range entries {
+			info, err := e.Info()
+			if err != nil {
+				continue // it has just gone
+			}
+			if info.Size() > 1<<20 {
+				t.Errorf("%s has %d bytes, more than a megabyte", e.Name(), info.Size())
+			}
+			names = append(names, e.Name())
+		}
+		if len(names) == 3 || time.Now().After(end) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if len(names) != 3 || !slices.Contains(names, "audit.log") {
+		t.Errorf("files %v, want audit.log and two older ones", names)
 	}
 }
 

@@ -6,6 +6,7 @@ package bootstrap_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -136,6 +138,26 @@ func TestPolicyMergesAnApplyConfiguration(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", GenerateName: "m-", Labels: map[string]string{"own": "kept"}}, Data: map[string]string{"a": "b"},
 		})
 		if err != nil || got.Labels["by"] != "admin" || got.Labels["own"] != "kept" || got.Data["a"] != "b" {
+			return "created " + errText(err)
+		}
+		return ""
+	})
+	// One that makes what the schema does not have is refused like upstream's.
+	policies := client.Of[*admissionregistrationv1.MutatingAdmissionPolicy](admin)
+	policy, err := policies.Get(t.Context(), "", "labels")
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy = policy.DeepCopy()
+	policy.Spec.Mutations[0].ApplyConfiguration.Expression = `Object{nope: 1}`
+	if _, err := policies.Update(t.Context(), policy); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		_, err := client.Of[*corev1.ConfigMap](admin).Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", GenerateName: "m-"}})
+		status, ok := errors.AsType[*apierrors.StatusError](err)
+		if !ok || status.ErrStatus.Code != http.StatusForbidden || status.ErrStatus.Reason != metav1.StatusReasonInvalid ||
+			!strings.HasPrefix(status.ErrStatus.Message, "policy 'labels' with binding 'labels' denied request: ") || len(status.ErrStatus.Details.Causes) != 1 {
 			return "created " + errText(err)
 		}
 		return ""

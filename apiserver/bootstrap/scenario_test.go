@@ -158,6 +158,15 @@ func TestNobodyGrantsWhatTheyLack(t *testing.T) {
 	})
 	eve := p.as("eve")
 	eventually(t, func() string {
+		_, err := client.Of[*rbacv1.RoleBinding](eve).Create(t.Context(), &rbacv1.RoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "b"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "none"},
+		})
+		if want := `rolebindings.rbac.authorization.k8s.io "none" not found`; err == nil || err.Error() != want {
+			return "bind a role that is not there: " + errText(err)
+		}
+		return ""
+	})
+	eventually(t, func() string {
 		_, err := client.Of[*rbacv1.Role](eve).Create(t.Context(), &rbacv1.Role{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "secrets"},
 			Rules:      []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"secrets"}}},

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,13 +47,14 @@ func TestCertificateIsRenewed(t *testing.T) {
 	})
 }
 
-// TestReplacedCertificateIsServed replaces the files below a running server: first the certificate, then its key.
-func TestReplacedCertificateIsServed(t *testing.T) {
+// serve runs an API server until the returned func is called, which fails the test when the server ended badly.
+func serve(t *testing.T) (keys Keys, listener net.Listener, stop func()) {
+	t.Helper()
 	keys, err := OpenKeys(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	listener, err = new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,13 +69,19 @@ func TestReplacedCertificateIsServed(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- plane.Run(ctx) }()
-	defer func() {
+	<-plane.Booted()
+	return keys, listener, sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-	}()
-	<-plane.Booted()
+	})
+}
+
+// TestReplacedCertificateIsServed replaces the files below a running server: first the certificate, then its key.
+func TestReplacedCertificateIsServed(t *testing.T) {
+	keys, listener, stop := serve(t)
+	defer stop()
 	served := func() string {
 		conn, err := tls.Dial("tcp", listener.Addr().String(), &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: keys.CA.Pool()})
 		if err != nil {

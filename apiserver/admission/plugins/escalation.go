@@ -90,6 +90,9 @@ func (p escalation) binding(ctx context.Context, a *admission.Attributes, namesp
 	}
 	rules, err := p.rbac.RulesOf(ctx, ref, namespace)
 	if err != nil {
+		if apierrors.IsNotFound(err) { // upstream says so of the binding, by the role's name
+			return apierrors.NewNotFound(a.Resource.GroupResource(), ref.Name)
+		}
 		var status apierrors.APIStatus
 		if errors.As(err, &status) {
 			return err

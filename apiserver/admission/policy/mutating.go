@@ -15,6 +15,8 @@ import (
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/structured-merge-diff/v6/typed"
@@ -145,11 +147,16 @@ func (p *Mutating) policy(ctx context.Context, a *admission.Attributes, m *mutat
 	return nil
 }
 
+// refuse is the refusal for a policy that can't be applied. Upstream's has the code of what is forbidden and the reason of what is invalid.
 func (p *Mutating) refuse(a *admission.Attributes, m *mutatingPolicy, binding string, err error) error {
-	if binding == "" {
-		return admission.Forbiddenf(a, "policy '%s' denied request: %w", m.policy.Name, err)
+	text := fmt.Sprintf("policy '%s' denied request: %v", m.policy.Name, err)
+	if binding != "" {
+		text = fmt.Sprintf("policy '%s' with binding '%s' denied request: %v", m.policy.Name, binding, err)
 	}
-	return admission.Forbiddenf(a, "policy '%s' with binding '%s' denied request: %w", m.policy.Name, binding, err)
+	out := apierrors.NewForbidden(a.Resource.GroupResource(), a.NameOrUnknown(), err)
+	out.ErrStatus.Reason, out.ErrStatus.Message = metav1.StatusReasonInvalid, text
+	out.ErrStatus.Details.Causes = []metav1.StatusCause{{Message: text}}
+	return out
 }
 
 // apply runs the policy's mutations with one parameter object.

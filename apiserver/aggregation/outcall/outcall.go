@@ -133,7 +133,7 @@ func (t *Target) url(timeout time.Duration) (*url.URL, error) {
 		if t.Service == "" {
 			return nil, errors.New("webhook configuration must have either service or URL")
 		}
-		u = &url.URL{Scheme: "https", Host: net.JoinHostPort(t.serverName(), strconv.Itoa(int(t.port())))}
+		u = &url.URL{Scheme: "https", Host: net.JoinHostPort(t.serverName(), strconv.Itoa(int(t.port()))), Path: "/"}
 		if t.Path != nil {
 			path, query, _ := strings.Cut(*t.Path, "?")
 			u.Path, u.RawQuery = path, query

@@ -18,8 +18,16 @@ import (
 // claims is the payload of a token, public and private parts together.
 type claims struct {
 	jwt.Claims
+	// Audiences stand for those of Claims, which are not used.
+	Audiences  audiences        `json:"aud,omitempty"`
 	Kubernetes kubernetesClaims `json:"kubernetes.io"`
 }
+
+// audiences are written as a list, as upstream does, also when there is one: not all who verify tokens elsewhere take a text. Both are read.
+type audiences []string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *audiences) UnmarshalJSON(data []byte) error { return (*jwt.Audience)(a).UnmarshalJSON(data) }
 
 type kubernetesClaims struct {
 	Namespace      string           `json:"namespace,omitempty"`
@@ -91,12 +99,12 @@ func (i *Issuer) Issue(s Subject, now time.Time) (token, id string, err error) {
 		Claims: jwt.Claims{
 			Issuer:    i.name,
 			Subject:   request.ServiceAccountPrefix + s.Namespace + ":" + s.Name,
-			Audience:  s.Audiences,
 			Expiry:    jwt.NewNumericDate(now.Add(s.Valid)),
 			NotBefore: jwt.NewNumericDate(now),
 			IssuedAt:  jwt.NewNumericDate(now),
 			ID:        id,
 		},
+		Audiences: s.Audiences,
 		Kubernetes: kubernetesClaims{
 			Namespace:      s.Namespace,
 			ServiceAccount: objectClaim{Name: s.Name, UID: s.UID},

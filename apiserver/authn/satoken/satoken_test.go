@@ -9,6 +9,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -133,6 +134,11 @@ func TestAudiences(t *testing.T) {
 	}
 	if _, ok, err := verifier.AuthenticateToken(t.Context(), only.Status.Token, []string{issuer}); ok || err == nil {
 		t.Errorf("a token for another audience was believed")
+	}
+	// One audience is written as a list, too.
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(only.Status.Token, ".")[1])
+	if err != nil || !strings.Contains(string(payload), `"aud":["vault"]`) {
+		t.Errorf("payload = %s, %v; want its audience in a list", payload, err)
 	}
 }
 

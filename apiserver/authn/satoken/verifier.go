@@ -93,7 +93,7 @@ func (v *Verifier) AuthenticateToken(ctx context.Context, token string, audience
 	if err != nil {
 		return nil, false, err
 	}
-	accepted, err := v.match([]string(c.Audience), audiences)
+	accepted, err := v.match([]string(c.Audiences), audiences)
 	if err != nil {
 		return nil, false, err
 	}
