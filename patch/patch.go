@@ -170,6 +170,15 @@ func Applied(data []byte) (obj *unstructured.Unstructured, duplicates, err error
 			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
 		}
 	}
+	// Decoded that way all numbers are floats: great ones are not what was sent, and custom resources are judged by their kind.
+	text, err := yaml.YAMLToJSON(data)
+	if err != nil {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+	}
+	tree = map[string]any{}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(text, &tree); err != nil {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+	}
 	return &unstructured.Unstructured{Object: orEmpty(tree)}, duplicates, nil
 }
 

@@ -140,6 +140,7 @@ func TestApplied(t *testing.T) {
 		{"JSON", `{"a":1,"b":[true,null,"x"]}`, `{"a":1,"b":[true,null,"x"]}`, "", ""},
 		{"JSON with a key twice", `{"a":1,"a":2}`, `{"a":2}`, `key "a" already set in map`, ""},
 		{"YAML", "a: 1\nb: {c: d}\n", `{"a":1,"b":{"c":"d"}}`, "", ""},
+		{"YAML with a great number", "a: 9007199254740993\n", `{"a":9007199254740993}`, "", ""},
 		{"YAML with a key twice", "a: 1\na: 2\n", `{"a":2}`, `key "a" already set in map`, ""},
 		{"nothing", "null", `{}`, "", ""},
 		{"no map", `[1]`, "", "", "error decoding YAML"},
@@ -157,6 +158,19 @@ func TestApplied(t *testing.T) {
 				t.Errorf("Applied() = %s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestAppliedNumbersKeepTheirKind: custom resources are judged by it.
+func TestAppliedNumbersKeepTheirKind(t *testing.T) {
+	for _, body := range []string{`{"whole":1,"part":1.5}`, "whole: 1\npart: 1.5\n", `{"whole":2,"whole":1,"part":1.5}`} {
+		obj, _, err := Applied([]byte(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if obj.Object["whole"] != int64(1) || obj.Object["part"] != 1.5 {
+			t.Errorf("Applied(%s) = %#v, want an integer and a float", body, obj.Object)
+		}
 	}
 }
 

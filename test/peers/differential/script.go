@@ -24,6 +24,7 @@ import (
 //	body in YAML, sent as JSON; as it is where it does not parse
 //	> WATCH PATH        opens a watch
 //	> EVENTS            compares what all watches have brought
+//	> AWAIT PATH        asks until both servers answer with 200, for what they serve after a while
 type step struct {
 	call
 	line int
@@ -120,6 +121,8 @@ func (r *run) script(ctx context.Context, name string, steps []step) error {
 			watches = append(watches, w)
 		case "EVENTS":
 			r.events("script "+name, title, watches)
+		case "AWAIT":
+			err = r.await(ctx, s.path)
 		default:
 			_, _, err = r.both(ctx, "script "+name, title, &s.call)
 		}
@@ -128,6 +131,30 @@ func (r *run) script(ctx context.Context, name string, steps []step) error {
 		}
 	}
 	return nil
+}
+
+// await asks both sides for a path until they have it.
+func (r *run) await(ctx context.Context, path string) error {
+	const patience, pause = 20 * time.Second, 200 * time.Millisecond
+	c := &call{method: "GET", path: path}
+	for deadline := time.Now().Add(patience); ; {
+		ours, err := r.ours.ask(ctx, c)
+		if err != nil {
+			return err
+		}
+		upstream, err := r.upstream.ask(ctx, c)
+		if err != nil || !ours.refused() && !upstream.refused() {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s is not served after %s: kogge %d, upstream %d", path, patience, ours.code, upstream.code)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
 }
 
 // watch is one watch on both sides.
