@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -70,6 +71,8 @@ type Controller struct {
 	loop     *reconcile.Loop
 	// quiet is set while publishing is put off.
 	quiet bool
+	// published is what discovery and OpenAPI were told, by group: what others have is not described anew for each definition.
+	published map[string]published
 }
 
 // New makes a controller.
@@ -83,7 +86,7 @@ func New(cfg Config) (*Controller, error) {
 	if cfg.Dropped == nil {
 		cfg.Dropped = func(schema.GroupResource) {}
 	}
-	return &Controller{cfg: cfg, ready: make(chan struct{}), served: map[string]*served{}}, nil
+	return &Controller{cfg: cfg, ready: make(chan struct{}), served: map[string]*served{}, published: map[string]published{}}, nil
 }
 
 // Ready is closed when all definitions that were there at the start are served.
@@ -118,7 +121,11 @@ func (c *Controller) serveAll(ctx context.Context) {
 		}
 	}
 	c.quiet = false
-	c.publish()
+	groups := map[string]bool{}
+	for _, s := range c.served {
+		groups[s.crd.Spec.Group] = true
+	}
+	c.publish(slices.Collect(maps.Keys(groups))...)
 }
 
 // read is the reader of what is served.
@@ -237,7 +244,7 @@ func (c *Controller) serve(ctx context.Context, crd *apiextensionsv1.CustomResou
 	c.mu.Lock()
 	c.served[crd.Name] = s
 	c.mu.Unlock()
-	c.publish()
+	c.publish(s.crd.Spec.Group)
 	return nil
 }
 
@@ -252,17 +259,38 @@ func (c *Controller) drop(name string) string {
 	}
 	c.cfg.Engine.Remove(s.resource.GroupResource())
 	c.cfg.Dropped(s.resource.GroupResource())
-	c.publish()
+	c.publish(s.crd.Spec.Group)
 	return s.crd.Spec.Group
 }
 
-func (c *Controller) publish() {
+// published is a group as discovery and OpenAPI know it.
+type published struct {
+	discovery discovery.Group
+	documents map[string]openapi.Source
+}
+
+// publish tells discovery and OpenAPI of what is served of some groups now.
+func (c *Controller) publish(groups ...string) {
 	if c.quiet {
 		return
 	}
-	c.cfg.Registry.Set("crd", c.groups())
+	for _, group := range groups {
+		shown, ok := c.group(group)
+		if !ok {
+			delete(c.published, group)
+			continue
+		}
+		c.published[group] = published{discovery: shown, documents: c.documents(group)}
+	}
+	all, documents := make([]discovery.Group, 0, len(c.published)), map[string]openapi.Source{}
+	for _, p := range c.published {
+		all = append(all, p.discovery)
+		maps.Copy(documents, p.documents)
+	}
+	slices.SortFunc(all, func(a, b discovery.Group) int { return compareText(a.Discovery.Name, b.Discovery.Name) })
+	c.cfg.Registry.Set("crd", all)
 	if c.cfg.OpenAPI != nil {
-		c.cfg.OpenAPI.Set("crd", c.documents())
+		c.cfg.OpenAPI.Set("crd", documents)
 	}
 	c.cfg.Changed()
 }
@@ -282,12 +310,15 @@ type Version struct {
 	Schema func() (json.RawMessage, error)
 }
 
-// Versions returns everything that is served, sorted by group, version and plural.
-func (c *Controller) Versions() []Version {
+// versionsOf returns everything that is served of a group, sorted by version and plural.
+func (c *Controller) versionsOf(group string) []Version {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	var out []Version
 	for _, s := range c.served {
+		if s.crd.Spec.Group != group {
+			continue
+		}
 		for _, name := range s.order() {
 			v := s.versions[name]
 			out = append(out, Version{
@@ -301,18 +332,24 @@ func (c *Controller) Versions() []Version {
 		}
 	}
 	slices.SortFunc(out, func(a, b Version) int {
-		return compareText(a.Group, b.Group, a.Version, b.Version, a.Plural, b.Plural)
+		return compareText(a.Version, b.Version, a.Plural, b.Plural)
 	})
 	return out
 }
 
 // GroupVersions returns the group-versions that definitions serve, sorted.
 func (c *Controller) GroupVersions() []schema.GroupVersion {
-	var out []schema.GroupVersion
-	for _, v := range c.Versions() {
-		out = append(out, v.GroupVersion())
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	seen := map[schema.GroupVersion]bool{}
+	for _, s := range c.served {
+		for i := range s.crd.Spec.Versions {
+			if v := &s.crd.Spec.Versions[i]; v.Served {
+				seen[schema.GroupVersion{Group: s.crd.Spec.Group, Version: v.Name}] = true
+			}
+		}
 	}
-	return slices.Compact(out)
+	return slices.SortedFunc(maps.Keys(seen), func(a, b schema.GroupVersion) int { return compareText(a.Group, b.Group, a.Version, b.Version) })
 }
 
 // settleDelay is how long the controller waits between looks at instances that are being deleted.

@@ -345,13 +345,13 @@ func TestRulesOfVersionsThatDiffer(t *testing.T) {
 
 func TestDocumentsReferToComponents(t *testing.T) {
 	c := &Controller{served: map[string]*served{"a": serve(t, definition(t, tabSchema))}}
-	doc := c.documents()["apis/example.com/v1"].Make()
+	doc := c.documents("example.com")["apis/example.com/v1"].Make()
 	raw := string(doc.Schemas["com.example.v1.Tab"])
 	if !strings.Contains(raw, `"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"`) || strings.Contains(raw, "#/definitions/") {
 		t.Errorf("schema = %s", raw)
 	}
 	service := openapi.New(nil)
-	service.Set("crd", c.documents())
+	service.Set("crd", c.documents("example.com"))
 }
 
 func FuzzComplete(f *testing.F) {

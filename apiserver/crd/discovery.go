@@ -17,36 +17,30 @@ import (
 // groupPriority of custom groups, as upstream registers them.
 const groupPriority = 1000
 
-// groups describes everything that is served for discovery.
-func (c *Controller) groups() []discovery.Group {
+// group describes what is served of a group for discovery; false if nothing is.
+func (c *Controller) group(group string) (discovery.Group, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	byGroup := map[string]map[string][]apidiscoveryv2.APIResourceDiscovery{}
+	versions := map[string][]apidiscoveryv2.APIResourceDiscovery{}
 	for _, s := range c.served {
-		group := s.crd.Spec.Group
-		if byGroup[group] == nil {
-			byGroup[group] = map[string][]apidiscoveryv2.APIResourceDiscovery{}
+		if s.crd.Spec.Group != group {
+			continue
 		}
 		for _, name := range s.order() {
-			byGroup[group][name] = append(byGroup[group][name], s.discover(name))
+			versions[name] = append(versions[name], s.discover(name))
 		}
 	}
-	var out []discovery.Group
-	for group, versions := range byGroup {
-		g := discovery.Group{Priority: groupPriority, Discovery: apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: group}}}
-		for name, resources := range versions {
-			slices.SortFunc(resources, func(a, b apidiscoveryv2.APIResourceDiscovery) int { return compareText(a.Resource, b.Resource) })
-			g.Discovery.Versions = append(g.Discovery.Versions, apidiscoveryv2.APIVersionDiscovery{
-				Version: name, Resources: resources, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent,
-			})
-		}
-		slices.SortFunc(g.Discovery.Versions, func(a, b apidiscoveryv2.APIVersionDiscovery) int {
-			return kubeversion.CompareKubeAwareVersionStrings(b.Version, a.Version)
+	g := discovery.Group{Priority: groupPriority, Discovery: apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: group}}}
+	for name, resources := range versions {
+		slices.SortFunc(resources, func(a, b apidiscoveryv2.APIResourceDiscovery) int { return compareText(a.Resource, b.Resource) })
+		g.Discovery.Versions = append(g.Discovery.Versions, apidiscoveryv2.APIVersionDiscovery{
+			Version: name, Resources: resources, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent,
 		})
-		out = append(out, g)
 	}
-	slices.SortFunc(out, func(a, b discovery.Group) int { return compareText(a.Discovery.Name, b.Discovery.Name) })
-	return out
+	slices.SortFunc(g.Discovery.Versions, func(a, b apidiscoveryv2.APIVersionDiscovery) int {
+		return kubeversion.CompareKubeAwareVersionStrings(b.Version, a.Version)
+	})
+	return g, len(versions) > 0
 }
 
 func (s *served) discover(name string) apidiscoveryv2.APIResourceDiscovery {

@@ -23,10 +23,10 @@ const (
 	selectableExtension = "x-kubernetes-selectable-fields"
 )
 
-// documents describes all served versions for OpenAPI, by path, once somebody asks.
-func (c *Controller) documents() map[string]openapi.Source {
+// documents describes the served versions of a group for OpenAPI, by path, once somebody asks.
+func (c *Controller) documents(group string) map[string]openapi.Source {
 	byPath := map[string][]Version{}
-	for _, v := range c.Versions() {
+	for _, v := range c.versionsOf(group) {
 		path := "apis/" + v.Group + "/" + v.Version
 		byPath[path] = append(byPath[path], v)
 	}

@@ -32,7 +32,7 @@ func (c *Controller) terminate(ctx context.Context, crd *apiextensionsv1.CustomR
 		c.mu.RUnlock()
 	}
 	if s != nil && !s.terminating.Swap(true) {
-		c.publish()
+		c.publish(crd.Spec.Group)
 	}
 	if !slices.Contains(crd.Finalizers, finalizer) {
 		return nil
