@@ -27,7 +27,7 @@ const (
 	maxTick       = 4 * time.Second
 	// aloneElection and clusteredElection are the ticks of an election timeout, five at least.
 	aloneElection, clusteredElection = 5, 10
-	// Alone, nobody will ask for old log entries: few are kept in memory (5,000 are else, with all that they wrote). A
+	// Alone, nobody will ask for old log entries: one is kept in memory behind each compaction (5,000 are else, with all that they wrote). A
 	// snapshot, which is small, lets go of the log before it every so many entries, so that a start reads little.
 	aloneCatchUp, aloneSnapshot, aloneSegments = 1, 1000, 2
 	// commitEvery is how often the database file follows the WAL when there was something to commit. After a crash the rest is
@@ -131,11 +131,18 @@ func Open(ctx context.Context, cfg Config) (*Embedded, error) {
 	same := func(ctx context.Context) context.Context { return ctx }
 	e := &Embedded{Store: newStore(v3client.New(server.Server), same), etcd: server}
 	e.alone = cfg.alone()
+	if cfg.alone() {
+		e.trim = newTrimmer(func(ctx context.Context) error {
+			_, err := e.client.AlarmList(ctx) // It goes through the log and changes nothing.
+			return err
+		})
+	}
 	return e, nil
 }
 
 // Close ends client and server. What was acknowledged is on the disk anyway.
 func (e *Embedded) Close() error {
+	e.trim.stop()
 	err := e.client.Close()
 	if errors.Is(err, context.Canceled) { // So says a client that never had a connection.
 		err = nil

@@ -37,6 +37,8 @@ type Store struct {
 	// watchContext prepares the context of watches and of progress requests, which must be alike: the client keeps one
 	// stream per kind of context.
 	watchContext func(context.Context) context.Context
+	// trim is told of what is written; nil where somebody else keeps the log.
+	trim *trimmer
 }
 
 var _ store.Store = (*Store)(nil)
@@ -144,6 +146,7 @@ func (s *Store) put(
 			s.leases.forget(id)
 			continue
 		}
+		s.trim.wrote(len(value))
 		return resp, translate(err)
 	}
 }
