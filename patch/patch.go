@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	goruntime "runtime"
 	"sync"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -119,9 +120,9 @@ func Strategic(original runtime.Object, patch []byte, into runtime.Object, stric
 	} else if err := kjson.UnmarshalCaseSensitivePreserveInts(patch, &change); err != nil {
 		return apierrors.NewBadRequest(err.Error())
 	}
-	merged, err := strategicpatch.StrategicMergeMapPatch(tree, change, into)
+	merged, err := mergeStrategic(tree, change, into)
 	if err != nil {
-		return strategicError(err)
+		return err
 	}
 	err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(merged, into, strict != nil)
 	if found, ok := runtime.AsStrictDecodingError(err); ok {
@@ -132,6 +133,24 @@ func Strategic(original runtime.Object, patch []byte, into runtime.Object, stric
 		return Invalid(fmt.Sprintf("%+v", change), err)
 	}
 	return nil
+}
+
+// mergeStrategic is the library's merge. It compares items of lists by what the patch says they are named, without looking whether that can be
+// compared, and panics where it can't: such a patch yields no sound object.
+func mergeStrategic(tree, change map[string]any, like runtime.Object) (out map[string]any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			fault, ok := v.(goruntime.Error)
+			if !ok {
+				panic(v)
+			}
+			out, err = nil, Invalid(fmt.Sprintf("%+v", change), fault)
+		}
+	}()
+	if out, err = strategicpatch.StrategicMergeMapPatch(tree, change, like); err != nil {
+		return nil, strategicError(err)
+	}
+	return out, nil
 }
 
 func strategicError(err error) error {

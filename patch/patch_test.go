@@ -81,6 +81,9 @@ func TestStrategic(t *testing.T) {
 	if err := patch.Strategic(old, []byte(`[]`), &corev1.Pod{}, nil); codeOf(err) != 400 {
 		t.Errorf("a list as patch: %v, want 400", err)
 	}
+	if err := patch.Strategic(old, []byte(`{"spec":{"containers":[{"name":[]}]}}`), &corev1.Pod{}, nil); codeOf(err) != 422 {
+		t.Errorf("a container whose name is a list: %v, want 422", err)
+	}
 }
 
 func TestKeepTimes(t *testing.T) {
@@ -123,7 +126,13 @@ func FuzzDocument(f *testing.F) {
 
 func FuzzStrategic(f *testing.F) {
 	f.Add([]byte(`{"spec":{"$setElementOrder/containers":[{"name":"a"}],"containers":[{"name":"a","$retainKeys":["name"]}]}}`))
-	old := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "1"}}}}
+	f.Add([]byte(`{"metadata":{"$deleteFromPrimitiveList/finalizers":["f"],"$setElementOrder/finalizers":["g","f"],"finalizers":["g"]}}`))
+	f.Add([]byte(`{"spec":{"$retainKeys":["volumes"],"volumes":[{"name":"v","$retainKeys":["name","emptyDir"],"emptyDir":{}},{"$patch":"replace"}]}}`))
+	f.Add([]byte(`{"spec":{"containers":[{"name":"a","$patch":"delete"},{"name":"b","ports":[{"containerPort":1,"protocol":"TCP"}]}],"nodeSelector":{"$patch":"replace"}}}`))
+	old := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Finalizers: []string{"f"}},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "1", Ports: []corev1.ContainerPort{{ContainerPort: 1}}}}, Volumes: []corev1.Volume{{Name: "v"}}},
+	}
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		_ = patch.Strategic(old, data, &corev1.Pod{}, &patch.Strict{}) // It must not panic.
 	})
