@@ -29,15 +29,15 @@ var requests = []struct {
 	budget float64
 	do     func(c *caller, i int)
 }{
-	{"create", 980, func(c *caller, i int) { c.create(fmt.Sprintf("p-%06d", i)) }},
-	{"get", 110, func(c *caller, _ int) { c.do(http.MethodGet, benchPods+"/one", "", nil) }},
-	{"patch", 3350, func(c *caller, i int) {
+	{"create", 810, func(c *caller, i int) { c.create(fmt.Sprintf("p-%06d", i)) }},
+	{"get", 102, func(c *caller, _ int) { c.do(http.MethodGet, benchPods+"/one", "", nil) }},
+	{"patch", 2950, func(c *caller, i int) {
 		c.do(http.MethodPatch, benchPods+"/one", "application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"annotations":{"round":"%d"}}}`, i))
 	}},
-	{"strategic patch", 3200, func(c *caller, i int) {
+	{"strategic patch", 2850, func(c *caller, i int) {
 		c.do(http.MethodPatch, benchPods+"/one", "application/strategic-merge-patch+json", fmt.Appendf(nil, `{"metadata":{"labels":{"round":"%d"}}}`, i))
 	}},
-	{"apply", 10900, func(c *caller, i int) {
+	{"apply", 10400, func(c *caller, i int) {
 		body := bytes.Replace(fmt.Appendf(nil, benchPod, "one"), []byte(`"round":"0"`), fmt.Appendf(nil, `"round":"%d"`, i), 1)
 		c.do(http.MethodPatch, benchPods+"/one?fieldManager=applier&force=true", "application/apply-patch+yaml", body)
 	}},
