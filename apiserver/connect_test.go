@@ -241,16 +241,18 @@ func TestLogsAndProxy(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"OPTIONS /api/v1/nodes/n1/proxy/metrics":            "200 kubelet metrics",
+		"HEAD /api/v1/nodes/n1/proxy/metrics":               "200 ",
+		"HEAD /api/v1/namespaces/default/pods/p/log":        "405 ",
 		"OPTIONS /api/v1/namespaces/default/pods/p/log":     `405 {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the server does not allow this method on the requested resource","reason":"MethodNotAllowed","details":{},"code":405}` + "\n",
 		"/api/v1/namespaces/default/pods/p/log?tailLines=3": "200 /containerLogs/default/p/main tail=3\n",
 		"/api/v1/nodes/n1/proxy/metrics":                    "200 kubelet metrics",
 		"/api/v1/namespaces/default/pods/p/log?container=x": `400 {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"container x is not valid for pod p","reason":"BadRequest","code":400}` + "\n",
 	} {
-		method := http.MethodGet
-		if rest, ok := strings.CutPrefix(path, "OPTIONS "); ok {
-			method, path = http.MethodOptions, rest
+		method, target, named := strings.Cut(path, " ")
+		if !named {
+			method, target = http.MethodGet, path
 		}
-		req, err := http.NewRequestWithContext(t.Context(), method, base+path, nil)
+		req, err := http.NewRequestWithContext(t.Context(), method, base+target, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -261,7 +263,7 @@ func TestLogsAndProxy(t *testing.T) {
 		body, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
 		if got := fmt.Sprintf("%d %s", resp.StatusCode, body); err != nil || got != want {
-			t.Errorf("%s %s = %q, %v; want %q", method, path, got, err, want)
+			t.Errorf("%s %s = %q, %v; want %q", method, target, got, err, want)
 		}
 	}
 }

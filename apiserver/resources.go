@@ -105,7 +105,7 @@ func routable(t *rest.Target, p *parsed, method string) error {
 	acrossNamespaces := t.Kind.Namespaced && p.Namespace == ""
 	collection := p.Name == "" || p.Verb == "list" || p.Verb == "watch"
 	switch {
-	case method == http.MethodHead,
+	case method == http.MethodHead && p.Subresource != "proxy", // A proxy passes it on.
 		acrossNamespaces && method != http.MethodGet,
 		collection && (method == http.MethodPut || method == http.MethodPatch),
 		!collection && p.Subresource == "" && method == http.MethodPost, !allows(t, p, method):
