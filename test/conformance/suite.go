@@ -42,23 +42,34 @@ type suite struct {
 }
 
 // names lists the tests that a run with these selections covers, without running them.
-func (s *suite) names(ctx context.Context, selections []string) ([]test, error) {
+func (s *suite) names(ctx context.Context, selections []string) (tests []test, err error) {
+	temporary, remove, err := temporary()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
 	path := filepath.Join(s.dir, "tests.json")
-	args := []string{"--ginkgo.dry-run", "--ginkgo.json-report=" + path}
+	args := []string{temporary, filepath.Join(s.o.bin, "e2e.test"), "--ginkgo.dry-run", "--ginkgo.json-report=" + path}
 	for _, one := range selections {
 		args = append(args, "--ginkgo.focus="+one)
 	}
 	if s.o.skip != "" {
 		args = append(args, "--ginkgo.skip="+s.o.skip)
 	}
-	if err := command(ctx, s.dir, filepath.Join(s.o.bin, "e2e.test"), append(args, s.flags()...)...); err != nil {
+	if err := command(ctx, s.dir, "env", append(args, s.flags()...)...); err != nil {
 		return nil, fmt.Errorf("list tests: %w", err)
 	}
-	var tests []test
-	err := eachSpec(path, func(spec types.SpecReport) {
+	err = eachSpec(path, func(spec types.SpecReport) {
 		tests = append(tests, test{name: spec.FullText(), serial: spec.IsSerial})
 	})
 	return tests, errors.Join(err, os.Remove(path))
+}
+
+// temporary makes a folder for the suite's temporary files, of which it leaves some, and returns the variable that names it. Its path is short: the
+// suite makes sockets in it.
+func temporary() (variable string, remove func() error, err error) {
+	path, err := os.MkdirTemp("", "suite")
+	return "TMPDIR=" + path, func() error { return os.RemoveAll(path) }, err
 }
 
 // eachSpec calls f for the tests of a report that ran, or would run.
@@ -100,7 +111,12 @@ type outcome struct {
 }
 
 // run runs the tests that the selections name and returns how each ended. Label names the files of this part of the run.
-func (s *suite) run(ctx context.Context, label string, selections []string, p *progress) ([]outcome, error) {
+func (s *suite) run(ctx context.Context, label string, selections []string, p *progress) (out []outcome, err error) {
+	temporary, remove, err := temporary()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
 	report := label + ".json"
 	args := []string{
 		"--procs=" + strconv.Itoa(s.o.procs), "--no-color", "--silence-skips", "-v", "--timeout=4h", "--output-dir=" + s.dir, "--json-report=" + report,
@@ -119,8 +135,8 @@ func (s *suite) run(ctx context.Context, label string, selections []string, p *p
 	defer log.Close()
 	ginkgo := exec.CommandContext(ctx, filepath.Join(s.o.bin, "ginkgo"), args...)
 	ginkgo.Dir = s.dir
-	ginkgo.Env = append(os.Environ(), "HOME="+s.dir)         // kubectl keeps there what a server offers: nothing of an earlier run
-	ginkgo.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt of the terminal reaches it once, through Cancel
+	ginkgo.Env = append(os.Environ(), "HOME="+s.dir, temporary) // kubectl keeps there what a server offers: nothing of an earlier run
+	ginkgo.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}    // an interrupt of the terminal reaches it once, through Cancel
 	ginkgo.Cancel = func() error { return ginkgo.Process.Signal(syscall.SIGTERM) }
 	ginkgo.WaitDelay = time.Minute // it gives tests half of that
 	reader, writer := io.Pipe()

@@ -32,11 +32,16 @@ func tests(c component) ([]string, error) {
 }
 
 // official runs the tests of the odd component's area.
-func (c *cell) official(ctx context.Context) error {
+func (c *cell) official(ctx context.Context) (err error) {
 	names, err := tests(c.p.odd)
 	if err != nil {
 		return err
 	}
+	temporary, err := os.MkdirTemp("", "suite") // The suite leaves folders of its own in it. Paths of sockets there must stay short.
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(temporary)) }()
 	args := []string{
 		"--procs=" + strconv.Itoa(c.o.procs), "--no-color", "--silence-skips", "--timeout=1h", "--output-dir=" + c.logs, "--json-report=report.json",
 	}
@@ -52,7 +57,7 @@ func (c *cell) official(ctx context.Context) error {
 	defer log.Close()
 	ginkgo := exec.CommandContext(ctx, filepath.Join(c.o.suite, "ginkgo"), args...)
 	ginkgo.Dir, ginkgo.Stdout, ginkgo.Stderr = c.logs, log, log
-	ginkgo.Env = append(os.Environ(), "HOME="+c.logs) // kubectl keeps there what a server offers: nothing of an earlier run
+	ginkgo.Env = append(os.Environ(), "HOME="+c.logs, "TMPDIR="+temporary) // kubectl keeps there what a server offers: nothing of an earlier run
 	ginkgo.Cancel = func() error { return ginkgo.Process.Signal(os.Interrupt) }
 	ginkgo.WaitDelay = time.Minute
 	runErr := ginkgo.Run()
