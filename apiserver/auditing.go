@@ -17,6 +17,7 @@ import (
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"sigs.k8s.io/yaml"
 
+	"kogge.dev/kogge/apiserver/audit"
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/codec"
 )
@@ -34,47 +35,63 @@ func (s *Server) withAudit(next http.Handler) http.Handler {
 			return
 		}
 		trail.Stage(auditv1.StageRequestReceived, nil)
+		state.Sent = func(object runtime.Object, patch []byte) { s.noteRequest(trail, r.Header, object, patch) }
 		rec := &recorder{ResponseWriter: w}
-		if state.Info.LongRunning() {
-			rec.began = func() { trail.Stage(auditv1.StageResponseStarted, &metav1.Status{Code: int32(rec.code())}) } // An HTTP status.
-		} else {
-			rec.keep = func(code int) bool { return code >= http.StatusBadRequest || trail.WantsResponse() }
+		long := state.Info.LongRunning()
+		rec.keep = func(code int) bool {
+			return code >= http.StatusBadRequest || trail.WantsResponse() && !long || code == http.StatusOK && isDelete(state)
 		}
-		sent := &bytes.Buffer{}
-		if r.Body != nil && !state.Info.LongRunning() {
-			r.Body = readCloser{io.TeeReader(r.Body, sent), r.Body}
+		answered := func() *metav1.Status {
+			var answer []byte
+			if !state.Unrecorded {
+				answer = s.asJSON(rec.Header(), rec.kept.Bytes())
+			}
+			if trail.WantsResponse() {
+				trail.Response(answer)
+			}
+			return auditStatus(rec.code(), answer)
+		}
+		if long {
+			rec.began = func() { trail.Stage(auditv1.StageResponseStarted, answered()) }
 		}
 		defer func() {
-			trail.Request(s.asJSON(r.Header, sent.Bytes()))
 			if v := recover(); v != nil {
 				trail.Stage(auditv1.StagePanic, &metav1.Status{
 					Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError, Message: fmt.Sprint("APIServer panic'd: ", v),
 				})
 				panic(v)
 			}
-			answer := s.asJSON(rec.Header(), rec.kept.Bytes())
-			if trail.WantsResponse() {
-				trail.Response(answer)
-			}
-			trail.Stage(auditv1.StageResponseComplete, auditStatus(rec.code(), answer))
+			rec.tell()
+			trail.Stage(auditv1.StageResponseComplete, answered())
 		}()
 		next.ServeHTTP(rec, r)
 	})
 }
 
-type readCloser struct {
-	io.Reader
-	io.Closer
+// isDelete tells the requests that are answered with a Status when they go well.
+func isDelete(state *request.State) bool {
+	return state.Info.IsResource && (state.Info.Verb == "delete" || state.Info.Verb == "deletecollection")
 }
 
-// auditStatus is what a record says of the answer: all of a refusal, the code of what went well.
+// noteRequest gives the record what was sent: an object in JSON, or a patch.
+func (s *Server) noteRequest(trail *audit.Trail, header http.Header, object runtime.Object, patch []byte) {
+	if object == nil {
+		trail.Patch(s.asJSON(header, patch))
+		return
+	}
+	trail.Request(objectAsJSON(object))
+}
+
+// auditStatus is what a record says of the answer: all of a Status, the code of everything else.
 func auditStatus(code int, answer []byte) *metav1.Status {
 	out := &metav1.Status{Code: int32(code)} // An HTTP status.
-	if code >= http.StatusBadRequest {
-		var status metav1.Status
-		if json.Unmarshal(answer, &status) == nil && status.Kind == "Status" {
-			out.Status, out.Reason, out.Message, out.Details = status.Status, status.Reason, status.Message, status.Details
-		}
+	var kind metav1.TypeMeta
+	if len(answer) == 0 || json.Unmarshal(answer, &kind) != nil || kind.Kind != "Status" {
+		return out
+	}
+	var status metav1.Status
+	if json.Unmarshal(answer, &status) == nil {
+		out.Status, out.Reason, out.Message, out.Details = status.Status, status.Reason, status.Message, status.Details
 	}
 	return out
 }
@@ -137,26 +154,37 @@ func objectAsJSON(obj runtime.Object) []byte {
 
 // auditRefused records a request whose credentials were refused.
 func (s *Server) auditRefused(r *http.Request) {
-	if trail := s.cfg.Audit.Begin(request.From(r.Context())); trail != nil {
+	if trail := s.cfg.Audit.BeginRefused(request.From(r.Context())); trail != nil {
 		status := errUnauthorized.ErrStatus
-		trail.Stage(auditv1.StageResponseStarted, &status)
+		status.Kind, status.APIVersion = "Status", "v1"
+		if trail.WantsResponse() {
+			trail.Response(objectAsJSON(&status))
+		}
+		trail.Stage(auditv1.StageResponseStarted, &metav1.Status{
+			Status: status.Status, Message: status.Message, Reason: status.Reason, Details: status.Details, Code: status.Code,
+		})
 	}
 }
 
-// audited wraps a request of a component of this process. The function returned ends the record with what was answered.
-func (l *local) audited(state *request.State, sent runtime.Object) func(answer runtime.Object, status metav1.Status) {
+// audited wraps a request of a component of this process. Of the functions returned, the first records that the answer of a watch has begun, the
+// second ends the record with what was answered.
+func (l *local) audited(state *request.State) (started, finish func(answer runtime.Object, status metav1.Status)) {
 	trail := l.server.cfg.Audit.Begin(state)
 	if trail == nil {
-		return func(runtime.Object, metav1.Status) {}
-	}
-	if sent != nil {
-		trail.Request(objectAsJSON(sent))
+		none := func(runtime.Object, metav1.Status) {}
+		return none, none
 	}
 	trail.Stage(auditv1.StageRequestReceived, nil)
-	return func(answer runtime.Object, status metav1.Status) {
-		if answer != nil && trail.WantsResponse() {
-			trail.Response(objectAsJSON(answer))
-		}
-		trail.Stage(auditv1.StageResponseComplete, &status)
+	state.Sent = func(object runtime.Object, patch []byte) {
+		l.server.noteRequest(trail, http.Header{"Content-Type": {string(codec.JSON)}}, object, patch)
 	}
+	at := func(stage auditv1.Stage) func(answer runtime.Object, status metav1.Status) {
+		return func(answer runtime.Object, status metav1.Status) {
+			if answer != nil && trail.WantsResponse() {
+				trail.Response(objectAsJSON(answer))
+			}
+			trail.Stage(stage, &status)
+		}
+	}
+	return at(auditv1.StageResponseStarted), at(auditv1.StageResponseComplete)
 }

@@ -89,7 +89,7 @@ func TestAuditRecordsEveryDoor(t *testing.T) {
 			t.Errorf("%s: response object %v, want the config map as stored", name, e.ResponseObject)
 		}
 	}
-	if e := recorded.last(t, "local", auditv1.StageRequestReceived); e.User.Username != "component" {
+	if e := recorded.last(t, "local", auditv1.StageResponseComplete); e.User.Username != "component" {
 		t.Errorf("user of the in-process request: %q", e.User.Username)
 	}
 	if w := ask(t, s, http.MethodGet, maps+"/missing", nil); w.Code != http.StatusNotFound {
@@ -97,6 +97,107 @@ func TestAuditRecordsEveryDoor(t *testing.T) {
 	}
 	if e := recorded.last(t, "missing", auditv1.StageResponseComplete); e.ResponseStatus.Code != http.StatusNotFound || e.ResponseStatus.Reason != metav1.StatusReasonNotFound {
 		t.Errorf("status of a refusal: %+v", e.ResponseStatus)
+	}
+}
+
+// audited starts a server that records everything whole and without managed fields.
+func audited(t *testing.T) (*apiserver.Server, *events) {
+	t.Helper()
+	var recorded events
+	auditor, err := audit.New([]byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitManagedFields: true\nrules: [{level: RequestResponse}]"), recorded.sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, func(c *apiserver.Config) { c.Audit = auditor }), &recorded
+}
+
+func TestAuditRecordsWhatAnObjectMeans(t *testing.T) {
+	s, recorded := audited(t)
+	body := strings.NewReader(`{"metadata": {"name": "web"}, "spec": {"clusterIP": "None", "ports": [{"port": 80}]}}`)
+	if w := ask(t, s, http.MethodPost, "/api/v1/namespaces/default/services", body); w.Code != http.StatusCreated {
+		t.Fatalf("create: %d %s", w.Code, w.Body)
+	}
+	e := recorded.last(t, "web", auditv1.StageResponseComplete)
+	for _, want := range []string{`"kind":"Service"`, `"protocol":"TCP"`, `"type":"ClusterIP"`} {
+		if e.RequestObject == nil || !strings.Contains(string(e.RequestObject.Raw), want) {
+			t.Errorf("request object %v, want it with its defaults: %s", e.RequestObject, want)
+		}
+	}
+	if strings.Contains(string(e.RequestObject.Raw), "clusterIPs") {
+		t.Errorf("request object %s has what the server allocates", e.RequestObject.Raw)
+	}
+	patch := strings.NewReader(`{"metadata": {"labels": {"a": "b"}, "uid": ""}}`)
+	if w := ask(t, s, http.MethodPatch, "/api/v1/namespaces/default/services/web", patch, "Content-Type", "application/merge-patch+json"); w.Code != http.StatusOK {
+		t.Fatalf("patch: %d %s", w.Code, w.Body)
+	}
+	e = recorded.last(t, "web", auditv1.StageResponseComplete)
+	if got := string(e.RequestObject.Raw); got != `{"metadata": {"labels": {"a": "b"}, "uid": ""}}` {
+		t.Errorf("recorded patch: %s", got)
+	}
+	if w := ask(t, s, http.MethodGet, "/api/v1/namespaces/default/services/web", nil, "Accept", "application/json;as=Table;v=v1;g=meta.k8s.io"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "managedFields") {
+		t.Fatalf("table: %d %s", w.Code, w.Body)
+	}
+	if e = recorded.last(t, "web", auditv1.StageResponseComplete); !strings.Contains(string(e.ResponseObject.Raw), `"rows"`) || strings.Contains(string(e.ResponseObject.Raw), "managedFields") {
+		t.Errorf("recorded table: %s", e.ResponseObject.Raw)
+	}
+	if w := ask(t, s, http.MethodDelete, "/api/v1/namespaces/default/services/web", nil); w.Code != http.StatusOK {
+		t.Fatalf("delete: %d %s", w.Code, w.Body)
+	}
+	if e = recorded.last(t, "web", auditv1.StageResponseComplete); e.RequestObject != nil || e.ResponseStatus.Status != metav1.StatusSuccess && e.ResponseStatus.Status != "" {
+		t.Errorf("recorded deletion: %+v", e)
+	}
+}
+
+func TestAuditShowsNoObjectThatWasNotDecoded(t *testing.T) {
+	s, recorded := audited(t)
+	w := ask(t, s, http.MethodPost, maps+"?fieldValidation=Strict", strings.NewReader(`{"metadata": {"name": "strict"}, "surprise": 1}`))
+	if w.Code != http.StatusBadRequest {
+		t.Fatalf("create: %d %s", w.Code, w.Body)
+	}
+	e := recorded.all[len(recorded.all)-1]
+	if e.RequestObject != nil || e.ObjectRef.Name != "" || e.ResponseStatus.Reason != metav1.StatusReasonBadRequest {
+		t.Errorf("recorded: %+v", e)
+	}
+	if w := ask(t, s, http.MethodGet, "/version", nil); w.Code != http.StatusOK {
+		t.Fatalf("version: %d", w.Code)
+	}
+	if e := recorded.all[len(recorded.all)-1]; e.RequestURI != "/version" || e.ResponseObject != nil {
+		t.Errorf("recorded version: %+v", e)
+	}
+}
+
+func TestAuditTellsOfADeletionWhatItsStatusDoes(t *testing.T) {
+	s, recorded := audited(t)
+	if w := ask(t, s, http.MethodPost, maps, strings.NewReader(`{"metadata": {"name": "gone"}}`)); w.Code != http.StatusCreated {
+		t.Fatalf("create: %d", w.Code)
+	}
+	if w := ask(t, s, http.MethodDelete, maps+"/gone", nil); w.Code != http.StatusOK {
+		t.Fatalf("delete: %d", w.Code)
+	}
+	status := recorded.last(t, "gone", auditv1.StageResponseComplete).ResponseStatus
+	if status.Status != metav1.StatusSuccess || status.Details == nil || status.Details.Kind != "configmaps" || status.Details.UID == "" {
+		t.Errorf("recorded status: %+v", status)
+	}
+}
+
+func TestAuditTellsWhyAWatchIsRefused(t *testing.T) {
+	s, recorded := audited(t)
+	if w := ask(t, s, http.MethodGet, maps+"?watch=1&resourceVersion=x&fieldSelector=metadata.name%3Dw", nil); w.Code < http.StatusBadRequest {
+		t.Fatalf("watch: %d", w.Code)
+	}
+	for _, stage := range []auditv1.Stage{auditv1.StageResponseStarted, auditv1.StageResponseComplete} {
+		e := recorded.last(t, "w", stage)
+		if !strings.Contains(e.ResponseStatus.Message, "invalid syntax") || e.ResponseObject == nil {
+			t.Errorf("%s: status %+v, object %v", stage, e.ResponseStatus, e.ResponseObject)
+		}
+	}
+}
+
+func TestAuditMarksDeprecatedKinds(t *testing.T) {
+	s, recorded := audited(t)
+	ask(t, s, http.MethodGet, "/api/v1/namespaces/default/endpoints/old", nil)
+	if e := recorded.last(t, "old", auditv1.StageResponseComplete); e.Annotations["k8s.io/deprecated"] != "true" {
+		t.Errorf("annotations: %v", e.Annotations)
 	}
 }
 

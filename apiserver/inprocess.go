@@ -119,7 +119,7 @@ func (l *local) Do(ctx context.Context, req *client.Request) (*client.Result, er
 	info := &parsed{Info: state.Info, served: l.server.serves(&state.Info)}
 	done := l.server.metrics.begin(info)
 	code := http.StatusOK
-	finish := l.audited(state, req.Object)
+	_, finish := l.audited(state)
 	var out *client.Result
 	if err == nil {
 		out, code, err = l.execute(ctx, req, call)
@@ -144,6 +144,16 @@ func (l *local) execute(ctx context.Context, req *client.Request, call *rest.Cal
 	if req.Object != nil {
 		if err := takeObject(call, req.Object); err != nil {
 			return nil, 0, err
+		}
+	}
+	if state := request.From(ctx); state.Sent != nil {
+		switch {
+		case call.Object != nil:
+			state.Sent(call.Sent(), nil)
+		case call.Patch != nil:
+			state.Sent(nil, call.Patch)
+		case req.DeleteOptions != nil:
+			state.Sent(req.DeleteOptions, nil)
 		}
 	}
 	res, err := l.server.engine.Execute(ctx, call)
@@ -273,7 +283,7 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	reqCtx, state, call, err := l.begin(ctx, &named)
-	finish := l.audited(state, nil)
+	started, finish := l.audited(state)
 	var stream *rest.Stream
 	if err == nil {
 		stream, err = l.server.engine.Watch(reqCtx, call)
@@ -282,6 +292,7 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 		l.server.streams.end()
 		cancel()
 		status := statusOf(err)
+		started(nil, status)
 		finish(nil, status)
 		l.server.logRequest(reqCtx, state, int(status.Code))
 		return nil, &apierrors.StatusError{ErrStatus: status}
@@ -291,6 +302,7 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 		reqCtx, release = context.WithTimeout(reqCtx, time.Duration(*o.TimeoutSeconds)*time.Second)
 		context.AfterFunc(reqCtx, release)
 	}
+	started(nil, metav1.Status{Code: http.StatusOK})
 	stop := context.AfterFunc(l.server.stopping, cancel)
 	out := &localStream{events: make(chan apiwatch.Event), cancel: cancel}
 	done := l.server.metrics.begin(&parsed{Info: state.Info, served: true})

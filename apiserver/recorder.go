@@ -16,8 +16,10 @@ type recorder struct {
 	status   int
 	wrote    bool
 	hijacked bool
-	// began, when set, is called when the status is known.
+	// began, when set, is called when the status is known or, where the body is kept, the beginning of the body.
 	began func()
+	// told is set once began was called.
+	told bool
 	// keep, when set, tells for which statuses the body is kept in kept.
 	keep func(code int) bool
 	kept bytes.Buffer
@@ -40,6 +42,7 @@ func (r *recorder) Write(data []byte) (int, error) {
 	if r.keep != nil && r.keep(r.status) {
 		r.kept.Write(data)
 	}
+	r.tell()
 	return r.ResponseWriter.Write(data)
 }
 
@@ -49,7 +52,15 @@ func (r *recorder) begin(status int) {
 		return
 	}
 	r.status, r.wrote = status, true
-	if r.began != nil {
+	if r.keep == nil || !r.keep(status) {
+		r.tell()
+	}
+}
+
+// tell calls began, once.
+func (r *recorder) tell() {
+	if r.began != nil && !r.told {
+		r.told = true
 		r.began()
 	}
 }

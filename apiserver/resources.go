@@ -53,6 +53,7 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 	p := infoOf(r.Context())
 	if s.parts.Aggregate != nil {
 		if h := s.parts.Aggregate(p.gvr().GroupVersion()); h != nil {
+			unrecorded(r) // It is the other server's to record.
 			h.ServeHTTP(w, r)
 			return
 		}
@@ -123,13 +124,11 @@ func (s *Server) tellDeprecated(ctx context.Context, t *rest.Target, p *parsed) 
 	if state == nil {
 		return
 	}
-	if t.Kind.Deprecated != "" {
-		state.Warn(t.Kind.Deprecated)
+	for _, warning := range []string{t.Kind.Deprecated, t.Served.Deprecated} {
+		if warning != "" {
+			state.Warn(warning)
+		}
 	}
-	if t.Served.Deprecated == "" {
-		return
-	}
-	state.Warn(t.Served.Deprecated)
 	state.Annotate("k8s.io/deprecated", "true")
 	if t.Served.Removed != "" {
 		state.Annotate("k8s.io/removed-release", t.Served.Removed)
@@ -272,6 +271,7 @@ func (s *Server) readPatch(r *http.Request, q url.Values, c *rest.Call) error {
 	if err := metav1.Convert_url_Values_To_v1_PatchOptions(&q, c.Change, nil); err != nil {
 		return apierrors.NewBadRequest(err.Error())
 	}
+	record(r, nil, c.Patch)
 	return nil
 }
 
@@ -298,6 +298,7 @@ func (s *Server) readDelete(r *http.Request, q url.Values, c *rest.Call) error {
 	if gvk.Kind != "DeleteOptions" {
 		return apierrors.NewBadRequest(unknownConversion(gvk, metav1.SchemeGroupVersion.WithKind("DeleteOptions")).Error())
 	}
+	record(r, c.Delete, nil)
 	return nil
 }
 
@@ -396,7 +397,24 @@ func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) er
 		}
 	}
 	c.Object = obj
+	if state := request.From(r.Context()); state != nil && state.Sent != nil {
+		state.Sent(c.Sent(), nil)
+	}
 	return nil
+}
+
+// record tells the audit log what a request brings.
+func record(r *http.Request, object runtime.Object, change []byte) {
+	if state := request.From(r.Context()); state != nil && state.Sent != nil {
+		state.Sent(object, change)
+	}
+}
+
+// unrecorded keeps the answer out of the audit log.
+func unrecorded(r *http.Request) {
+	if state := request.From(r.Context()); state != nil {
+		state.Unrecorded = true
+	}
 }
 
 // schemaErrors runs a custom resource's schema; unknown fields join what decoding found.

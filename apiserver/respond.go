@@ -60,6 +60,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	format := codec.JSON
 	if a, ok := codec.Accept(r.Header.Get("Accept"), codec.Formats, codec.MetaProjection); ok {
 		format = a.Format
+	} else {
+		unrecorded(r) // As upstream, which has no form for it.
 	}
 	s.send(w, r, int(status.Code), format, pretty(r, codec.Accepted{}), codec.Status(&status, format))
 }

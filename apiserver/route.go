@@ -26,10 +26,14 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	}
 	path := r.URL.Path
 	if h := s.extra(path); h != nil {
+		unrecorded(r)
 		h.ServeHTTP(w, r)
 		return
 	}
 	parts := splitPath(path)
+	if len(parts) == 0 || parts[0] != "api" && parts[0] != "apis" {
+		unrecorded(r)
+	}
 	switch {
 	case len(parts) == 0:
 		s.serveIndex(w)

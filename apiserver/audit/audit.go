@@ -58,6 +58,10 @@ type Trail struct {
 	user request.User
 	// request and response are JSON, or nil.
 	request, response []byte
+	// patch says that the request is one: it is recorded as it is.
+	patch bool
+	// sent is the metadata of the object that was sent.
+	sent metav1.PartialObjectMetadata
 }
 
 // Begin starts the trail of a request whose user is known; nil when nothing of it is recorded.
@@ -65,16 +69,29 @@ func (a *Auditor) Begin(state *request.State) *Trail {
 	if a == nil {
 		return nil
 	}
-	i, u := &state.Info, &state.User
+	u := &state.User
+	return a.begin(state, &user.DefaultInfo{Name: u.Name, UID: u.UID, Groups: u.Groups, Extra: u.Extra})
+}
+
+// BeginRefused starts the trail of a request whose credentials were refused: no rule that names users or groups is about it.
+func (a *Auditor) BeginRefused(state *request.State) *Trail {
+	if a == nil {
+		return nil
+	}
+	return a.begin(state, nil)
+}
+
+func (a *Auditor) begin(state *request.State, who user.Info) *Trail {
+	i := &state.Info
 	config := a.rules.EvaluatePolicyRule(authorizer.AttributesRecord{
-		User: &user.DefaultInfo{Name: u.Name, UID: u.UID, Groups: u.Groups, Extra: u.Extra},
+		User: who,
 		Verb: i.Verb, Namespace: i.Namespace, APIGroup: i.Group, APIVersion: i.Version, Resource: i.Resource, Subresource: i.Subresource,
 		Name: i.Name, ResourceRequest: i.IsResource, Path: i.Path,
 	})
 	if auditv1.Level(config.Level) == auditv1.LevelNone {
 		return nil
 	}
-	return &Trail{auditor: a, state: state, config: config, user: *u}
+	return &Trail{auditor: a, state: state, config: config, user: state.User}
 }
 
 // WantsResponse tells whether the policy asks for answers.
@@ -83,7 +100,16 @@ func (t *Trail) WantsResponse() bool {
 }
 
 // Request notes the object that was sent, in JSON. Its metadata completes the reference to the object at every level.
-func (t *Trail) Request(object []byte) { t.request = object }
+func (t *Trail) Request(object []byte) {
+	t.request = object
+	t.sent = metav1.PartialObjectMetadata{}
+	if json.Unmarshal(object, &t.sent) != nil {
+		t.sent = metav1.PartialObjectMetadata{}
+	}
+}
+
+// Patch notes the patch that was sent, in JSON.
+func (t *Trail) Patch(text []byte) { t.request, t.patch = text, true }
 
 // Response notes the object that was answered, in JSON.
 func (t *Trail) Response(object []byte) { t.response = object }
@@ -109,6 +135,9 @@ func (t *Trail) event(stage auditv1.Stage, status *metav1.Status) *auditv1.Event
 		SourceIPs: s.SourceIPs, UserAgent: s.UserAgent, ObjectRef: t.reference(), ResponseStatus: status,
 		RequestReceivedTimestamp: metav1.NewMicroTime(s.Received), StageTimestamp: metav1.NewMicroTime(t.auditor.now()),
 	}
+	if stage == auditv1.StageRequestReceived {
+		e.StageTimestamp = e.RequestReceivedTimestamp
+	}
 	if len(e.UserAgent) > maxAgent {
 		e.UserAgent = e.UserAgent[:maxAgent] + "...TRUNCATED"
 	}
@@ -122,10 +151,14 @@ func (t *Trail) event(stage auditv1.Stage, status *metav1.Status) *auditv1.Event
 			e.AuthenticationMetadata = &auditv1.AuthenticationMetadata{ImpersonationConstraint: s.Constraint}
 		}
 		if level == auditv1.LevelRequest || level == auditv1.LevelRequestResponse {
-			e.RequestObject = t.object(t.request)
+			e.RequestObject = recordOf(t.request)
+			if !t.patch {
+				t.strip(e.RequestObject)
+			}
 		}
 		if level == auditv1.LevelRequestResponse {
-			e.ResponseObject = t.object(t.response)
+			e.ResponseObject = recordOf(t.response)
+			t.strip(e.ResponseObject)
 		}
 	}
 	return e
@@ -151,31 +184,31 @@ func (t *Trail) reference() *auditv1.ObjectReference {
 	ref := &auditv1.ObjectReference{
 		Resource: i.Resource, Namespace: i.Namespace, Name: i.Name, APIGroup: i.Group, APIVersion: i.Version, Subresource: i.Subresource,
 	}
-	var sent metav1.PartialObjectMetadata
-	if len(t.request) > 0 && json.Unmarshal(t.request, &sent) == nil {
-		if ref.Namespace == "" {
-			ref.Namespace = sent.Namespace
-		}
-		if ref.Name == "" {
-			ref.Name = sent.Name
-		}
-		ref.UID, ref.ResourceVersion = sent.UID, sent.ResourceVersion
+	if ref.Namespace == "" {
+		ref.Namespace = t.sent.Namespace
 	}
+	if ref.Name == "" {
+		ref.Name = t.sent.Name
+	}
+	ref.UID, ref.ResourceVersion = t.sent.UID, t.sent.ResourceVersion
 	return ref
 }
 
-// object is a recorded object, without managed fields where the policy leaves them out.
-func (t *Trail) object(data []byte) *runtime.Unknown {
+func recordOf(data []byte) *runtime.Unknown {
 	if len(data) == 0 {
 		return nil
-	}
-	if t.config.OmitManagedFields {
-		data = withoutManagedFields(data)
 	}
 	return &runtime.Unknown{Raw: data, ContentType: runtime.ContentTypeJSON}
 }
 
-// withoutManagedFields takes them out of an object, or out of each item of a list.
+// strip takes managed fields out of a recorded object where the policy leaves them out.
+func (t *Trail) strip(object *runtime.Unknown) {
+	if object != nil && t.config.OmitManagedFields {
+		object.Raw = withoutManagedFields(object.Raw)
+	}
+}
+
+// withoutManagedFields takes them out of an object, out of each item of a list, or of the object of each row of a table.
 func withoutManagedFields(data []byte) []byte {
 	var object map[string]any
 	if json.Unmarshal(data, &object) != nil {
@@ -190,6 +223,14 @@ func withoutManagedFields(data []byte) []byte {
 	if items, ok := object["items"].([]any); ok {
 		for _, item := range items {
 			if of, ok := item.(map[string]any); ok {
+				drop(of)
+			}
+		}
+	}
+	if rows, ok := object["rows"].([]any); ok && object["kind"] == "Table" {
+		for _, row := range rows {
+			of, _ := row.(map[string]any)
+			if of, ok := of["object"].(map[string]any); ok {
 				drop(of)
 			}
 		}

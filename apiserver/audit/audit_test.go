@@ -6,6 +6,7 @@ package audit
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -222,5 +223,30 @@ func TestWebhookDeliversBeforeItEnds(t *testing.T) {
 	}
 	if list := <-got; len(list.Items) != 2 || list.Kind != "EventList" {
 		t.Errorf("delivered %+v, want a list of two events", list)
+	}
+}
+
+func TestRefusedCredentialsAreNobodys(t *testing.T) {
+	const text = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: %s, users: [\"\"]}, {level: %s}]"
+	state := stateOf("", "get", "pods")
+	for _, c := range []struct {
+		named, rest string
+		want        bool
+	}{{"Metadata", "None", false}, {"None", "Metadata", true}} {
+		a, err := New(fmt.Appendf(nil, text, c.named, c.rest), func(*auditv1.Event) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.BeginRefused(state) != nil; got != c.want {
+			t.Errorf("with users: %s, without: %s: recorded %v, want %v", c.named, c.rest, got, c.want)
+		}
+	}
+}
+
+func TestAPatchIsRecordedAsItIs(t *testing.T) {
+	const patch = `{"metadata": {"name": "other", "uid": "v", "managedFields": []}}`
+	events := run(t, stateOf("u", "patch", "configmaps"), func(trail *Trail) { trail.Patch([]byte(patch)) })
+	if len(events) != 1 || string(events[0].RequestObject.Raw) != patch || events[0].ObjectRef.Name != "" || events[0].ObjectRef.UID != "" {
+		t.Errorf("events: %+v", events)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -77,6 +78,10 @@ type State struct {
 	Warnings []string
 	// Annotations collects audit annotations.
 	Annotations map[string]string
+	// Sent, when set, is told what the request brings once that is known to be sound: the object as it was decoded, or the bytes of a patch.
+	Sent func(object runtime.Object, patch []byte)
+	// Unrecorded says that the answer is no object that the audit log shows.
+	Unrecorded bool
 	// Streams, when set, is called by a watch that has begun to stream: what it costs from then on is little.
 	Streams func()
 }

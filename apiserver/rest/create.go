@@ -34,6 +34,24 @@ func (c *Call) body() (kinds.Object, error) {
 	return out, nil
 }
 
+// Sent returns a copy of the object that a call carries, with the defaults of its version: what the audit log shows of it.
+func (c *Call) Sent() runtime.Object {
+	copied := c.Object.DeepCopyObject()
+	obj, ok := copied.(kinds.Object)
+	if !ok || c.Target.Custom != nil || obj.GetObjectKind().GroupVersionKind() != c.Target.Served.GroupVersionKind {
+		return copied
+	}
+	stored, err := c.Target.toStorage(c.Target.Served, obj)
+	if err != nil {
+		return c.Object.DeepCopyObject()
+	}
+	served, err := c.Target.wire(stored)
+	if err != nil {
+		return c.Object.DeepCopyObject()
+	}
+	return served
+}
+
 func (e *Engine) create(ctx context.Context, c *Call) (*Result, error) {
 	obj, err := c.body()
 	if err != nil {
@@ -142,9 +160,7 @@ func (e *Engine) prepareNew(ctx context.Context, c *Call, obj kinds.Object) (*ou
 	if obj.GetName() == "" && obj.GetGenerateName() != "" {
 		obj.SetName(generateName(obj.GetGenerateName()))
 	}
-	if !c.dryRun() && obj.GetResourceVersion() != "" && obj.GetResourceVersion() != "0" {
-		return nil, errors.New("resourceVersion should not be set on objects to be created")
-	}
+	versioned := !c.dryRun() && obj.GetResourceVersion() != "" && obj.GetResourceVersion() != "0"
 	obj.SetResourceVersion("")
 	if !k.NoGeneration {
 		obj.SetGeneration(1)
@@ -167,7 +183,13 @@ func (e *Engine) prepareNew(ctx context.Context, c *Call, obj kinds.Object) (*ou
 	if k.Warn != nil {
 		warn(ctx, k.Warn(req, obj, nil)...)
 	}
-	return out, e.validate(ctx, c, admission.Create, obj, nil)
+	if err := e.validate(ctx, c, admission.Create, obj, nil); err != nil {
+		return out, err
+	}
+	if versioned { // It is the store that refuses this: whatever else is wrong is said first.
+		return out, errors.New("resourceVersion should not be set on objects to be created")
+	}
+	return out, nil
 }
 
 // mostErrors is how many errors of an object an answer names. Making its text takes the square of their number, and a client can send an object with

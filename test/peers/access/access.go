@@ -16,7 +16,7 @@ import (
 type Access struct {
 	// Server is a URL.
 	Server string
-	// CA, Cert and Key are PEM files.
+	// CA, Cert and Key are PEM files. Without Cert the client is anonymous, unless its requests bring a token.
 	CA, Cert, Key string
 }
 
@@ -45,12 +45,13 @@ func (a Access) Client() (*http.Client, error) {
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("client of %s: no certificate in %s", a.Server, a.CA)
 	}
-	cert, err := tls.LoadX509KeyPair(a.Cert, a.Key)
-	if err != nil {
-		return nil, fmt.Errorf("client of %s: %w", a.Server, err)
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
+	if a.Cert != "" {
+		cert, err := tls.LoadX509KeyPair(a.Cert, a.Key)
+		if err != nil {
+			return nil, fmt.Errorf("client of %s: %w", a.Server, err)
+		}
+		config.Certificates = []tls.Certificate{cert}
 	}
-	return &http.Client{Transport: &http.Transport{
-		ForceAttemptHTTP2: true,
-		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, Certificates: []tls.Certificate{cert}},
-	}}, nil
+	return &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: config}}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -27,6 +28,10 @@ type call struct {
 	body []byte
 	// contentType of the body; default JSON. accept; default JSON.
 	contentType, accept string
+	// as names who asks in a script of the audit; others are asked by the administrator.
+	as string
+	// header holds more headers.
+	header http.Header
 }
 
 func (c *call) String() string { return c.method + " " + c.path }
@@ -96,6 +101,7 @@ func (s *server) open(ctx context.Context, c *call) (*http.Response, error) {
 	if c.contentType != "" {
 		req.Header.Set("Content-Type", c.contentType)
 	}
+	maps.Copy(req.Header, c.header)
 	return s.client.Do(req)
 }
 

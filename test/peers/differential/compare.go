@@ -211,7 +211,7 @@ func (c *comparer) maps(path string, ours, upstream map[string]any) {
 }
 
 func (c *comparer) lists(path string, ours, upstream []any) {
-	if path == ".metadata.managedFields" {
+	if path == ".metadata.managedFields" || strings.HasSuffix(path, "Object.metadata.managedFields") {
 		ours, upstream = sorted(ours), sorted(upstream)
 	}
 	if len(ours) != len(upstream) {
@@ -253,7 +253,8 @@ func (c *comparer) leaf(path string, ours, upstream any) {
 }
 
 // maskedFields are those that every server fills in as it likes.
-var maskedFields = regexp.MustCompile(`(^|\[\]|\.object)\.metadata\.(uid|resourceVersion|creationTimestamp|managedFields\[\]\.time)$`)
+var maskedFields = regexp.MustCompile(`((^|\[\]|\.object|Object)\.metadata\.(uid|resourceVersion|creationTimestamp|managedFields\[\]\.time)` +
+	`|^\.events\[\]\.(requestReceivedTimestamp|stageTimestamp|objectRef\.(uid|resourceVersion)))$`)
 
 func masked(path string) bool { return maskedFields.MatchString(path) }
 

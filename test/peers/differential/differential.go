@@ -38,6 +38,8 @@ type Config struct {
 	// Requested is the runtime configuration that both servers were started with: the run is then about the versions that are served
 	// for it, besides discovery and OpenAPI. Nil asks about the default versions.
 	Requested map[string]string
+	// Audit is where both record what some users ask; nil compares no records.
+	Audit *Audit
 	// Only runs seeds and scripts whose title matches; nil runs all.
 	Only *regexp.Regexp
 	// Every runs one of so many faults; default 1, all. Other values are for a quick look.
@@ -90,7 +92,10 @@ func Run(ctx context.Context, config Config, report *Report) error {
 		}
 		fmt.Fprintf(config.Progress, "%6d requests  %s\n", r.report.Requests-before, s.title())
 	}
-	return r.scripts(ctx)
+	if err := r.scripts(ctx); err != nil {
+		return err
+	}
+	return r.audited(ctx)
 }
 
 // both asks both servers at once, compares what they say, and returns it.

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,7 +22,7 @@ import (
 // A script is a file of requests that are sent one after the other, and change things:
 //
 //	# a comment
-//	> METHOD PATH [content-type=TYPE] [accept=TYPE]
+//	> METHOD PATH [content-type=TYPE] [accept=TYPE] [as=WHO] [header=NAME:VALUE]...
 //	body in YAML, sent as JSON; as it is where it does not parse
 //	> WATCH PATH        opens a watch
 //	> EVENTS            compares what all watches have brought
@@ -82,7 +84,7 @@ func parseScript(text string) ([]step, error) {
 		case strings.HasPrefix(line, "> "):
 			finish()
 			fields := strings.Fields(line[2:])
-			s := step{line: number, call: call{method: fields[0]}}
+			s := step{line: number, call: call{method: fields[0], header: http.Header{}}}
 			if len(fields) > 1 {
 				s.path = fields[1]
 			}
@@ -92,6 +94,13 @@ func parseScript(text string) ([]step, error) {
 					s.contentType = value
 				case "accept":
 					s.accept = value
+				case "as":
+					s.as = value
+				case "header":
+					name, text, _ := strings.Cut(value, ":")
+					if text, err := url.QueryUnescape(text); err == nil {
+						s.header.Add(name, text)
+					}
 				default:
 					return nil, fmt.Errorf("line %d: %q is no option", number, option)
 				}

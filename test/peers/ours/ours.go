@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"path/filepath"
 
+	"kogge.dev/kogge/apiserver/audit"
 	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/internal/pki"
 	"kogge.dev/kogge/kinds/catalog"
@@ -30,6 +31,9 @@ type Config struct {
 	Advertise netip.Addr
 	// Served is what the server serves; nil means the default.
 	Served *catalog.Catalog
+	// AuditPolicy says what is recorded in the file AuditLog; nil records nothing.
+	AuditPolicy []byte
+	AuditLog    string
 	// Log; nil discards.
 	Log *slog.Logger
 }
@@ -52,6 +56,10 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	auditor, err := config.auditor()
+	if err != nil {
+		return nil, err
+	}
 	stored, err := etcd.Open(ctx, etcd.Config{DataDir: filepath.Join(config.Dir, "etcd"), Logger: config.Log})
 	if err != nil {
 		return nil, err
@@ -64,7 +72,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	plane, err := control.New(control.Config{
 		Store: stored, Keys: keys, Log: config.Log, Listener: listener, Advertise: config.Advertise, Port: s.port,
 		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, ServiceCIDRs: []netip.Prefix{config.ServiceCIDR},
-		Domain: "cluster.local", Identity: "peer", Catalog: config.Served, Without: control.Components{Controllers: true, Scheduler: true, Cloud: true},
+		Domain: "cluster.local", Identity: "peer", Catalog: config.Served, Audit: auditor, Without: control.Components{Controllers: true, Scheduler: true, Cloud: true},
 	})
 	if err != nil {
 		return nil, errors.Join(err, listener.Close(), stored.Close())
@@ -86,6 +94,15 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	}
 }
 
+// auditor records in a file, if that is asked for. The file is open until the process ends.
+func (c *Config) auditor() (*audit.Auditor, error) {
+	if c.AuditPolicy == nil {
+		return nil, nil
+	}
+	sink, _ := audit.File(audit.FileConfig{Path: c.AuditLog}, nil, c.Log)
+	return audit.New(c.AuditPolicy, sink)
+}
+
 // Stop ends the server and closes its store.
 func (s *Server) Stop() error {
 	s.cancel()
@@ -97,9 +114,15 @@ func (s *Server) URL() string { return fmt.Sprintf("https://127.0.0.1:%d", s.por
 
 // Access returns an administrator's.
 func (s *Server) Access() (access.Access, error) {
-	if _, err := s.keys.CA.Ensure(pki.Leaf{Name: "admin", User: "admin", Groups: []string{"system:masters"}}); err != nil {
+	return s.AccessOf(pki.Leaf{User: "admin", Groups: []string{"system:masters"}})
+}
+
+// AccessOf issues a client certificate for a user; the leaf's own name is not used.
+func (s *Server) AccessOf(leaf pki.Leaf) (access.Access, error) {
+	leaf.Name = leaf.User
+	if _, err := s.keys.CA.Ensure(leaf); err != nil {
 		return access.Access{}, err
 	}
 	file := func(name string) string { return filepath.Join(s.dir, "pki", name) }
-	return access.Access{Server: s.URL(), CA: file("ca.crt"), Cert: file("admin.crt"), Key: file("admin.key")}, nil
+	return access.Access{Server: s.URL(), CA: file("ca.crt"), Cert: file(leaf.Name + ".crt"), Key: file(leaf.Name + ".key")}, nil
 }

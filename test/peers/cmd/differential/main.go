@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"kogge.dev/kogge/kinds/catalog"
+	"kogge.dev/kogge/test/peers/access"
 	"kogge.dev/kogge/test/peers/differential"
 	"kogge.dev/kogge/test/peers/ours"
 	"kogge.dev/kogge/test/peers/upstream"
@@ -88,6 +89,14 @@ func round(ctx context.Context, config differential.Config, report *differential
 	for _, version := range slices.Sorted(maps.Keys(config.Requested)) {
 		flags = append(flags, "--runtime-config="+version+"="+config.Requested[version])
 	}
+	policyFile, err := filepath.Abs(differential.AuditPolicy(config.Root))
+	if err != nil {
+		return err
+	}
+	policy, err := os.ReadFile(policyFile)
+	if err != nil {
+		return err
+	}
 	served, err := catalog.Serving(config.Requested)
 	if err != nil {
 		return err
@@ -97,6 +106,11 @@ func round(ctx context.Context, config differential.Config, report *differential
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	theirLog, err := filepath.Abs(filepath.Join(dir, "upstream-audit.log"))
+	if err != nil {
+		return err
+	}
+	flags = append(flags, "--audit-policy-file="+policyFile, "--audit-log-path="+theirLog)
 	theirs, err := upstream.New(ctx, upstream.Config{
 		Binaries: binaries, Dir: filepath.Join(dir, "upstream"), ServiceCIDR: cidr,
 		Flags: map[string][]string{upstream.KubeAPIServer: flags},
@@ -112,7 +126,7 @@ func round(ctx context.Context, config differential.Config, report *differential
 	}
 	defer func() { err = errors.Join(err, theirs.Stop()) }()
 	mine, err := ours.Start(starting, ours.Config{
-		Dir: filepath.Join(dir, "kogge"), ServiceCIDR: netip.MustParsePrefix(cidr), Advertise: netip.MustParseAddr(advertised), Served: served,
+		AuditPolicy: policy, AuditLog: filepath.Join(dir, "kogge-audit.log"), Dir: filepath.Join(dir, "kogge"), ServiceCIDR: netip.MustParsePrefix(cidr), Advertise: netip.MustParseAddr(advertised), Served: served,
 	})
 	if err != nil {
 		return fmt.Errorf("start kogge's API server: %w", err)
@@ -122,7 +136,29 @@ func round(ctx context.Context, config differential.Config, report *differential
 		return err
 	}
 	config.Upstream = theirs.Access(upstream.Admin)
+	if config.Audit, err = audited(mine, theirs, dir); err != nil {
+		return err
+	}
 	return differential.Run(ctx, config, report)
+}
+
+// audited makes the users whose requests are recorded.
+func audited(mine *ours.Server, theirs *upstream.Cluster, dir string) (*differential.Audit, error) {
+	out := &differential.Audit{
+		OurLog: filepath.Join(dir, "kogge-audit.log"), UpstreamLog: filepath.Join(dir, "upstream-audit.log"),
+		Ours: map[string]access.Access{}, Upstream: map[string]access.Access{},
+	}
+	for _, leaf := range differential.AuditedUsers {
+		var err error
+		if out.Ours[leaf.User], err = mine.AccessOf(leaf); err != nil {
+			return nil, err
+		}
+		if err := theirs.WriteKubeconfig(leaf.User, leaf); err != nil {
+			return nil, err
+		}
+		out.Upstream[leaf.User] = theirs.Access(leaf.User)
+	}
+	return out, nil
 }
 
 // fixtures finds the manifests that the module k8s.io/api is tested with.
