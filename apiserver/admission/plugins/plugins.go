@@ -61,7 +61,8 @@ type Config struct {
 
 // Choice of plugins.
 type Choice struct {
-	// Enabled names plugins that are off unless they are asked for, Disabled those that are to be left out.
+	// Enabled names plugins that are off unless they are asked for, Disabled those that are to be left out. Both take the names of upstream's plugins,
+	// but those that are missing here can only be left out.
 	Enabled, Disabled []string
 	// Configured are the plugins' own configurations.
 	Configured configured.Plugins
@@ -143,6 +144,17 @@ func Default(cfg Config) ([]admission.Plugin, error) {
 // optional plugins are off unless asked for.
 var optional = []string{denyExternalIPsName, eventratelimit.Name}
 
+// Plugins of upstream that are not here. Each may be turned off.
+var (
+	// idle do nothing in upstream's server either, with the kinds and features that are on by default: they may be turned on, too.
+	idle = []string{"AlwaysAdmit", "ClusterTrustBundleAttest", "JobValidation", "PodGroupProtection", "PodGroupWorkloadExists"}
+	// missing would do something. Who turns one on must not believe that it does.
+	missing = []string{
+		"AlwaysDeny", "AlwaysPullImages", "ExtendedResourceToleration", "ImagePolicyWebhook", "LimitPodHardAntiAffinityTopology", "NamespaceAutoProvision",
+		"NamespaceExists", "OwnerReferencesPermissionEnforcement", "PodNodeSelector", "PodTolerationRestriction",
+	}
+)
+
 // picker carries out a choice.
 type picker struct {
 	Choice
@@ -162,14 +174,17 @@ func (p *picker) of(some []admission.Plugin) []admission.Plugin {
 	return on
 }
 
-// check refuses names of plugins that are not there, and those that are to be both on and off. It comes last.
+// check refuses names that no plugin has, to turn on what is not there, and what is to be both on and off. It comes last.
 func (p *picker) check() error {
 	for _, name := range slices.Concat(p.Enabled, p.Disabled) {
 		switch {
-		case !slices.Contains(p.known, name):
-			return fmt.Errorf("admission plugin %q is not one of %s", name, strings.Join(p.known, ", "))
+		case slices.Contains(p.Enabled, name) && slices.Contains(missing, name):
+			return fmt.Errorf("admission plugin %q is not part of kogge; a policy or webhook can do what it does", name)
 		case slices.Contains(p.Enabled, name) && slices.Contains(p.Disabled, name):
 			return fmt.Errorf("admission plugin %q is both enabled and disabled", name)
+		case slices.Contains(idle, name) || slices.Contains(missing, name):
+		case !slices.Contains(p.known, name):
+			return fmt.Errorf("admission plugin %q is not one of %s", name, strings.Join(p.known, ", "))
 		}
 	}
 	return nil
