@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver"
 	"kogge.dev/kogge/apiserver/request"
@@ -118,4 +119,30 @@ func TestWatchEndsWithItsTime(t *testing.T) {
 			t.Errorf("watch took %v with %d bookmarks, want 90s with one after a minute and one at the end", took, bookmarks)
 		}
 	})
+}
+
+func TestEngineCountsWhoHearsOfAChange(t *testing.T) {
+	s := start(t)
+	maps := schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	backend := s.Client(request.User{Name: "watcher"})
+	for _, c := range []struct{ namespace, selector string }{{"", ""}, {"default", ""}, {"default", "metadata.name=one"}, {"other", ""}} {
+		stream, err := backend.Watch(t.Context(), &client.Request{
+			Resource: maps, Namespace: c.namespace, ListOptions: &metav1.ListOptions{FieldSelector: c.selector},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Stop()
+	}
+	for _, c := range []struct {
+		namespace, name string
+		want            int
+	}{{"default", "one", 3}, {"default", "two", 2}, {"default", "", 2}, {"elsewhere", "one", 1}} {
+		if got := s.Engine().Watchers(maps, c.namespace, c.name); got != c.want {
+			t.Errorf("%d hear of %s/%s, want %d", got, c.namespace, c.name, c.want)
+		}
+	}
+	if got := s.Engine().Watchers(schema.GroupVersionResource{Version: "v1", Resource: "none"}, "default", "one"); got != 0 {
+		t.Errorf("%d hear of what is not served", got)
+	}
 }

@@ -108,6 +108,9 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, parts []
 func (s *Server) serveIndex(w http.ResponseWriter) {
 	paths := []string{"/api", "/apis", "/healthz", "/livez", "/readyz", "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/version", "/statusz", "/flagz"}
 	for path := range s.parts.Paths {
+		if strings.HasPrefix(path, "/debug/") {
+			continue
+		}
 		paths = append(paths, path)
 	}
 	seen := map[string]bool{}

@@ -37,8 +37,10 @@ import (
 type Config struct {
 	// Seats is how many requests may execute at once, over all levels. Default 600, as upstream's 400 reads and 200 writes.
 	Seats int
-	// Objects is how many objects a resource has, which says what a list costs; nil: every request costs one seat.
+	// Objects is how many objects a resource has, which says what a list costs; nil: every list costs one seat.
 	Objects func(gvr schema.GroupVersionResource) int
+	// Watchers is how many watchers hear of a change of an object, which says what a write costs; nil: every write costs one seat. The name may be empty.
+	Watchers func(gvr schema.GroupVersionResource, namespace, name string) int
 }
 
 const (
@@ -47,8 +49,6 @@ const (
 	longestWait = 15 * time.Second
 	// adjustEvery is the period after which levels lend and borrow anew, when requests come.
 	adjustEvery = 10 * time.Second
-	// objectsPerSeat and widest say how many seats a list takes.
-	objectsPerSeat, widest = 100, 10
 	// retryAfter is how many seconds a refused client is told to wait.
 	retryAfter = 1
 )
@@ -58,10 +58,11 @@ type Limiter struct {
 	cfg     Config
 	metrics *metrics
 
-	mu       sync.Mutex
-	schemas  []*flowcontrolv1.FlowSchema
-	levels   map[string]*level
-	waiting  map[*queues.Ticket]chan struct{}
+	mu      sync.Mutex
+	schemas []*flowcontrolv1.FlowSchema
+	levels  map[string]*level
+	// inside are the requests that wait or execute.
+	inside   map[*queues.Ticket]*place
 	adjusted time.Time
 }
 
@@ -72,6 +73,8 @@ type level struct {
 	core *queues.Level
 	// smooth is the demand over some time, in seats.
 	smooth float64
+	// tally counts what has become of requests, for the dumps.
+	tally tally
 }
 
 // New makes a limiter with upstream's default configuration; Run replaces it with the stored one.
@@ -79,7 +82,7 @@ func New(cfg Config) *Limiter {
 	if cfg.Seats == 0 {
 		cfg.Seats = defaultSeats
 	}
-	l := &Limiter{cfg: cfg, levels: map[string]*level{}, waiting: map[*queues.Ticket]chan struct{}{}, adjusted: time.Now()}
+	l := &Limiter{cfg: cfg, levels: map[string]*level{}, inside: map[*queues.Ticket]*place{}, adjusted: time.Now()}
 	l.metrics = newMetrics(l.gauges)
 	l.configure(flowcontrol.SuggestedPriorityLevelConfigurations, flowcontrol.SuggestedFlowSchemas)
 	return l
@@ -114,8 +117,15 @@ type place struct {
 	level  *level
 	ticket *queues.Ticket
 	labels flowLabels
-	// ready is closed when a request that waits may execute.
+	work   work
+	// ready is closed when a request that waits may execute; nil for those that did not wait.
 	ready chan struct{}
+	// waits says that it is not let in yet.
+	waits bool
+	// The rest is for the dumps: the request, its flow within the schema, when it came, and when it was let in.
+	state            *request.State
+	flow, user       string
+	arrived, started time.Time
 }
 
 // Filter wraps what requests reach when they have their seats.
@@ -126,7 +136,7 @@ func (l *Limiter) Filter(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		p, outcome := l.arrive(w.Header(), state)
+		p, outcome := l.arrive(w.Header(), r, state)
 		switch {
 		case p == nil:
 			next.ServeHTTP(w, r)
@@ -138,8 +148,8 @@ func (l *Limiter) Filter(next http.Handler) http.Handler {
 	})
 }
 
-// arrive classifies a request and lets it in. nil: its level does not count it.
-func (l *Limiter) arrive(header http.Header, state *request.State) (*place, queues.Outcome) {
+// arrive classifies a request and lets it in. nil: no schema is about it.
+func (l *Limiter) arrive(header http.Header, r *http.Request, state *request.State) (*place, queues.Outcome) {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,31 +161,37 @@ func (l *Limiter) arrive(header http.Header, state *request.State) (*place, queu
 	header.Set(flowcontrolv1.ResponseHeaderMatchedFlowSchemaUID, string(s.UID))
 	header.Set(flowcontrolv1.ResponseHeaderMatchedPriorityLevelConfigurationUID, lv.plan.uid)
 	labels := flowLabels{lv.name, s.Name}
+	p := &place{level: lv, labels: labels, ticket: &queues.Ticket{}, state: state, flow: distinguisher(s, state), user: state.User.Name, arrived: now, started: now}
 	if lv.plan.exempt {
-		l.metrics.dispatched(labels, 0)
-		return nil, queues.Execute
+		p.work = work{initial: 1}
+		l.letInLocked(p)
+		return p, queues.Execute
 	}
 	l.adjustLocked(now)
-	p := &place{level: lv, labels: labels, ticket: &queues.Ticket{Flow: flowOf(s.Name, distinguisher(s, state)), Seats: l.width(&state.Info)}}
+	p.work = l.workOf(r, &state.Info, lv.plan.widest)
+	p.ticket.Flow, p.ticket.Seats = flowOf(s.Name, p.flow), p.work.seats()
 	outcome := lv.core.Arrive(now, p.ticket)
 	switch outcome {
 	case queues.Execute:
-		l.metrics.dispatched(labels, 0)
+		l.letInLocked(p)
 	case queues.Wait:
-		p.ready = make(chan struct{})
-		l.waiting[p.ticket] = p.ready
+		p.ready, p.waits = make(chan struct{}), true
+		l.inside[p.ticket] = p
 	case queues.NoSeat, queues.QueueFull: // refuse counts them
+		lv.tally.rejected++
 	}
 	return p, outcome
 }
 
-// width is how many seats a request takes: a list of many objects is as much work as several small requests.
-func (l *Limiter) width(i *request.Info) int {
-	if l.cfg.Objects == nil || i.Verb != "list" || i.Name != "" {
-		return 1
-	}
-	return min(max((l.cfg.Objects(i.GroupVersionResource)+objectsPerSeat-1)/objectsPerSeat, 1), widest)
+// letInLocked notes that a request executes at once.
+func (l *Limiter) letInLocked(p *place) {
+	l.inside[p.ticket] = p
+	p.level.tally.dispatched++
+	l.metrics.dispatched(p.labels, 0)
 }
+
+// timeOut is the reason of a refusal after waiting too long.
+const timeOut = "time-out"
 
 // wait waits for a request's seats. false: its time is over.
 func (l *Limiter) wait(ctx context.Context, p *place) bool {
@@ -190,11 +206,11 @@ func (l *Limiter) wait(ctx context.Context, p *place) bool {
 	select {
 	case <-p.ready:
 	case <-timer.C:
-		reason = "time-out"
+		reason = timeOut
 	case <-ctx.Done():
 		reason = "cancelled"
 	}
-	if reason != "" && l.cancel(p) {
+	if reason != "" && l.cancel(p, reason) {
 		l.metrics.rejected(p.labels, reason, time.Since(began))
 		return false
 	}
@@ -203,38 +219,55 @@ func (l *Limiter) wait(ctx context.Context, p *place) bool {
 }
 
 // cancel gives up waiting. false: the request got its seats in the meantime.
-func (l *Limiter) cancel(p *place) bool {
+func (l *Limiter) cancel(p *place, reason string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	started, waited := p.level.core.Cancel(time.Now(), p.ticket)
 	if waited {
-		delete(l.waiting, p.ticket)
+		delete(l.inside, p.ticket)
+		p.level.tally.gaveUp(reason)
 		l.wakeLocked(started)
 	}
 	return waited
 }
 
-// execute lets a request work and gives its seats back. A watch gives them back when it streams: what it costs is its beginning.
+// execute lets a request work and gives its seats back. A watch gives them back when it streams: what it costs is its beginning. A write that many
+// watchers hear of keeps them for a while.
 func (l *Limiter) execute(next http.Handler, w http.ResponseWriter, r *http.Request, p *place) {
 	began := time.Now()
 	leave := sync.OnceFunc(func() {
-		now := time.Now()
-		l.mu.Lock()
-		l.wakeLocked(p.level.core.Leave(now, p.ticket))
-		l.mu.Unlock()
-		l.metrics.executed(p.labels, now.Sub(began))
+		l.metrics.executed(p.labels, time.Since(began))
+		if p.work.after > 0 {
+			time.AfterFunc(p.work.after, func() { l.leave(p) })
+			return
+		}
+		l.leave(p)
 	})
 	defer leave()
 	request.From(r.Context()).Streams = leave
 	next.ServeHTTP(w, r)
 }
 
+func (l *Limiter) leave(p *place) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.inside, p.ticket)
+	if p.exempt() {
+		return
+	}
+	l.wakeLocked(p.level.core.Leave(time.Now(), p.ticket))
+}
+
+// exempt tells a request that takes no seats.
+func (p *place) exempt() bool { return p.ticket.Seats == 0 }
+
 // wakeLocked tells requests that they have their seats.
 func (l *Limiter) wakeLocked(started []*queues.Ticket) {
 	for _, t := range started {
-		if ready := l.waiting[t]; ready != nil {
-			close(ready)
-			delete(l.waiting, t)
+		if p := l.inside[t]; p != nil && p.waits {
+			close(p.ready)
+			p.waits, p.started = false, time.Now()
+			p.level.tally.dispatched++
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,14 +182,139 @@ func TestListsOfManyObjectsAreWide(t *testing.T) {
 		return map[string]int{"pods": 450, "events": 100_000}[gvr.Resource]
 	}
 	for _, c := range []struct {
-		resource, verb, name string
-		want                 int
-	}{{"pods", "list", "", 5}, {"events", "list", "", 10}, {"nodes", "list", "", 1}, {"events", "get", "e", 1}, {"events", "list", "e", 1}} {
+		resource, verb, name, query string
+		want                        int
+	}{
+		{"pods", "list", "", "", 5},
+		{"pods", "list", "", "limit=150", 2},
+		{"events", "list", "", "", 10},
+		{"nodes", "list", "", "", 1},
+		{"events", "get", "e", "", 1},
+		{"events", "list", "e", "", 1},
+		{"pods", "watch", "", "", 5},
+		{"pods", "watch", "", "resourceVersion=7", 1},
+		{"pods", "watch", "", "resourceVersion=7&sendInitialEvents=true", 5},
+	} {
 		info := request.Info{IsResource: true, Verb: c.verb, Name: c.name, GroupVersionResource: schema.GroupVersionResource{Resource: c.resource}}
-		if got := l.width(&info); got != c.want {
-			t.Errorf("%s %s %s takes %d seats, want %d", c.verb, c.resource, c.name, got, c.want)
+		if got := l.workOf(httptest.NewRequest(http.MethodGet, "/?"+c.query, nil), &info, 10).seats(); got != c.want {
+			t.Errorf("%s %s %s %s takes %d seats, want %d", c.verb, c.resource, c.name, c.query, got, c.want)
 		}
 	}
+}
+
+func TestWritesThatManyHearOfCostMore(t *testing.T) {
+	heard := 0
+	l := New(Config{Watchers: func(schema.GroupVersionResource, string, string) int { return heard }})
+	r := httptest.NewRequest(http.MethodPost, "/", nil)
+	for _, c := range []struct {
+		watchers int
+		want     work
+	}{
+		{9, work{initial: 1}},
+		{10, work{1, 1, 5 * time.Millisecond}},
+		{45, work{1, 5, 5 * time.Millisecond}},
+		{1000, work{1, 10, 50 * time.Millisecond}},
+	} {
+		heard = c.watchers
+		if got := l.workOf(r, &request.Info{IsResource: true, Verb: "patch"}, 10); got != c.want {
+			t.Errorf("a write that %d watchers hear of is %+v, want %+v", c.watchers, got, c.want)
+		}
+	}
+	token := request.Info{IsResource: true, Verb: "create", Subresource: "token", GroupVersionResource: schema.GroupVersionResource{Resource: "serviceaccounts"}}
+	if got := l.workOf(r, &token, 10); got != (work{initial: 1}) {
+		t.Errorf("a token, of which nobody hears, is %+v", got)
+	}
+}
+
+func TestAWriteKeepsItsSeatsWhileWatchersAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{Seats: 4, Watchers: func(schema.GroupVersionResource, string, string) int { return 20 }})
+		l.configure(levelAndSchema(flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeReject}))
+		h := l.Filter(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		write := request.Info{IsResource: true, Verb: "create"}
+		for _, c := range []struct{ want int }{{http.StatusOK}, {http.StatusTooManyRequests}} {
+			if w := ask(h, alice, write, 0); w.Code != c.want {
+				t.Errorf("a write of two seats at once: code %d, want %d", w.Code, c.want)
+			}
+		}
+		time.Sleep(telling)
+		synctest.Wait()
+		if w := ask(h, alice, write, 0); w.Code != http.StatusOK {
+			t.Errorf("a write after the watchers were told: code %d", w.Code)
+		}
+		time.Sleep(telling)
+	})
+}
+
+func TestAQueueingLevelBoundsOneRequest(t *testing.T) {
+	queuing := func(hand int32) flowcontrolv1.LimitResponse {
+		return flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeQueue, Queuing: &flowcontrolv1.QueuingConfiguration{Queues: 64, HandSize: hand, QueueLengthLimit: 5}}
+	}
+	for _, c := range []struct {
+		seats, want int
+		hand        int32
+	}{{600, 10, 8}, {40, 3, 2}, {40, 2, 8}, {4, 1, 8}} {
+		levels, schemas := levelAndSchema(queuing(c.hand))
+		if got := makePlan(levels, schemas, c.seats).levels["tight"].widest; got != c.want {
+			t.Errorf("%d seats, hands of %d: a request takes at most %d, want %d", c.seats, c.hand, got, c.want)
+		}
+	}
+}
+
+func TestDumps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{Seats: 4})
+		l.configure(levelAndSchema(flowcontrolv1.LimitResponse{
+			Type: flowcontrolv1.LimitResponseTypeQueue, Queuing: &flowcontrolv1.QueuingConfiguration{Queues: 1, HandSize: 1, QueueLengthLimit: 1},
+		}))
+		release := make(chan struct{})
+		h := l.Filter(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+		pods := request.Info{
+			IsResource: true, Verb: "list", Namespace: "n", Path: "/api/v1/namespaces/n/pods", GroupVersionResource: schema.GroupVersionResource{Version: "v1", Resource: "pods"},
+		}
+		for range 4 { // two execute, one waits, one finds the queue full
+			go ask(h, alice, pods, 0)
+			synctest.Wait()
+		}
+		dump := func(path string) string {
+			w := httptest.NewRecorder()
+			name, _, _ := strings.Cut(path, "?")
+			l.Dumps()["/debug/api_priority_and_fairness/"+name].ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/"+path, nil))
+			return w.Body.String()
+		}
+		for path, want := range map[string][]string{
+			"dump_priority_levels": {
+				"PriorityLevelName, ActiveQueues, IsIdle, IsQuiescing, WaitingRequests, ExecutingRequests, DispatchedRequests, RejectedRequests, TimedoutRequests, CancelledRequests",
+				"tight, 1, false, false, 1, 2, 2, 1, 0, 0", "exempt, 0, true, false, 0, 0, 0, 0, 0, 0",
+			},
+			"dump_queues": {
+				"PriorityLevelName, Index, PendingRequests, ExecutingRequests, SeatsInUse, NextDispatchR, InitialSeatsSum, MaxSeatsSum, TotalWorkSum",
+				"tight, 0, 1, 2, 2, 0.00600000ss, 1, 1, 0.00300000ss",
+			},
+			"dump_requests": {
+				"PriorityLevelName, FlowSchemaName, QueueIndex, RequestIndexInQueue, FlowDistingsher, ArriveTime, InitialSeats, FinalSeats, AdditionalLatency, StartTime",
+				"tight, tight, 0, -1, alice, 2000-01-01T00:00:00Z, 1, 0, 0s, 2000-01-01T00:00:00Z",
+				"tight, tight, 0, 0, alice, 2000-01-01T00:00:00Z, 1, 0, 0s, 0001-01-01T00:00:00Z",
+			},
+			"dump_requests?includeRequestDetails=1": {
+				"StartTime, UserName, Verb, APIPath, Namespace, Name, APIVersion, Resource, SubResource",
+				"0001-01-01T00:00:00Z, alice, list, /api/v1/namespaces/n/pods, n, , v1, pods,",
+			},
+		} {
+			got := dump(path)
+			plain := regexp.MustCompile(` +`).ReplaceAllString(got, " ")
+			for _, line := range want {
+				if !strings.Contains(plain, line) {
+					t.Errorf("%s has no %q:\n%s", path, line, got)
+				}
+			}
+		}
+		close(release)
+		synctest.Wait()
+		if got := dump("dump_requests"); strings.Count(got, "\n") != 1 {
+			t.Errorf("requests are left: %s", got)
+		}
+	})
 }
 
 func TestBusyLevelBorrows(t *testing.T) {

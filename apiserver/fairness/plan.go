@@ -27,7 +27,15 @@ type levelPlan struct {
 	shape  queues.Shape
 	// min, nominal and max are seats: what is never lent, the share, and the share with all that may be borrowed.
 	min, nominal, max int
+	// widest is how many seats one request takes at most.
+	widest int
 }
+
+// A request takes at most mostSeats, and no more than a share of its level's seats, where it can wait for them.
+const (
+	mostSeats  = 10
+	widestPart = 0.15
+)
 
 // makePlan shares out a total of seats. The mandatory levels and schemas are always there; a schema whose level is not there matches nothing.
 func makePlan(levels []*flowcontrolv1.PriorityLevelConfiguration, schemas []*flowcontrolv1.FlowSchema, total int) plan {
@@ -43,7 +51,7 @@ func makePlan(levels []*flowcontrolv1.PriorityLevelConfiguration, schemas []*flo
 		nominal, lendable, borrowable := bounds(l)
 		seats := math.Ceil(float64(total) * float64(nominal) / shares)
 		lp := levelPlan{
-			uid: string(l.UID), exempt: l.Spec.Type == flowcontrolv1.PriorityLevelEnablementExempt, nominal: int(seats), max: total,
+			uid: string(l.UID), exempt: l.Spec.Type == flowcontrolv1.PriorityLevelEnablementExempt, nominal: int(seats), max: total, widest: mostSeats,
 			min: int(seats - math.Round(seats*float64(lendable)/100)),
 		}
 		if borrowable != nil {
@@ -52,6 +60,7 @@ func makePlan(levels []*flowcontrolv1.PriorityLevelConfiguration, schemas []*flo
 		if limited := l.Spec.Limited; limited != nil && limited.LimitResponse.Queuing != nil {
 			q := limited.LimitResponse.Queuing
 			lp.shape = queues.Shape{Queues: int(q.Queues), HandSize: int(q.HandSize), Length: int(q.QueueLengthLimit)}
+			lp.widest = min(mostSeats, max(1, min(int(math.Ceil(seats*widestPart)), int(seats)/max(1, int(q.HandSize)))))
 		}
 		p.levels[l.Name] = lp
 	}

@@ -278,6 +278,22 @@ func (e *Engine) Count(gvr schema.GroupVersionResource) int {
 	return 0
 }
 
+// Watchers is how many watchers hear of a change of an object, as far as it is named; those of one value of an indexed field are not counted.
+func (e *Engine) Watchers(gvr schema.GroupVersionResource, namespace, name string) int {
+	t := e.Lookup(gvr)
+	if t == nil || t.bound == nil || t.cache == nil {
+		return 0
+	}
+	var scopes []string
+	if t.Kind.Namespaced && namespace != "" {
+		scopes = append(scopes, t.prefix()+namespace+"/")
+	}
+	if name != "" {
+		scopes = append(scopes, t.key(namespace, name))
+	}
+	return t.cache.Watchers(scopes...)
+}
+
 // Targets returns everything that is served. The map must not be changed.
 func (e *Engine) Targets() map[schema.GroupVersionResource]*Target { return *e.targets.Load() }
 

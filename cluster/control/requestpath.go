@@ -93,7 +93,7 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	if err != nil {
 		return apiserver.Parts{}, err
 	}
-	limiter := fairness.New(fairness.Config{Objects: s.Engine().Count})
+	limiter := fairness.New(fairness.Config{Objects: s.Engine().Count, Watchers: s.Engine().Watchers})
 	return apiserver.Parts{
 		Authenticators: []authn.Authenticator{
 			&authn.FrontProxy{Roots: func() *x509.CertPool { return proxyRoots }, AllowedNames: []string{frontProxyName}},
@@ -118,7 +118,7 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 				return requests.Create(ctx, info.Namespace, info.Name, obj, nil)
 			},
 		},
-		Paths: p.paths(documents),
+		Paths: p.paths(documents, limiter.Dumps()),
 		Runners: slices.Concat([]apiserver.Runner{
 			{Name: "custom resource definitions", Run: definitions.Run},
 			{Name: "aggregation", Run: aggregator.Run},
@@ -304,11 +304,12 @@ func converter(engine *rest.Engine) *versions.Converter {
 }
 
 // paths are the handlers outside the resource API.
-func (p *Plane) paths(documents satoken.Documents) map[string]http.Handler {
+func (p *Plane) paths(documents satoken.Documents, more map[string]http.Handler) map[string]http.Handler {
 	paths := map[string]http.Handler{
 		"/.well-known/openid-configuration": document("application/json", documents.Configuration),
 		satoken.KeySetPath:                  document("application/jwk-set+json", documents.KeySet),
 	}
+	maps.Copy(paths, more)
 	maps.Copy(paths, p.config.Paths)
 	return paths
 }

@@ -207,6 +207,19 @@ func (c *Cache) Len() int {
 	return c.core.tree.Len()
 }
 
+// Watchers is how many watchers may hear of a change under any of these scopes, each a key or a namespace's prefix, besides those who watch all.
+func (c *Cache) Watchers(scopes ...string) int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	n := len(c.core.all.watchers)
+	for _, name := range scopes {
+		if s := c.core.scopes[name]; s != nil {
+			n += len(s.watchers)
+		}
+	}
+	return n
+}
+
 // Prefix of the cache's keys.
 func (c *Cache) Prefix() string { return c.prefix }
 

@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// guess is how long a request is taken to execute until it has; what it really took is put right when it leaves.
-const guess = 3 * time.Millisecond
+// Guess is how long a request is taken to execute until it has; what it really took is put right when it leaves.
+const Guess = 3 * time.Millisecond
 
 // Shape of a level's queues. The zero value has none: what finds no seat is refused.
 type Shape struct {
@@ -104,6 +104,31 @@ func (l *Level) Configure(now time.Time, shape Shape, seats int) []*Ticket {
 // Seats is how many seats the level has now.
 func (l *Level) Seats() int { return l.seats }
 
+// QueueState is what a queue holds.
+type QueueState struct {
+	// Waiting requests in their order, and how many execute, with how many seats.
+	Waiting          []*Ticket
+	Executing, Seats int
+	// Next is the queue's virtual time, in seat-seconds, at which its next request starts.
+	Next float64
+}
+
+// Queues shows the level's queues. The tickets are the level's own.
+func (l *Level) Queues() []QueueState {
+	out := make([]QueueState, 0, len(l.queues))
+	for _, q := range l.queues {
+		seats := q.work
+		for _, t := range q.waiting {
+			seats -= t.Seats
+		}
+		out = append(out, QueueState{Waiting: q.waiting, Executing: q.executing, Seats: seats, Next: q.taken})
+	}
+	return out
+}
+
+// QueueOf is the number of the queue that a request is or was in; -1 for one that needed none.
+func (l *Level) QueueOf(t *Ticket) int { return slices.Index(l.queues, t.queue) }
+
 // Load is how many seats are taken, and how many are waited for.
 func (l *Level) Load() (executing, waiting int) { return l.executing, l.waiting }
 
@@ -148,7 +173,7 @@ func (l *Level) Leave(now time.Time, t *Ticket) []*Ticket {
 	if q := t.queue; q != nil {
 		q.executing--
 		q.work -= t.Seats
-		q.taken += float64(t.Seats) * (now.Sub(t.started) - guess).Seconds()
+		q.taken += float64(t.Seats) * (now.Sub(t.started) - Guess).Seconds()
 		l.rest(q)
 	}
 	l.watch(now)
@@ -214,7 +239,7 @@ func (l *Level) dispatch(now time.Time) []*Ticket {
 		l.turn = i
 		q.waiting = slices.Delete(q.waiting, 0, 1)
 		q.executing++
-		q.taken += float64(t.Seats) * guess.Seconds()
+		q.taken += float64(t.Seats) * Guess.Seconds()
 		l.waiting -= t.Seats
 		l.start(now, t)
 		out = append(out, t)
@@ -231,7 +256,7 @@ func (l *Level) next() int {
 		if len(q.waiting) == 0 {
 			continue
 		}
-		if f := q.taken + float64(q.waiting[0].Seats)*guess.Seconds(); best < 0 || f < finish {
+		if f := q.taken + float64(q.waiting[0].Seats)*Guess.Seconds(); best < 0 || f < finish {
 			best, finish = i, f
 		}
 	}

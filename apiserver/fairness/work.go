@@ -1,0 +1,79 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package fairness
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"kogge.dev/kogge/apiserver/request"
+)
+
+// What seats stand for.
+const (
+	// objectsPerSeat of a list.
+	objectsPerSeat = 100
+	// watchersPerSeat of a write, for the time that telling them takes.
+	watchersPerSeat = 10
+	telling         = 5 * time.Millisecond
+)
+
+// work is what a request costs: seats while it executes, and final ones for some time after. It holds the greater number for both.
+type work struct {
+	initial, final int
+	after          time.Duration
+}
+
+func (w work) seats() int { return max(w.initial, w.final) }
+
+// workOf judges a request. Widest is how many seats it may take; what costs more takes that many for longer.
+func (l *Limiter) workOf(r *http.Request, i *request.Info, widest int) work {
+	switch i.Verb {
+	case "list", "watch":
+		return work{initial: min(l.objectSeats(r, i), widest)}
+	case "create", "update", "patch", "delete":
+		return l.writeWork(i, widest)
+	default:
+		return work{initial: 1}
+	}
+}
+
+// objectSeats are for the objects that are read: a list of many is as much work as several small requests. A watch costs that when it begins with
+// the objects that are there.
+func (l *Limiter) objectSeats(r *http.Request, i *request.Info) int {
+	if l.cfg.Objects == nil || i.Name != "" {
+		return 1
+	}
+	query := r.URL.Query()
+	if version := query.Get("resourceVersion"); i.Verb == "watch" && version != "" && version != "0" && !truth(query["sendInitialEvents"]) {
+		return 1
+	}
+	count := l.cfg.Objects(i.GroupVersionResource)
+	if limit, err := strconv.Atoi(query.Get("limit")); err == nil && limit > 0 && i.FieldSelector == "" && i.LabelSelector == "" {
+		count = min(count, limit)
+	}
+	return max((count+objectsPerSeat-1)/objectsPerSeat, 1)
+}
+
+func truth(values []string) bool {
+	return slices.Contains([]string{"true", "1"}, append(values, "")[0])
+}
+
+// writeWork is one seat for the write and, when many watchers hear of it, more for telling them.
+func (l *Limiter) writeWork(i *request.Info, widest int) work {
+	out := work{initial: 1}
+	if l.cfg.Watchers == nil || !i.IsResource || i.Resource == "serviceaccounts" && i.Subresource == "token" {
+		return out
+	}
+	watchers := l.cfg.Watchers(i.GroupVersionResource, i.Namespace, i.Name)
+	if watchers < watchersPerSeat {
+		return out
+	}
+	all := (watchers + watchersPerSeat - 1) / watchersPerSeat
+	out.final = min(all, widest)
+	out.after = telling * time.Duration(all) / time.Duration(out.final)
+	return out
+}
