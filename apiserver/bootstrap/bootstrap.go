@@ -101,7 +101,7 @@ func Once(ctx context.Context, cfg Config) error {
 		{"priority classes", func(ctx context.Context) error { return ensureAll(ctx, c, priorityClasses(), nil) }},
 		{"flow control", func(ctx context.Context) error { return flowControl(ctx, c) }},
 		{"service CIDR", func(ctx context.Context) error { return serviceCIDR(ctx, c, cfg.ServiceCIDRs) }},
-		{"authentication trust", func(ctx context.Context) error { return authenticationTrust(ctx, &cfg) }},
+		{"authentication trust", func(ctx context.Context) error { return Trust(ctx, &cfg) }},
 		{"tracking of tokens in secrets", func(ctx context.Context) error { return tokenTracking(ctx, c) }},
 		{"kubernetes service", func(ctx context.Context) error { return kubernetesService(ctx, &cfg) }},
 	}
@@ -270,8 +270,8 @@ func tokenTracking(ctx context.Context, c *client.Client) error {
 	})
 }
 
-// authenticationTrust publishes what extension API servers need to believe us: the client CA and the front proxy's.
-func authenticationTrust(ctx context.Context, cfg *Config) error {
+// Trust publishes what extension API servers need to believe us: the client CA and the front proxy's.
+func Trust(ctx context.Context, cfg *Config) error {
 	data := map[string]string{}
 	if len(cfg.ClientCA) > 0 {
 		data["client-ca-file"] = string(cfg.ClientCA)

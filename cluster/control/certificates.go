@@ -107,6 +107,9 @@ func (p *Plane) issue() error {
 		p.config.Advertise, p.config.ServiceCIDRs[0].Masked().Addr().Next(), netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1"),
 	}, p.config.Addresses...)
 	var err error
+	if p.trust, err = newTrust(p.config.Keys, p.config.Log); err != nil {
+		return err
+	}
 	if p.certificates.serving, err = newCertificate(p.config.Keys.CA, servingLeaf(p.config.Domain, addresses, p.config.Names), p.config.Log); err != nil {
 		return err
 	}

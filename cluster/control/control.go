@@ -88,6 +88,7 @@ type Plane struct {
 	catalog      *catalog.Catalog
 	server       *apiserver.Server
 	certificates certificates
+	trust        *trust
 	// booted is closed once the bootstrap objects are in place.
 	booted chan struct{}
 }
@@ -135,24 +136,44 @@ func (p *Plane) kubeletTLS() *tls.Config {
 }
 
 func (p *Plane) servingTLS() *tls.Config {
-	trusted := p.config.Keys.CA.Pool()
-	trusted.AddCert(p.config.Keys.ProxyCA.Cert)
-	return &tls.Config{
+	config := &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.certificates.serving.get(), nil },
 		// Client certificates are asked for, and judged by the authenticators: a token or nobody is as good.
-		ClientAuth: tls.RequestClientCert, ClientCAs: trusted,
+		ClientAuth: tls.RequestClientCert,
 	}
+	current := config.Clone()
+	current.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return p.trust.serving(config), nil }
+	return current
+}
+
+func (p *Plane) bootstrapConfig() bootstrap.Config {
+	return bootstrap.Config{
+		Client: p.asServer(p.server), Logger: p.config.Log.With("component", "bootstrap"),
+		ServiceCIDRs: p.config.ServiceCIDRs, AdvertiseAddress: p.config.Advertise, SecurePort: int32(p.config.Port),
+		ClientCA: p.trust.clients.pem(), ProxyCA: p.trust.frontProxy.pem(), ProxyNames: []string{frontProxyName},
+		Extra: Policy(),
+	}
+}
+
+// followTrust reads the certificate authorities of clients again when their files change, and tells extension API servers.
+func (p *Plane) followTrust(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-p.booted: // Until then what is told of them is the server's own start.
+	}
+	return p.trust.run(ctx, func(ctx context.Context) {
+		config := p.bootstrapConfig()
+		if err := bootstrap.Trust(ctx, &config); err != nil {
+			config.Logger.Error("extension API servers are not told of changed certificate authorities", "err", err)
+		}
+	})
 }
 
 func (p *Plane) bootstrap(ctx context.Context) error {
 	self := p.asServer(p.server)
-	err := bootstrap.Once(ctx, bootstrap.Config{
-		Client: self, Logger: p.config.Log.With("component", "bootstrap"),
-		ServiceCIDRs: p.config.ServiceCIDRs, AdvertiseAddress: p.config.Advertise, SecurePort: int32(p.config.Port),
-		ClientCA: p.config.Keys.CA.CertPEM(), ProxyCA: p.config.Keys.ProxyCA.CertPEM(), ProxyNames: []string{frontProxyName},
-		Extra: Policy(),
-	})
+	err := bootstrap.Once(ctx, p.bootstrapConfig())
 	if err != nil {
 		return err
 	}
@@ -196,6 +217,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	compaction := store.Compaction{Store: p.config.Store, Logger: p.config.Log.With("component", "store")}
 	g.Go(func() error { return named("store", client.Ended(ctx, compaction.Run(ctx))) })
 	g.Go(func() error { return named("certificates", p.certificates.run(ctx)) })
+	g.Go(func() error { return named("certificate authorities", p.followTrust(ctx)) })
 	g.Go(func() error { return named("apiserver", p.server.Run(ctx)) })
 	g.Go(func() error {
 		select {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -72,7 +71,6 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	if err != nil {
 		return apiserver.Parts{}, err
 	}
-	clientRoots, proxyRoots := p.config.Keys.CA.Pool(), p.config.Keys.ProxyCA.Pool()
 	who := authn.Reviews{Tokens: bearer, Audiences: server}
 	may := authz.Reviews{
 		Authorizer: authorizer, Rules: roles, IsNode: func(u *request.User) bool { _, is := node.NameOf(u); return is }, HasWebhooks: chain.webhooks,
@@ -96,8 +94,8 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	limiter := fairness.New(fairness.Config{Objects: s.Engine().Count, Watchers: s.Engine().Watchers})
 	return apiserver.Parts{
 		Authenticators: []authn.Authenticator{
-			&authn.FrontProxy{Roots: func() *x509.CertPool { return proxyRoots }, AllowedNames: []string{frontProxyName}},
-			&authn.X509{Roots: func() *x509.CertPool { return clientRoots }},
+			&authn.FrontProxy{Roots: p.trust.frontProxy.get, AllowedNames: []string{frontProxyName}},
+			&authn.X509{Roots: p.trust.clients.get},
 			authn.Bearer{Tokens: bearer, Audiences: server},
 		},
 		Anonymous:  p.anonymous(),
