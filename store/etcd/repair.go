@@ -53,7 +53,18 @@ func repairWAL(dir string) (err error) {
 	if len(segments) == 0 {
 		return nil
 	}
-	last, err := lockFile(filepath.Join(dir, slices.Max(segments)))
+	slices.Sort(segments)
+	whole := len(segments) - 1
+	for _, name := range segments[:whole] { // etcd opens them all, and gives up on one that looks locked.
+		f, err := lockFile(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		if err := unlockFile(f); err != nil {
+			return err
+		}
+	}
+	last, err := lockFile(filepath.Join(dir, segments[whole]))
 	if err != nil {
 		return err
 	}
