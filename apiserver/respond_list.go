@@ -104,6 +104,16 @@ func (a *answer) encodeJSONList(l *rest.List) ([][]byte, error) {
 	return parts, nil
 }
 
+// customListMeta is the metadata of a list of custom resources, in the order of names; that nothing follows it says, too.
+func customListMeta(l *rest.List) ([]byte, error) {
+	meta := l.Meta()
+	return json.Marshal(struct {
+		Continue           string `json:"continue"`
+		RemainingItemCount *int64 `json:"remainingItemCount,omitempty"`
+		ResourceVersion    string `json:"resourceVersion"`
+	}{meta.Continue, meta.RemainingItemCount, meta.ResourceVersion})
+}
+
 // jsonList yields a list piece by piece. encode makes an item; it may use the bytes that it made last again. An error is the last that is
 // yielded.
 func (a *answer) jsonList(l *rest.List, encode func(to []byte, entry *cache.Entry) ([]byte, error)) iter.Seq2[[]byte, error] { //nolint:gocognit // Each piece may be the last that is wanted; the order of pieces is plain.
@@ -117,6 +127,10 @@ func (a *answer) jsonList(l *rest.List, encode func(to []byte, entry *cache.Entr
 		head := fmt.Sprintf(`{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, gvk.Kind, gvk.GroupVersion().String(), meta)
 		tail := "]}\n"
 		if a.target.Custom != nil {
+			if meta, err = customListMeta(l); err != nil {
+				yield(nil, err)
+				return
+			}
 			head = fmt.Sprintf(`{"apiVersion":%q,"items":[`, gvk.GroupVersion().String())
 			tail = fmt.Sprintf(`],"kind":%q,"metadata":%s}`+"\n", gvk.Kind, meta)
 		}

@@ -86,7 +86,7 @@ func New(cfg Config) (*Server, error) {
 	for gr, f := range s.parts.Virtual {
 		virtual[gr] = rest.Virtual(f)
 	}
-	engine.Configure(rest.Parts{Plugins: s.parts.Admission, Authorizer: s.parts.Authorizer, Virtual: virtual})
+	engine.Configure(rest.Parts{Plugins: s.parts.Admission, Authorizer: s.parts.Authorizer, Virtual: virtual, Judges: s.parts.Judges})
 	s.addChecks()
 	s.handler = s.chain(http.HandlerFunc(s.route))
 	return s, nil

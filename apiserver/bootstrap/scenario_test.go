@@ -331,7 +331,10 @@ func TestCustomResources(t *testing.T) {
 			Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: "crontabs", Singular: "crontab", Kind: "CronTab", ListKind: "CronTabList", ShortNames: []string{"ct"}},
 			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
 				Name: "v1", Served: true, Storage: true,
-				Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}},
+				Subresources: &apiextensionsv1.CustomResourceSubresources{
+					Status: &apiextensionsv1.CustomResourceSubresourceStatus{},
+					Scale:  &apiextensionsv1.CustomResourceSubresourceScale{SpecReplicasPath: ".spec.replicas", StatusReplicasPath: ".status.replicas"},
+				},
 				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{
 					Type: "object",
 					Properties: map[string]apiextensionsv1.JSONSchemaProps{
@@ -383,6 +386,8 @@ func TestCustomResources(t *testing.T) {
 	if err != nil || patched.GetGeneration() != 2 {
 		t.Errorf("patched = %v, %v", patched, err)
 	}
+	_, err = tabs.Patch(t.Context(), "default", "good", types.MergePatchType, []byte(`{"spec":{"replicas":-1}}`), "scale")
+	wantError(t, err, ".spec.replicas: Invalid value: -1: should be a non-negative integer")
 	status := patched.DeepCopy()
 	status.Object["status"] = map[string]any{"phase": "ok"}
 	status.Object["spec"] = map[string]any{"image": "ignored"}
@@ -410,6 +415,28 @@ func TestCustomResources(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+func TestDefinitionsNameFaultsOfAllKinds(t *testing.T) {
+	p := newPlane(t)
+	broken := &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: "lamps.stable.example.com"},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: "stable.example.com", Scope: apiextensionsv1.NamespaceScoped,
+			Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: "lamps", Singular: "lamp", Kind: "Lamp", ListKind: "LampList"},
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
+				Name: "v1", Served: true, Storage: true,
+				AdditionalPrinterColumns: []apiextensionsv1.CustomResourceColumnDefinition{{Name: "A", Type: "nonsense", JSONPath: ".a"}},
+				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{
+					Type:       "object",
+					Properties: map[string]apiextensionsv1.JSONSchemaProps{"a": {Type: "string", XValidations: apiextensionsv1.ValidationRules{{Rule: "self.nothing == 1"}}}},
+				}},
+			}},
+		},
+	}
+	_, err := client.Of[*apiextensionsv1.CustomResourceDefinition](p.admin()).Create(t.Context(), broken)
+	wantError(t, err, "spec.additionalPrinterColumns[0].type: Invalid value")
+	wantError(t, err, "spec.validation.openAPIV3Schema.properties[a].x-kubernetes-validations[0].rule: Invalid value")
 }
 
 func TestPolicies(t *testing.T) {

@@ -21,7 +21,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"kogge.dev/kogge/apiserver"
-	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/admission/plugins"
 	"kogge.dev/kogge/apiserver/admission/versions"
 	"kogge.dev/kogge/apiserver/aggregation"
@@ -125,7 +124,6 @@ func (p *plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	own := client.New(s.Client(request.User{Name: "system:apiserver", Groups: []string{request.GroupMasters}}), p.catalog)
 	admitted, err := plugins.Default(plugins.Config{
 		Reader: reader, Authorizer: authorizer, RBAC: roles, Calls: calls, Compiler: expr.NewCompiler(), Versions: converter,
-		Extra: []admission.Plugin{crd.Rules{}.Plugin()},
 		Types: func(gvr schema.GroupVersionResource) (managedfields.TypeConverter, error) {
 			if t := s.Engine().Lookup(gvr); t != nil && t.Custom != nil {
 				return t.Custom.Types(gvr.GroupVersion())
@@ -169,6 +167,7 @@ func (p *plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 		},
 		Runners:   []apiserver.Runner{{Name: "crd", Run: definitions.Run}, {Name: "aggregation", Run: p.aggregator.Run}},
 		Aggregate: p.aggregator.Handler,
+		Judges:    crd.Judged(),
 		Hooks:     []apiserver.Hook{{Name: "bootstrap", Run: func(ctx context.Context) error { return bootstrap.Once(ctx, p.bootstrapConfig()) }}},
 	}, nil
 }

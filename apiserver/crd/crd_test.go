@@ -319,7 +319,7 @@ func TestRulesMustCompileAndBeAffordable(t *testing.T) {
 		{"a field", `{type: object, properties: {spec: {type: object, x-kubernetes-validations: [{rule: "self.a == 1", fieldPath: .a}], properties: {a: {type: integer}}}}}`, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := checkRules(t.Context(), definition(t, c.schema)).ToAggregate()
+			got := checkRules(t.Context(), definition(t, c.schema), nil).ToAggregate()
 			if c.want == "" && got != nil || c.want != "" && (got == nil || !strings.Contains(got.Error(), c.want)) {
 				t.Errorf("checkRules = %v, want %q", got, c.want)
 			}
@@ -334,11 +334,11 @@ func TestRulesOfVersionsThatDiffer(t *testing.T) {
 	crd.Spec.Versions = append(crd.Spec.Versions, second)
 	bad := definition(t, `{type: object, x-kubernetes-validations: [{rule: "self.nope"}]}`).Spec.Versions[0].Schema
 	crd.Spec.Versions[1].Schema = bad
-	if got := checkRules(t.Context(), crd); len(got) != 1 || got[0].Field != "spec.versions[1].schema.openAPIV3Schema.x-kubernetes-validations[0].rule" {
+	if got := checkRules(t.Context(), crd, nil); len(got) != 1 || got[0].Field != "spec.versions[1].schema.openAPIV3Schema.x-kubernetes-validations[0].rule" {
 		t.Errorf("errors = %v, want one in the second version", got)
 	}
 	crd.Spec.Versions[0].Schema = bad
-	if got := checkRules(t.Context(), crd); len(got) != 1 || got[0].Field != "spec.validation.openAPIV3Schema.x-kubernetes-validations[0].rule" {
+	if got := checkRules(t.Context(), crd, nil); len(got) != 1 || got[0].Field != "spec.validation.openAPIV3Schema.x-kubernetes-validations[0].rule" {
 		t.Errorf("errors = %v, want one in what both have", got)
 	}
 }

@@ -16,14 +16,15 @@ import (
 	schemacel "k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/model"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	apiservercel "k8s.io/apiserver/pkg/cel"
 	"k8s.io/apiserver/pkg/cel/environment"
 
-	"kogge.dev/kogge/apiserver/admission"
+	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/internal/equal"
+	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/apiextensions"
 )
 
@@ -33,35 +34,32 @@ const (
 	maxDefinitionCost = 100_000_000
 )
 
-// Rules is the part of validating definitions that needs a CEL compiler and the schema engine: validation rules must compile and be
-// affordable, and defaults must be valid. It runs as an admission plugin, because descriptors of kinds can't reach the compiler.
-type Rules struct{}
-
-// Plugin returns it as one.
-func (Rules) Plugin() admission.Plugin {
-	return admission.Plugin{Name: "CustomResourceDefinitionRules", Validate: Rules{}}
-}
-
-// Validate implements admission.Validator.
-func (Rules) Validate(ctx context.Context, a *admission.Attributes) error {
-	crd, ok := admission.Object[*apiextensionsv1.CustomResourceDefinition](a)
-	if !ok || a.Subresource != "" || a.Operation != admission.Create && a.Operation != admission.Update {
+// Judge is the part of validating definitions that needs a CEL compiler and the schema engine, which descriptors of kinds can't reach: validation rules
+// must compile and be affordable, and defaults must be valid. A schema of which something else is wrong is not looked at.
+func Judge(ctx context.Context, obj, before kinds.Object, found field.ErrorList) field.ErrorList {
+	crd, ok := obj.(*apiextensionsv1.CustomResourceDefinition)
+	if !ok {
 		return nil
 	}
-	if old, ok := admission.Old[*apiextensionsv1.CustomResourceDefinition](a); ok && equal.Semantic(old.Spec, crd.Spec) {
+	if old, ok := before.(*apiextensionsv1.CustomResourceDefinition); ok && equal.Semantic(old.Spec, crd.Spec) {
 		return nil
 	}
-	if errs := checkRules(ctx, crd); len(errs) > 0 {
-		return apierrors.NewInvalid(apiextensionsv1.Kind("CustomResourceDefinition"), crd.Name, errs)
-	}
-	return nil
+	return checkRules(ctx, crd, found)
 }
 
-func checkRules(ctx context.Context, crd *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
+// Judged are the resources that Judge is about.
+func Judged() map[schema.GroupResource]rest.Judge {
+	return map[schema.GroupResource]rest.Judge{{Group: apiextensionsv1.GroupName, Resource: "customresourcedefinitions"}: Judge}
+}
+
+func checkRules(ctx context.Context, crd *apiextensionsv1.CustomResourceDefinition, found field.ErrorList) field.ErrorList {
 	var errs field.ErrorList
 	for i, path := range apiextensions.SchemaPaths(crd.Spec.Versions) {
 		if path == nil {
 			continue // judged with the first
+		}
+		if slices.ContainsFunc(found, func(e *field.Error) bool { return strings.HasPrefix(e.Field, path.String()) }) {
+			continue
 		}
 		props, err := internalSchema(crd.Spec.Versions[i].Schema)
 		if err != nil || props == nil {

@@ -177,6 +177,7 @@ func (e *Engine) prepareNew(ctx context.Context, c *Call, obj kinds.Object) (*ou
 	if k.Validate != nil {
 		errs = append(errs, k.Validate(req, obj)...)
 	}
+	errs = e.findMore(ctx, c, obj, nil, errs)
 	if len(errs) > 0 {
 		return out, invalid(c, obj.GetName(), errs)
 	}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/authz"
@@ -44,6 +45,21 @@ type Parts struct {
 	Authorizer authz.Authorizer
 	// Virtual by resource or resource/subresource.
 	Virtual map[schema.GroupResource]Virtual
+	// Judges find what the descriptor of a resource can't.
+	Judges map[schema.GroupResource]Judge
+}
+
+// Judge is a part of a resource's validation that needs more than its descriptor may reach. It gets what the rest has found, and returns what it
+// finds besides; old is nil for a new object.
+type Judge func(ctx context.Context, obj, old kinds.Object, found field.ErrorList) field.ErrorList
+
+// findMore adds what the resource's Judge finds.
+func (e *Engine) findMore(ctx context.Context, c *Call, obj, old kinds.Object, found field.ErrorList) field.ErrorList {
+	judge := e.parts.Load().Judges[c.Target.GVR.GroupResource()]
+	if judge == nil {
+		return found
+	}
+	return append(found, judge(ctx, obj, old, found)...)
 }
 
 // Engine executes Calls. It is safe for concurrent use.

@@ -260,7 +260,7 @@ func (e *Engine) admitScale(ctx context.Context, c *Call, after, before *autosca
 	if err := e.admit(ctx, e.attributes(ctx, c, admission.Update, after, before)); err != nil {
 		return err
 	}
-	if after.Spec.Replicas < 0 {
+	if after.Spec.Replicas < 0 && c.Target.Custom == nil { // The validation of a custom resource names the field that is meant.
 		return apierrors.NewInvalid(scaleGVK.GroupKind(), c.Name, field.ErrorList{
 			field.Invalid(field.NewPath("spec", "replicas"), after.Spec.Replicas, "must be greater than or equal to 0"),
 		})

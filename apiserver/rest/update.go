@@ -210,6 +210,9 @@ func (r *rewrite) finish(ctx context.Context, obj, old kinds.Object) (*outcome, 
 	if judge != nil {
 		errs = append(errs, judge(req, obj, old)...)
 	}
+	if r.sub == nil {
+		errs = e.findMore(ctx, c, obj, old, errs)
+	}
 	if len(errs) > 0 {
 		return out, invalid(c, obj.GetName(), errs)
 	}

@@ -82,7 +82,7 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	admitted, err := plugins.Default(plugins.Config{
 		Reader: reader, Authorizer: authorizer, RBAC: roles, Calls: calls, Compiler: expr.NewCompiler(),
 		Versions: converter(s.Engine()), UpdateQuota: p.updateQuota, Types: typesOf(s),
-		Extra: []admission.Plugin{crd.Rules{}.Plugin()}, Choice: p.config.Admission, Events: events.EventAbout,
+		Choice: p.config.Admission, Events: events.EventAbout,
 	})
 	if err != nil {
 		return apiserver.Parts{}, err
@@ -104,6 +104,7 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 		Fairness:   limiter.Filter,
 		Collectors: slices.Concat(limiter.Collectors(), chain.collectors, p.config.Collectors),
 		Aggregate:  aggregator.Handler,
+		Judges:     crd.Judged(),
 		Virtual: map[schema.GroupResource]apiserver.VirtualFunc{
 			{Group: "authentication.k8s.io", Resource: "tokenreviews"}:             who.TokenReview,
 			{Group: "authentication.k8s.io", Resource: "selfsubjectreviews"}:       who.SelfSubjectReview,

@@ -124,7 +124,7 @@ func validateParts(v *apiextensionsv1.CustomResourceDefinitionVersion, at places
 	}
 	switch {
 	case at.selectable == nil || len(v.SelectableFields) == 0:
-	case schema != nil:
+	case at.schema != nil && schema != nil: // A schema in another place is none for them.
 		errs = append(errs, validateSelectableFields(v.SelectableFields, schema, at.selectable)...)
 	case at.top:
 		errs = append(errs, field.Invalid(at.selectable, "", "may only be set when validations.schema is included"))

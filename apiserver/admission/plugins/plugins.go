@@ -35,7 +35,7 @@ import (
 // apiVersion is the Kubernetes version that we serve.
 const apiVersion = "1.36.3"
 
-// Config is what the plugins need; everything but Types, Extra and the switches is required.
+// Config is what the plugins need; everything but Types and the switches is required.
 type Config struct {
 	Reader admission.Reader
 	// Authorizer is the whole chain, RBAC its RBAC part.
@@ -50,9 +50,6 @@ type Config struct {
 	UpdateQuota quota.Update
 	// Types gives the converters by which policies' apply configurations are merged; nil refuses those.
 	Types func(gvr schema.GroupVersionResource) (managedfields.TypeConverter, error)
-	// Extra plugins run before policies and webhooks (crd.Rules).
-	Extra []admission.Plugin
-
 	// Events records what webhooks have operators hear of; optional.
 	Events func(about corev1.ObjectReference, kind, reason, format string, args ...any)
 	// Choice is what is to differ from the default plugins.
@@ -128,7 +125,7 @@ func Default(cfg Config) ([]admission.Plugin, error) {
 	// No plugins upstream, and never off: there the storage of roles, bindings and definitions does it.
 	earlier = append(earlier, admission.Plugin{Name: "RoleEscalation", Validate: escalation{cfg.Authorizer, cfg.RBAC}})
 	policies := policy.Config{Reader: r, Versions: cfg.Versions, Authorizer: cfg.Authorizer, Compiler: cfg.Compiler, Types: cfg.Types}
-	earlier = slices.Concat(earlier, cfg.Extra, pick.of([]admission.Plugin{{Name: "MutatingAdmissionPolicy", Mutate: policy.NewMutating(policies)}}))
+	earlier = slices.Concat(earlier, pick.of([]admission.Plugin{{Name: "MutatingAdmissionPolicy", Mutate: policy.NewMutating(policies)}}))
 	later := pick.of([]admission.Plugin{
 		{Name: "MutatingAdmissionWebhook", Mutate: &admission.Reinvoking{Earlier: earlier, Last: webhook.NewMutating(hooks)}},
 		{Name: "ValidatingAdmissionPolicy", Validate: policy.NewValidating(policies)},
