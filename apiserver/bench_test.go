@@ -5,9 +5,11 @@ package apiserver_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 
 	"kogge.dev/kogge/apiserver"
@@ -41,6 +43,15 @@ var requests = []struct {
 		body := bytes.Replace(fmt.Appendf(nil, benchPod, "one"), []byte(`"round":"0"`), fmt.Appendf(nil, `"round":"%d"`, i), 1)
 		c.do(http.MethodPatch, benchPods+"/one?fieldManager=applier&force=true", "application/apply-patch+yaml", body)
 	}},
+	{"create and delete", 1400, func(c *caller, i int) {
+		name := fmt.Sprintf("d-%06d", i)
+		c.create(name)
+		c.do(http.MethodDelete, benchPods+"/"+name, "", nil)
+	}},
+	{"update", 3300, func(c *caller, i int) {
+		body := bytes.Replace(fmt.Appendf(nil, benchPod, "one"), []byte(`"round":"0"`), fmt.Appendf(nil, `"round":"%d"`, i), 1)
+		c.do(http.MethodPut, benchPods+"/one", "application/json", body)
+	}},
 }
 
 const benchPods = "/api/v1/namespaces/default/pods"
@@ -52,9 +63,13 @@ type caller struct {
 }
 
 func (c *caller) do(method, path, contentType string, body []byte) {
+	c.ask(method, path, contentType, "application/json", body)
+}
+
+func (c *caller) ask(method, path, contentType, accept string, body []byte) {
 	req := httptest.NewRequestWithContext(c.Context(), method, path, bytes.NewReader(body))
 	req.Header.Set("Content-Type", contentType)
-	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept", accept)
 	req.Header.Set("User-Agent", "tester/1.0")
 	rec := httptest.NewRecorder()
 	c.handler.ServeHTTP(rec, req)
@@ -108,5 +123,85 @@ func TestRequestsKeepToTheirBudgets(t *testing.T) {
 			t.Errorf("%s takes %.0f allocations, its budget is %.0f: find what became dearer (go test -run xxx -bench Request/%[1]s -memprofile)",
 				request.name, got, request.budget)
 		}
+	}
+}
+
+// formats of answers whose cost is kept.
+var formats = map[string]string{"JSON": "application/json", "protobuf": "application/vnd.kubernetes.protobuf"}
+
+func TestListsKeepToTheirBudgets(t *testing.T) {
+	const objects = 100
+	c := &caller{t, start(t).Handler()}
+	for i := range objects {
+		c.create(fmt.Sprintf("p-%03d", i))
+	}
+	for format, budget := range map[string]float64{"JSON": 345, "protobuf": 130} {
+		got := testing.AllocsPerRun(20, func() { c.ask(http.MethodGet, benchPods, "", formats[format], nil) })
+		t.Logf("list of %d objects in %s: %.0f allocations", objects, format, got)
+		if got > budget {
+			t.Errorf("a list of %d objects in %s takes %.0f allocations, its budget is %.0f", objects, format, got, budget)
+		}
+	}
+}
+
+// watcher counts the events that a watch brings.
+type watcher struct {
+	header http.Header
+	events chan<- struct{}
+}
+
+// Header implements http.ResponseWriter.
+func (w *watcher) Header() http.Header { return w.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (w *watcher) WriteHeader(int) {}
+
+// Flush implements http.Flusher.
+func (w *watcher) Flush() {}
+
+// Write implements http.ResponseWriter. An event is written at once.
+func (w *watcher) Write(data []byte) (int, error) {
+	w.events <- struct{}{}
+	return len(data), nil
+}
+
+func TestWatchEventsKeepToTheirBudgets(t *testing.T) {
+	const watchers = 20
+	for format, budget := range map[string]float64{"JSON": 2, "protobuf": 7} {
+		c := &caller{t, start(t).Handler()}
+		c.do(http.MethodPost, maps, "application/json", []byte(`{"metadata":{"name":"seen"},"data":{"round":"0"}}`))
+		n := 0
+		events := make(chan struct{}, 4*watchers)
+		write := func(heard int) float64 {
+			return testing.AllocsPerRun(50, func() {
+				n++
+				c.do(http.MethodPut, maps+"/seen", "application/json", fmt.Appendf(nil, `{"metadata":{"name":"seen"},"data":{"round":"%d"}}`, n))
+				for range heard {
+					<-events
+				}
+			})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		watch := func(n int) {
+			for range n {
+				req := httptest.NewRequestWithContext(ctx, http.MethodGet, maps+"?watch=1&fieldSelector=metadata.name%3Dseen", nil)
+				req.Header.Set("Accept", formats[format])
+				wg.Go(func() { c.handler.ServeHTTP(&watcher{http.Header{}, events}, req) })
+				<-events // the object as it is
+			}
+		}
+		// One watcher takes its time, in which the cache sees what was written: a write that does not wait for that costs more.
+		watch(1)
+		write(1)
+		one := write(1)
+		watch(watchers)
+		got := (write(1+watchers) - one) / watchers
+		t.Logf("event in %s: %.1f allocations", format, got)
+		if got > budget {
+			t.Errorf("a delivered event in %s takes %.1f allocations, its budget is %.1f", format, got, budget)
+		}
+		cancel()
+		wg.Wait()
 	}
 }
