@@ -97,6 +97,8 @@ type Target struct {
 	GVR    schema.GroupVersionResource
 	Served *kinds.Served
 
+	// json names the encoding in JSON at the target's version: it is asked for with every event of every watch.
+	json     string
 	managers sync.Map // subresource to *managerSlot
 }
 
@@ -155,7 +157,7 @@ func (e *Engine) bind(r *Resource, replaced *bound) error {
 	for i := range r.Kind.Served {
 		served := &r.Kind.Served[i]
 		gvr := served.GroupVersion().WithResource(r.Kind.Resource)
-		next[gvr] = &Target{bound: b, GVR: gvr, Served: served}
+		next[gvr] = &Target{bound: b, GVR: gvr, Served: served, json: encodingOf(codec.JSON, served)}
 		e.bound[gvr.GroupResource()] = b
 	}
 	e.targets.Store(&next)

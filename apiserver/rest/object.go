@@ -213,12 +213,19 @@ func (t *Target) Encoded(entry *cache.Entry, format codec.Format) ([]byte, error
 
 // encoding names a format at the target's version.
 func (t *Target) encoding(format codec.Format) string {
-	return string(format) + ";" + t.Served.GroupVersion().String()
+	if format == codec.JSON {
+		return t.json
+	}
+	return encodingOf(format, t.Served)
+}
+
+func encodingOf(format codec.Format, served *kinds.Served) string {
+	return string(format) + ";" + served.GroupVersion().String()
 }
 
 // JSON returns a function that appends entries' objects at the target's version in JSON, for lists of many.
 func (t *Target) JSON() func(to []byte, entry *cache.Entry) ([]byte, error) {
-	encoding := t.encoding(codec.JSON)
+	encoding := t.json
 	return func(to []byte, entry *cache.Entry) ([]byte, error) {
 		return entry.Append(to, encoding, func(to []byte) ([]byte, error) {
 			obj, err := t.Peek(entry)

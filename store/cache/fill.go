@@ -228,7 +228,7 @@ func (c *Cache) watchersLocked() []*Watcher {
 // Waking many costs more than a change does: a scope's watchers are not woken again before wakeEach for each of them has passed, but for
 // no longer than wakeMost. What comes meanwhile they are told at once then. Below wakeLeast nobody waits.
 const (
-	wakeEach  = 15 * time.Microsecond
+	wakeEach  = 20 * time.Microsecond
 	wakeLeast = time.Millisecond
 	wakeMost  = 100 * time.Millisecond
 )

@@ -292,6 +292,6 @@ func TestManyWatchersAreToldTogether(t *testing.T) {
 		if waited := time.Since(start); waited != 0 {
 			t.Errorf("the lone watcher heard of all changes after %v; want at once", waited)
 		}
-		pass("two more", 2, 1500*time.Microsecond)
+		pass("two more", 2, 2000*time.Microsecond)
 	})
 }
