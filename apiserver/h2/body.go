@@ -117,6 +117,9 @@ func (b *body) addLocked(payload []byte, size int, end bool) error {
 		b.giveBackLocked(back)
 	}
 	wake(b.reading)
+	if end && b.stream.lingering != nil {
+		c.closeLocked(b.stream, errDone)
+	}
 	return nil
 }
 

@@ -271,6 +271,9 @@ func (c *conn) closeLocked(st *stream, err error) {
 	delete(c.streams, st.id)
 	c.giveBackLocked(st.body.dropLocked(err))
 	st.cancel()
+	if st.lingering != nil {
+		st.lingering.Stop()
+	}
 	wake(st.sending)
 	if len(c.streams) == 0 {
 		if c.idle != nil && c.err == nil {

@@ -238,6 +238,35 @@ func TestSlowBodiesTimeOut(t *testing.T) {
 	})
 }
 
+// TestAnswersComeBeforeTheBodyEnds answers while the client still sends. It may send on for a moment: what it was answered is not taken back by a reset
+// that comes with it.
+func TestAnswersComeBeforeTheBodyEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, s, _ := pair(t, serverOf(10), func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) })
+		patient, stubborn := p.request(t, "POST", "/", false), p.request(t, "POST", "/", false)
+		begin := time.Now()
+		for _, id := range []uint32{patient, stubborn} {
+			if got := p.body(t, id); string(got) != "no\n" {
+				t.Errorf("the answer is %q", got)
+			}
+		}
+		p.must(t, p.framer.WriteData(patient, true, []byte("the rest")))
+		p.must(t, p.framer.WriteData(stubborn, false, []byte("some")))
+		if f := p.await(t, http2.FrameRSTStream, stubborn); f.code != http2.ErrCodeNo || time.Since(begin) != linger {
+			t.Errorf("reset with %v after %v, want NO_ERROR after %v", f.code, time.Since(begin), linger)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			c.mu.Lock()
+			if len(c.streams) > 0 || c.running > 0 {
+				t.Errorf("%d streams and %d handlers are left", len(c.streams), c.running)
+			}
+			c.mu.Unlock()
+		}
+	})
+}
+
 // TestBodiesAreBounded sends more of a body than anybody reads: the stream's window is all that is kept; what is read makes room.
 func TestBodiesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

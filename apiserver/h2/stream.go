@@ -33,7 +33,13 @@ type stream struct {
 	sending chan struct{}
 	// writeBy is when the client must have taken what is written; zero: never.
 	writeBy time.Time
+	// lingering ends a stream that was answered before its body ended; nil for others.
+	lingering *time.Timer
 }
+
+// linger is how long a client that was answered may go on sending a body, which is dropped. To be told at once that the rest is not wanted
+// (RFC 9113, 8.1) has some clients, curl 7 among them, throw away the answer.
+const linger = time.Second
 
 // run answers the request.
 func (st *stream) run(handler http.Handler, req *http.Request) {
@@ -57,16 +63,31 @@ func (st *stream) finish(w *response) {
 		if st.err == nil {
 			c.resetLocked(st.id, http2.ErrCodeInternal)
 		}
-	} else if w.endLocked() == nil && st.err == nil {
-		if !st.body.ended { // The client need send no more of it (RFC 9113, 8.1).
-			_ = c.framer.WriteRSTStream(st.id, http2.ErrCodeNo) // Writing into a buffer does not fail.
-		}
+	} else if w.endLocked() == nil && st.err == nil && !st.body.ended {
+		st.lingerLocked()
 	}
 	st.cancel()
-	c.closeLocked(st, errDone)
+	if st.lingering == nil {
+		c.closeLocked(st, errDone)
+	}
 	c.running--
 	c.free.Broadcast()
 	c.pushLocked(atOnce)
+}
+
+// lingerLocked drops what comes of the body, until the client has sent all of it, ends the stream, or has had its time.
+func (st *stream) lingerLocked() {
+	c := st.conn
+	st.body.closed = true
+	c.giveBackLocked(st.body.dropLocked(errDone))
+	st.lingering = time.AfterFunc(linger, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if st.err == nil {
+			c.resetLocked(st.id, http2.ErrCodeNo)
+			c.pushLocked(atOnce)
+		}
+	})
 }
 
 // sendLocked frames p, as the client lets it, and waits where it does not. The frames go out with the next push, or once they are many.
