@@ -243,14 +243,15 @@ func TestSlowBodiesTimeOut(t *testing.T) {
 func TestAnswersComeBeforeTheBodyEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, s, _ := pair(t, serverOf(10), func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) })
-		patient, stubborn := p.request(t, "POST", "/", false), p.request(t, "POST", "/", false)
-		begin := time.Now()
-		for _, id := range []uint32{patient, stubborn} {
+		answered := func() uint32 {
+			id := p.request(t, "POST", "/", false)
 			if got := p.body(t, id); string(got) != "no\n" {
 				t.Errorf("the answer is %q", got)
 			}
+			return id
 		}
-		p.must(t, p.framer.WriteData(patient, true, []byte("the rest")))
+		p.must(t, p.framer.WriteData(answered(), true, []byte("the rest")))
+		begin, stubborn := time.Now(), answered()
 		p.must(t, p.framer.WriteData(stubborn, false, []byte("some")))
 		if f := p.await(t, http2.FrameRSTStream, stubborn); f.code != http2.ErrCodeNo || time.Since(begin) != linger {
 			t.Errorf("reset with %v after %v, want NO_ERROR after %v", f.code, time.Since(begin), linger)
