@@ -146,16 +146,7 @@ func (l *local) execute(ctx context.Context, req *client.Request, call *rest.Cal
 			return nil, 0, err
 		}
 	}
-	if state := request.From(ctx); state.Sent != nil {
-		switch {
-		case call.Object != nil:
-			state.Sent(call.Sent(), nil)
-		case call.Patch != nil:
-			state.Sent(nil, call.Patch)
-		case req.DeleteOptions != nil:
-			state.Sent(req.DeleteOptions, nil)
-		}
-	}
+	recordSent(ctx, call, req.DeleteOptions)
 	res, err := l.server.engine.Execute(ctx, call)
 	if err != nil {
 		return nil, 0, err

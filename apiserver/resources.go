@@ -271,7 +271,7 @@ func (s *Server) readPatch(r *http.Request, q url.Values, c *rest.Call) error {
 	if err := metav1.Convert_url_Values_To_v1_PatchOptions(&q, c.Change, nil); err != nil {
 		return apierrors.NewBadRequest(err.Error())
 	}
-	record(r, nil, c.Patch)
+	recordSent(r.Context(), c, nil)
 	return nil
 }
 
@@ -298,7 +298,7 @@ func (s *Server) readDelete(r *http.Request, q url.Values, c *rest.Call) error {
 	if gvk.Kind != "DeleteOptions" {
 		return apierrors.NewBadRequest(unknownConversion(gvk, metav1.SchemeGroupVersion.WithKind("DeleteOptions")).Error())
 	}
-	record(r, c.Delete, nil)
+	recordSent(r.Context(), c, c.Delete)
 	return nil
 }
 
@@ -397,16 +397,21 @@ func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) er
 		}
 	}
 	c.Object = obj
-	if state := request.From(r.Context()); state != nil && state.Sent != nil {
-		state.Sent(c.Sent(), nil)
-	}
+	recordSent(r.Context(), c, nil)
 	return nil
 }
 
-// record tells the audit log what a request brings.
-func record(r *http.Request, object runtime.Object, change []byte) {
-	if state := request.From(r.Context()); state != nil && state.Sent != nil {
-		state.Sent(object, change)
+// recordSent tells the audit log what a call carries: an object, a patch, or the options that were sent with a deletion.
+func recordSent(ctx context.Context, c *rest.Call, options *metav1.DeleteOptions) {
+	state := request.From(ctx)
+	switch {
+	case state == nil || state.Sent == nil:
+	case c.Object != nil:
+		state.Sent(c.Sent(), nil)
+	case c.Patch != nil:
+		state.Sent(nil, c.Patch)
+	case options != nil:
+		state.Sent(options, nil)
 	}
 }
 
