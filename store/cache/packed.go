@@ -4,10 +4,14 @@
 package cache
 
 import (
+	"bytes"
+	"compress/flate"
+	"fmt"
+	"io"
+	"sync"
 	"time"
 
 	"kogge.dev/kogge/internal/invariant"
-	"kogge.dev/kogge/internal/packed"
 )
 
 const (
@@ -37,7 +41,7 @@ func (s *stored) open() []byte {
 	if s.size == 0 {
 		return s.bytes
 	}
-	value, err := packed.Open(s.bytes, s.size)
+	value, err := unpack(s.bytes, s.size)
 	invariant.Check(err == nil && len(value) == s.size, "a packed value of %d bytes can't be opened: %d bytes, %v", s.size, len(value), err)
 	return value
 }
@@ -47,7 +51,7 @@ func (s *stored) pack() *stored {
 	if s.size > 0 || len(s.bytes) < packLeast {
 		return s
 	}
-	data, err := packed.Bytes(s.bytes)
+	data, err := compress(s.bytes)
 	if err != nil || len(data) >= len(s.bytes) {
 		return s
 	}
@@ -78,4 +82,40 @@ func (c *Cache) arrivedLocked() {
 	case c.arrived <- struct{}{}:
 	default: // It is known, or nothing is packed here: then the channel is nil.
 	}
+}
+
+// packLevel takes a fifth off what the fastest level leaves of a definition of 80 kB, for 0.5 ms more. Higher levels take 4 % for the double.
+const packLevel = 4
+
+// packers are reused: one takes more memory than what it compresses.
+var packers = sync.Pool{New: func() any {
+	w, err := flate.NewWriter(io.Discard, packLevel)
+	if err != nil {
+		panic(err) // the level is a constant
+	}
+	return w
+}}
+
+// compress returns raw compressed, with no room to spare.
+func compress(raw []byte) ([]byte, error) {
+	var out bytes.Buffer
+	w, _ := packers.Get().(*flate.Writer)
+	defer packers.Put(w)
+	w.Reset(&out)
+	if _, err := w.Write(raw); err != nil {
+		return nil, fmt.Errorf("pack: %w", err)
+	}
+	if err := w.Close(); err != nil {
+		return nil, fmt.Errorf("pack: %w", err)
+	}
+	return bytes.Clone(out.Bytes()), nil
+}
+
+// unpack returns what compress was given, of that size.
+func unpack(packed []byte, size int) ([]byte, error) {
+	out := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead)) // ReadFrom grows a buffer that has less than that left.
+	if _, err := out.ReadFrom(flate.NewReader(bytes.NewReader(packed))); err != nil {
+		return nil, fmt.Errorf("unpack: %w", err)
+	}
+	return out.Bytes(), nil
 }
