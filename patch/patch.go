@@ -182,21 +182,17 @@ func Applied(data []byte) (obj *unstructured.Unstructured, duplicates, err error
 	if found, err := kjson.UnmarshalStrict(data, &tree); err == nil && len(found) == 0 {
 		return &unstructured.Unstructured{Object: orEmpty(tree)}, nil, nil
 	}
-	tree = map[string]any{}
-	if duplicates = yaml.UnmarshalStrict(data, &tree); duplicates != nil {
-		tree = map[string]any{}
-		if err := yaml.Unmarshal(data, &tree); err != nil {
-			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+	text, err := yaml.YAMLToJSONStrict(data)
+	if err != nil {
+		duplicates = fmt.Errorf("error converting YAML to JSON: %w", err)
+		if text, err = yaml.YAMLToJSON(data); err != nil {
+			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: error converting YAML to JSON: %v", err))
 		}
 	}
-	// Decoded that way all numbers are floats: great ones are not what was sent, and custom resources are judged by their kind.
-	text, err := yaml.YAMLToJSON(data)
-	if err != nil {
-		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
-	}
+	// Whole numbers stay such: great ones are not what was sent as floats, and custom resources are judged by their kind.
 	tree = map[string]any{}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(text, &tree); err != nil {
-		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: error unmarshaling JSON: while decoding JSON: %v", err))
 	}
 	return &unstructured.Unstructured{Object: orEmpty(tree)}, duplicates, nil
 }
