@@ -5,7 +5,6 @@ package fairness
 
 import (
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -48,7 +47,8 @@ func (l *Limiter) objectSeats(r *http.Request, i *request.Info) int {
 		return 1
 	}
 	query := r.URL.Query()
-	if version := query.Get("resourceVersion"); i.Verb == "watch" && version != "" && version != "0" && !truth(query["sendInitialEvents"]) {
+	initial, _ := strconv.ParseBool(query.Get("sendInitialEvents")) // What it is not is refused later.
+	if version := query.Get("resourceVersion"); i.Verb == "watch" && version != "" && version != "0" && !initial {
 		return 1
 	}
 	count := l.cfg.Objects(i.GroupVersionResource)
@@ -56,10 +56,6 @@ func (l *Limiter) objectSeats(r *http.Request, i *request.Info) int {
 		count = min(count, limit)
 	}
 	return max((count+objectsPerSeat-1)/objectsPerSeat, 1)
-}
-
-func truth(values []string) bool {
-	return slices.Contains([]string{"true", "1"}, append(values, "")[0])
 }
 
 // writeWork is one seat for the write and, when many watchers hear of it, more for telling them.
