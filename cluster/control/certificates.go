@@ -50,7 +50,7 @@ func (c *certificate) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.renew(ctx) })
 	if _, _, kept := c.authority.Files(c.leaf.Name); kept {
-		g.Go(func() error { return c.follow(ctx) })
+		g.Go(func() error { c.reload(ctx); return nil })
 	}
 	return g.Wait()
 }
@@ -72,11 +72,11 @@ func (c *certificate) renew(ctx context.Context) error {
 	}
 }
 
-// follow takes the certificate from its files when they change. The key must be there by then, or soon after.
-func (c *certificate) follow(ctx context.Context) error {
+// reload takes the certificate from its files when they change. The key must be there by then, or soon after.
+func (c *certificate) reload(ctx context.Context) {
 	const again = 2 * time.Second
 	certPath, keyPath, _ := c.authority.Files(c.leaf.Name)
-	file, _, err := reload.Open(reload.Config{
+	follow(ctx, reload.Config{
 		Path: certPath, Name: "certificate", Log: c.log, Again: again,
 		Apply: func(_ context.Context, _ []byte) error {
 			fresh, err := tls.LoadX509KeyPair(certPath, keyPath)
@@ -89,14 +89,20 @@ func (c *certificate) follow(ctx context.Context) error {
 			c.now.Store(&fresh)
 			return nil
 		},
-	})
+	}, func([]byte) {})
+}
+
+// follow has a file's changes applied until ctx ends. Opened gets what it holds at first. That it can't be watched is logged: a machine out of
+// inotify watches is no reason to serve nobody.
+func follow(ctx context.Context, config reload.Config, opened func(text []byte)) {
+	file, text, err := reload.Open(config)
 	if err == nil {
+		opened(text)
 		err = file.Run(ctx)
 	}
-	if err != nil { // a machine out of inotify watches is no reason to serve nobody
-		c.log.Warn("files of the certificate are not watched", "err", err)
+	if err != nil {
+		config.Log.Warn("file is not watched", "path", config.Path, "err", err)
 	}
-	return nil
 }
 
 // certificates of a control plane: what it serves with, and what it shows to kubelets and to extension API servers.

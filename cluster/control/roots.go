@@ -15,6 +15,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -28,15 +29,17 @@ type roots struct {
 	// path of the file; empty for an authority that exists only in memory.
 	path string
 	log  *slog.Logger
+	now  atomic.Pointer[bundle]
+}
 
-	mu sync.Mutex
-	// pool is another one after each change; certs and text are what it holds.
+// bundle is what the file holds, immutable; the pool is another one after each change.
+type bundle struct {
 	pool  *x509.CertPool
 	certs []*x509.Certificate
 	text  []byte
 }
 
-// newRoots reads the file of an authority, whose own certificate is among the roots at first, whatever the file holds by now.
+// newRoots reads the file of an authority, whose own certificate stands in for a file that holds none.
 func newRoots(authority *pki.Authority, name string, log *slog.Logger) (*roots, error) {
 	r := &roots{log: log.With("certificate", name)}
 	own := authority.CertPEM()
@@ -55,9 +58,7 @@ func newRoots(authority *pki.Authority, name string, log *slog.Logger) (*roots, 
 
 // set takes the certificates of a PEM text.
 func (r *roots) set(text []byte) error {
-	pool := x509.NewCertPool()
-	var certs []*x509.Certificate
-	var out bytes.Buffer
+	out := bundle{pool: x509.NewCertPool()}
 	for rest := text; ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
@@ -70,44 +71,28 @@ func (r *roots) set(text []byte) error {
 		if err != nil {
 			return err
 		}
-		pool.AddCert(cert)
-		certs = append(certs, cert)
-		out.Write(pki.EncodeCert(cert.Raw))
+		out.pool.AddCert(cert)
+		out.certs = append(out.certs, cert)
+		out.text = append(out.text, pki.EncodeCert(cert.Raw)...)
 	}
-	if len(certs) == 0 {
+	if len(out.certs) == 0 {
 		return errors.New("holds no PEM certificate")
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.pool, r.certs, r.text = pool, certs, out.Bytes()
+	r.now.Store(&out)
 	return nil
 }
 
-// get returns the roots of the moment; it must not be changed.
-func (r *roots) get() *x509.CertPool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.pool
-}
+// get returns the roots of the moment; they must not be changed.
+func (r *roots) get() *x509.CertPool { return r.now.Load().pool }
 
-func (r *roots) pem() []byte {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text
-}
-
-func (r *roots) list() []*x509.Certificate {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.certs
-}
+func (r *roots) pem() []byte { return r.now.Load().text }
 
 // run follows the file until ctx ends, and calls changed after each change.
 func (r *roots) run(ctx context.Context, changed func(ctx context.Context)) error {
 	if r.path == "" {
 		return nil
 	}
-	file, text, err := reload.Open(reload.Config{
+	follow(ctx, reload.Config{
 		Path: r.path, Name: "client_ca", Log: r.log,
 		Apply: func(ctx context.Context, text []byte) error {
 			if err := r.set(text); err != nil {
@@ -116,16 +101,11 @@ func (r *roots) run(ctx context.Context, changed func(ctx context.Context)) erro
 			changed(ctx)
 			return nil
 		},
+	}, func(text []byte) {
+		if !bytes.Equal(text, r.pem()) && r.set(text) == nil { // changed since the start
+			changed(ctx)
+		}
 	})
-	if err == nil && !bytes.Equal(text, r.pem()) && r.set(text) == nil { // changed since the start
-		changed(ctx)
-	}
-	if err == nil {
-		err = file.Run(ctx)
-	}
-	if err != nil { // a machine out of inotify watches is no reason to serve nobody
-		r.log.Warn("file of the certificate authority is not watched", "err", err)
-	}
 	return nil
 }
 
@@ -156,7 +136,7 @@ func (t *trust) serving(base *tls.Config) *tls.Config {
 	if t.config == nil || clients != t.forClients || frontProxy != t.forProxy {
 		t.config, t.forClients, t.forProxy = base.Clone(), clients, frontProxy
 		t.config.ClientCAs = x509.NewCertPool()
-		for _, cert := range slices.Concat(t.clients.list(), t.frontProxy.list()) {
+		for _, cert := range slices.Concat(t.clients.now.Load().certs, t.frontProxy.now.Load().certs) {
 			t.config.ClientCAs.AddCert(cert)
 		}
 	}
