@@ -65,12 +65,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.read == len(b.unread) {
 		b.unread, b.read = b.unread[:0], 0
 	}
-	before := len(c.out.pending)
-	c.giveBackLocked(n)
-	b.giveBackLocked(n)
-	if len(c.out.pending) > before {
-		c.pushLocked(atOnce)
-	}
+	b.refillLocked(n)
 	return n, nil
 }
 
@@ -80,14 +75,19 @@ func (b *body) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b.closed = true
+	b.refillLocked(b.dropLocked(http.ErrBodyReadAfterClose))
+	return nil
+}
+
+// refillLocked lets the client send so many bytes more, on the connection and of the body, and tells it where that is due.
+func (b *body) refillLocked(n int) {
+	c := b.stream.conn
 	before := len(c.out.pending)
-	n := b.dropLocked(http.ErrBodyReadAfterClose)
 	c.giveBackLocked(n)
 	b.giveBackLocked(n)
 	if len(c.out.pending) > before {
 		c.pushLocked(atOnce)
 	}
-	return nil
 }
 
 // addLocked takes a frame of size bytes, of which payload is not padding.

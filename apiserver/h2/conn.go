@@ -41,7 +41,7 @@ var errGone = errors.New("http2: connection ended")
 
 // conn is one connection. Its goroutine reads; whoever has something to send writes.
 //
-// Nothing blocks under mu but waiting for the turn to start a handler, which gives it up.
+// Nothing blocks under mu: who waits, or writes, gives it up meanwhile.
 type conn struct {
 	server  *server
 	nc      net.Conn
@@ -172,10 +172,9 @@ func (c *conn) begin() error {
 // leaveIdle ends a connection that has no streams.
 func (c *conn) leaveIdle() {
 	c.mu.Lock()
-	still := len(c.streams) == 0
-	c.mu.Unlock()
-	if still {
-		c.leave()
+	defer c.mu.Unlock()
+	if len(c.streams) == 0 {
+		c.leaveLocked()
 	}
 }
 
@@ -183,6 +182,10 @@ func (c *conn) leaveIdle() {
 func (c *conn) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.leaveLocked()
+}
+
+func (c *conn) leaveLocked() {
 	if c.leaving || c.err != nil {
 		return
 	}

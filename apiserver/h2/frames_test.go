@@ -211,7 +211,7 @@ func TestStuckConnectionsEnd(t *testing.T) {
 			s.serve(t.Context(), ours, nil, http.NotFoundHandler())
 		}()
 		<-done
-		if took := time.Since(begin); took > stuck+farewell {
+		if took := time.Since(begin); took < stuck/2 || took > stuck+farewell {
 			t.Errorf("the connection ended after %v, want %v", took, stuck)
 		}
 		_ = theirs.Close()
@@ -524,8 +524,8 @@ func (c counted) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestWritesOfManyStreamsAreOne wakes fifty streams of a connection at once, each of which has something to send.
-func TestWritesOfManyStreamsAreOne(t *testing.T) {
+// TestWritesOfManyStreamsAreFew wakes fifty streams of a connection at once, each of which has something to send.
+func TestWritesOfManyStreamsAreFew(t *testing.T) {
 	const streams, times = 50, 20
 	var writes atomic.Int32
 	var mu sync.Mutex

@@ -11,7 +11,8 @@
 //	handler   -> response -> stream  > conn.out -> whoever writes -> corked TLS -> the socket
 //	read loop -> answers to frames  /
 //
-// A watch event that goes to fifty streams of a connection so costs one system call, not fifty, and no change of goroutines.
+// A watch event that goes to fifty streams of a connection so costs a few system calls, not fifty, and no change of goroutines between its handler
+// and the socket (TestWritesOfManyStreamsAreFew).
 //
 // Frames and header compression are those of golang.org/x/net/http2. Not served, as in net/http: server push, priorities, CONNECT, trailers of
 // requests (they are read and dropped).

@@ -112,8 +112,8 @@ func (c *conn) informLocked(st *stream, status int, h http.Header) {
 	c.blockLocked(st, false)
 }
 
-// trailersLocked frames what comes behind the body.
-func (c *conn) trailersLocked(st *stream, list []hpack.HeaderField) {
+// sendTrailersLocked frames what comes behind the body.
+func (c *conn) sendTrailersLocked(st *stream, list []hpack.HeaderField) {
 	c.packed.Reset()
 	for i := range list {
 		_ = c.packer.WriteField(list[i]) // Writing into a buffer does not fail.

@@ -221,7 +221,7 @@ func (w *response) endLocked() error {
 		err = st.sendLocked(small, len(trailers) == 0)
 	}
 	if err == nil && len(trailers) > 0 {
-		st.conn.trailersLocked(st, trailers)
+		st.conn.sendTrailersLocked(st, trailers)
 	}
 	return err
 }
