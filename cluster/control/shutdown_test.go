@@ -70,7 +70,19 @@ func shutdown(t *testing.T, version string) {
 	if _, err := io.WriteString(slowly, `{"apiVersion":"v1","kind":"ConfigMap",`); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(100 * time.Millisecond) // so that the server has begun to read it
+	const begun = `apiserver_current_inflight_requests{request_kind="mutating"} 1`
+	for text := ""; !strings.Contains(text, begun); { // The server waits for the rest of it.
+		res, err := send(http.MethodGet, "https://"+listener.Addr().String()+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = string(all)
+	}
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -79,7 +91,7 @@ func shutdown(t *testing.T, version string) {
 	if text, err := io.ReadAll(watch.Body); err != nil { // until the server ends it
 		t.Errorf("the watch ended with %v after %d bytes", err, len(text))
 	}
-	time.Sleep(300 * time.Millisecond)
+	time.Sleep(300 * time.Millisecond) // The server that stops waits for it.
 	if _, err := io.WriteString(slowly, `"metadata":{"name":"late"}}`); err != nil {
 		t.Fatal(err)
 	}
