@@ -20,6 +20,7 @@ func localVolumePolicy() bootstrap.Policy {
 			Rules: []rbacv1.PolicyRule{
 				{Verbs: []string{"create", "update", "delete"}, APIGroups: []string{""}, Resources: []string{"persistentvolumes"}},
 				{Verbs: []string{"update"}, APIGroups: []string{""}, Resources: []string{"persistentvolumeclaims"}},
+				{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"nodes"}},
 				{Verbs: []string{"create", "patch", "update"}, APIGroups: []string{"", "events.k8s.io"}, Resources: []string{"events"}},
 			},
 		}},

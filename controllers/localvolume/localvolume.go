@@ -62,6 +62,7 @@ type controller struct {
 	nodes   *client.Informer[*corev1.Node]
 	api     client.Resource[*corev1.PersistentVolume]
 	claim   client.Resource[*corev1.PersistentVolumeClaim]
+	node    client.Resource[*corev1.Node]
 }
 
 // Indexes: the provisioner's volumes by the node that holds them, and the claims that ask for one, all under the empty value.
@@ -79,6 +80,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		classes: client.InformerFor[*storagev1.StorageClass](scope.Informers),
 		nodes:   client.InformerFor[*corev1.Node](scope.Informers),
 		api:     client.Of[*corev1.PersistentVolume](scope.Client), claim: client.Of[*corev1.PersistentVolumeClaim](scope.Client),
+		node: client.Of[*corev1.Node](scope.Client),
 	}
 	c.volumes.AddIndex(byNode, func(pv *corev1.PersistentVolume) []string {
 		if node, ours := nodeside.NodeOf(pv); ours {
@@ -104,6 +106,15 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 			return nil
 		}
 		return []reconcile.Key{reconcile.KeyOf(pv)}
+	})
+	reconcile.On(loop, c.classes, func(class *storagev1.StorageClass) []reconcile.Key {
+		var keys []reconcile.Key
+		for _, claim := range c.claims.ByIndex(byAsking, "") {
+			if volumes.ClaimClass(claim) == class.Name {
+				keys = append(keys, reconcile.KeyOf(claim))
+			}
+		}
+		return keys
 	})
 	c.nodes.Handle(client.Handler[*corev1.Node]{
 		Add: func(node *corev1.Node) { loop.Enqueue(c.waiting(node)...) },
@@ -210,7 +221,13 @@ func (c *controller) place(ctx context.Context, claim *corev1.PersistentVolumeCl
 	}
 	if chosen != "" {
 		node, ok := c.nodes.Get("", chosen)
-		if ok && node.Annotations[nodeside.RootAnnotation] != "" {
+		if !ok || node.Annotations[nodeside.RootAnnotation] == "" {
+			var err error
+			if node, err = c.nodeNow(ctx, chosen); err != nil {
+				return nil, err
+			}
+		}
+		if node != nil && node.Annotations[nodeside.RootAnnotation] != "" {
 			return node, nil
 		}
 		// The scheduler chooses again once its choice is taken off.
@@ -308,8 +325,8 @@ func volume(name string, claim *corev1.PersistentVolumeClaim, class *storagev1.S
 // finish deletes a volume that was released, and lets go of one that is being deleted, once its folder is gone.
 func (c *controller) finish(ctx context.Context, pv *corev1.PersistentVolume) error {
 	if nodeside.Doomed(pv) {
-		if !c.gone(pv) {
-			return nil
+		if gone, err := c.gone(ctx, pv); !gone || err != nil {
+			return err
 		}
 		if pv.DeletionTimestamp == nil {
 			return c.api.Delete(ctx, "", pv.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pv.UID}})
@@ -328,9 +345,25 @@ func (c *controller) finish(ctx context.Context, pv *corev1.PersistentVolume) er
 	return nil
 }
 
-// gone reports whether a volume's node holds it no longer, or is no more itself.
-func (c *controller) gone(pv *corev1.PersistentVolume) bool {
+// gone reports whether a volume's node holds it no longer, or is no more itself. What a node says of itself wakes the loop again.
+func (c *controller) gone(ctx context.Context, pv *corev1.PersistentVolume) (bool, error) {
 	name, _ := nodeside.NodeOf(pv)
-	node, ok := c.nodes.Get("", name)
-	return !ok || !nodeside.Holds(node, pv.Name)
+	if node, ok := c.nodes.Get("", name); ok && nodeside.Holds(node, pv.Name) {
+		return false, nil
+	}
+	node, err := c.nodeNow(ctx, name)
+	return err == nil && (node == nil || !nodeside.Holds(node, pv.Name)), err
+}
+
+// nodeNow reads a node from the API server; nil if there is none. The view of nodes may be behind those of claims and volumes: what it does not show is
+// no reason yet to refuse a node, or to let go of a volume, whose folder nobody would remove.
+func (c *controller) nodeNow(ctx context.Context, name string) (*corev1.Node, error) {
+	node, err := c.node.Get(ctx, "", name)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // as said
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at node %s: %w", name, err)
+	}
+	return node, nil
 }

@@ -1,0 +1,77 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package localvolume_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/cluster/control"
+	"kogge.dev/kogge/controllers/localvolume"
+	"kogge.dev/kogge/controllers/localvolume/nodeside"
+	"kogge.dev/kogge/rules/volumes"
+	"kogge.dev/kogge/testcluster"
+)
+
+// TestNodesAreSeenLate has the loop hear of nodes long after of claims and volumes: a node that offers is not refused, and a volume that its node
+// holds is not let go of.
+func TestNodesAreSeenLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testcluster.New(t, testcluster.Config{Without: control.Components{Controllers: true, Scheduler: true}}).Admin()
+		if err := localvolume.EnsureClass(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		nodes, claims, pvs := client.Of[*corev1.Node](c), client.Of[*corev1.PersistentVolumeClaim](c), client.Of[*corev1.PersistentVolume](c)
+		node, err := nodes.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lag := &testcluster.Lag{Backend: c.Backend(), Resource: "nodes"}
+		own := client.New(lag, c.Catalog())
+		testcluster.RunLoop(t, own, own, localvolume.New)
+		synctest.Wait()
+		lag.Events(time.Hour)
+		annotate := func(key, value string) {
+			t.Helper()
+			next := node.DeepCopy()
+			metav1.SetMetaDataAnnotation(&next.ObjectMeta, key, value)
+			if node, err = nodes.Update(t.Context(), next); err != nil {
+				t.Fatal(err)
+			}
+		}
+		annotate(nodeside.RootAnnotation, "/volumes")
+		wanted := claim("data")
+		wanted.Annotations = map[string]string{volumes.SelectedNode: "n1", volumes.Provisioner: nodeside.Provisioner}
+		made, err := claims.Create(t.Context(), wanted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		name := "pvc-" + string(made.UID)
+		pv, err := pvs.Get(t.Context(), "", name)
+		if err != nil {
+			t.Fatalf("the claim got no volume: %v", err)
+		}
+		annotate(nodeside.HeldAnnotation, name)
+		released := pv.DeepCopy()
+		released.Status.Phase = corev1.VolumeReleased
+		if _, err := pvs.UpdateStatus(t.Context(), released); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if pv, err = pvs.Get(t.Context(), "", name); err != nil || pv.DeletionTimestamp != nil {
+			t.Errorf("the volume was let go of while its node holds it: %v, %v", pv, err)
+		}
+		annotate(nodeside.HeldAnnotation, "")
+		time.Sleep(5 * time.Hour)
+		if pv, err = pvs.Get(t.Context(), "", name); err != nil || pv.DeletionTimestamp == nil {
+			t.Errorf("the volume stays after its folder went: %v, %v", pv, err)
+		}
+	})
+}
