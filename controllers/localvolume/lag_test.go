@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kogge.dev/kogge/client"
@@ -72,6 +73,39 @@ func TestNodesAreSeenLate(t *testing.T) {
 		time.Sleep(5 * time.Hour)
 		if pv, err = pvs.Get(t.Context(), "", name); err != nil || pv.DeletionTimestamp == nil {
 			t.Errorf("the volume stays after its folder went: %v, %v", pv, err)
+		}
+	})
+}
+
+// TestClassIsSeenLate has the loop hear of a class after of the claim that names it.
+func TestClassIsSeenLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testcluster.New(t, testcluster.Config{Without: control.Components{Controllers: true, Scheduler: true}}).Admin()
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Annotations: map[string]string{nodeside.RootAnnotation: "/volumes"}}}
+		if _, err := client.Of[*corev1.Node](c).Create(t.Context(), node); err != nil {
+			t.Fatal(err)
+		}
+		lag := &testcluster.Lag{Backend: c.Backend(), Resource: "storageclasses"}
+		own := client.New(lag, c.Catalog())
+		testcluster.RunLoop(t, own, own, localvolume.New)
+		synctest.Wait()
+		lag.Events(time.Minute)
+		at, class := storagev1.VolumeBindingWaitForFirstConsumer, "late"
+		if _, err := client.Of[*storagev1.StorageClass](c).Create(t.Context(), &storagev1.StorageClass{
+			ObjectMeta: metav1.ObjectMeta{Name: class}, Provisioner: nodeside.Provisioner, VolumeBindingMode: &at,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		wanted := claim("data")
+		wanted.Spec.StorageClassName = &class
+		wanted.Annotations = map[string]string{volumes.SelectedNode: "n1", volumes.Provisioner: nodeside.Provisioner}
+		made, err := client.Of[*corev1.PersistentVolumeClaim](c).Create(t.Context(), wanted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		if _, err := client.Of[*corev1.PersistentVolume](c).Get(t.Context(), "", "pvc-"+string(made.UID)); err != nil {
+			t.Errorf("the claim got no volume: %v", err)
 		}
 	})
 }

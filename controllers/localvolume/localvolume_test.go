@@ -173,26 +173,3 @@ func TestClaimWaitsForANodeThatOffers(t *testing.T) {
 	}
 	testcluster.Await(t, c, "default", limit, func(all []*corev1.PersistentVolumeClaim) bool { return all[0].Status.Phase == corev1.ClaimBound })
 }
-
-// TestClaimWaitsForItsClass makes the class after the claim that names it.
-func TestClaimWaitsForItsClass(t *testing.T) {
-	c := testcluster.New(t).Admin()
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Annotations: map[string]string{nodeside.RootAnnotation: "/volumes"}}}
-	if _, err := client.Of[*corev1.Node](c).Create(t.Context(), node); err != nil {
-		t.Fatal(err)
-	}
-	wanted, class := claim("data"), "later"
-	wanted.Spec.StorageClassName = &class
-	wanted.Annotations = map[string]string{volumes.SelectedNode: "n1", volumes.Provisioner: nodeside.Provisioner}
-	if _, err := client.Of[*corev1.PersistentVolumeClaim](c).Create(t.Context(), wanted); err != nil {
-		t.Fatal(err)
-	}
-	testcluster.Settle(t, c)
-	at := storagev1.VolumeBindingWaitForFirstConsumer
-	if _, err := client.Of[*storagev1.StorageClass](c).Create(t.Context(), &storagev1.StorageClass{
-		ObjectMeta: metav1.ObjectMeta{Name: class}, Provisioner: nodeside.Provisioner, VolumeBindingMode: &at,
-	}); err != nil {
-		t.Fatal(err)
-	}
-	testcluster.Await(t, c, "default", limit, func(all []*corev1.PersistentVolumeClaim) bool { return all[0].Status.Phase == corev1.ClaimBound })
-}
