@@ -135,14 +135,6 @@ func (g *Graph) Observe(id Identity, obj metav1.Object) Work {
 	return work
 }
 
-// Found takes in what a look at a virtual node saw, unless the node has come, or come and gone, since: the look is older then.
-func (g *Graph) Found(id Identity, obj metav1.Object) Work {
-	if n := g.nodes[id.UID]; n == nil || !n.Virtual || n.Gone {
-		return Work{}
-	}
-	return g.Observe(id, obj)
-}
-
 // relink replaces a node's owners.
 func (g *Graph) relink(n *Node, owners []metav1.OwnerReference, work *Work) {
 	before := n.Owners

@@ -60,24 +60,3 @@ func TestWork(t *testing.T) {
 		t.Errorf("%d nodes are left; want none", g.Len())
 	}
 }
-
-// TestFound takes in an owner that was looked for, unless it has gone since the look.
-func TestFound(t *testing.T) {
-	var g graph.Graph
-	dependent, owner := object("a", "owner"), object("owner")
-	g.Observe(identity(dependent), dependent)
-	g.Found(identity(owner), owner)
-	if g.Node("owner").Virtual {
-		t.Error("the owner is not in the graph, though it was found")
-	}
-	g.Remove("owner")
-	g.Found(identity(owner), owner)
-	if !g.Node("owner").Virtual {
-		t.Error("the owner is in the graph again, though it has gone since it was looked for")
-	}
-	g.Remove("a")
-	g.Found(identity(owner), owner)
-	if g.Len() != 0 {
-		t.Errorf("%d nodes are left; want none", g.Len())
-	}
-}
