@@ -88,7 +88,6 @@ type bound struct {
 	*Resource
 	cache  *cache.Cache // nil for virtual resources
 	cancel context.CancelFunc
-	log    *slog.Logger
 }
 
 // Target is a resource at one of its versions.
@@ -132,7 +131,7 @@ func (e *Engine) Configure(p Parts) { e.parts.Store(&p) }
 func (e *Engine) bind(r *Resource, replaced *bound) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	b := &bound{Resource: r, log: e.log.With("resource", r.GroupResource().String())}
+	b := &bound{Resource: r}
 	if r.stored() {
 		c, ok := e.caches[r.prefix()]
 		if !ok {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -81,7 +80,6 @@ type Cache struct {
 	codec      *codec
 	indexField string
 	readIndex  func(value []byte) (string, bool)
-	log        *slog.Logger
 	// resync holds a token when the feed has lost changes and the prefix must be listed again.
 	resync chan struct{}
 	// aging holds a token when the log has changes that will be too old even if no other follows.
@@ -122,17 +120,17 @@ func New(cfg Config) (*Cache, error) {
 		codec:      &codec{decode: cfg.Decode, attrs: cfg.Attrs, budget: cfg.Feed.budget},
 		indexField: cfg.IndexField,
 		readIndex:  cfg.Index,
-		log:        cfg.Feed.log.With("prefix", cfg.Prefix),
 		resync:     make(chan struct{}, 1),
 		aging:      make(chan struct{}, 1),
 		listing:    true,
 		early:      map[string]*Entry{},
 		synced:     make(chan struct{}),
 	}
+	c.core = newCore(cfg.Prefix, c.index)
 	if cfg.Pack {
 		c.arrived = make(chan struct{}, 1)
+		c.core.least = logMinPacked
 	}
-	c.core = newCore(cfg.Prefix, c.index)
 	return c, nil
 }
 
@@ -161,7 +159,7 @@ func (c *Cache) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		c.log.Info("list for watch cache", "err", err)
+		c.feed.log.Info("list for watch cache", "prefix", c.prefix, "err", err)
 		if err := wait.sleep(ctx); err != nil {
 			return err
 		}
@@ -171,12 +169,11 @@ func (c *Cache) Run(ctx context.Context) error {
 // age forgets changes as they become too old, also while none follows, and packs what is old enough. It returns nil when the prefix must be
 // listed again, or the error of ctx.
 func (c *Cache) age(ctx context.Context) error {
-	old, plain := time.NewTimer(logWindow), time.NewTimer(packAfter)
-	defer old.Stop()
-	defer plain.Stop()
 	aging, arrived := c.aging, c.arrived
-	if arrived == nil {
-		plain.Stop()
+	old := time.After(logWindow) // for what came while the prefix was listed
+	var plain <-chan time.Time
+	if arrived != nil {
+		plain = time.After(packAfter)
 	}
 	for {
 		select {
@@ -186,14 +183,14 @@ func (c *Cache) age(ctx context.Context) error {
 			return nil
 		case <-aging:
 			aging = nil // until the timer has looked
-			old.Reset(logWindow)
-		case <-old.C:
+			old = time.After(logWindow)
+		case <-old:
 			aging = c.aging
 			c.forget(time.Now())
 		case <-arrived:
 			arrived = nil // until the timer has looked
-			plain.Reset(packAfter)
-		case <-plain.C:
+			plain = time.After(packAfter)
+		case <-plain:
 			arrived = c.arrived
 			c.pack()
 		}

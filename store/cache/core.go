@@ -16,11 +16,12 @@ import (
 )
 
 // Bounds of the log. A change stays for at least logWindow, as long as there are no more than logMax of them, so that a client
-// that lost its connection finds its place again; the youngest logMin stay however old they are.
+// that lost its connection finds its place again; the youngest logMin stay however old they are, or logMinPacked where values are large.
 const (
-	logMin    = 128
-	logMax    = 1 << 16
-	logWindow = 75 * time.Second
+	logMin       = 128
+	logMinPacked = 16
+	logMax       = 1 << 16
+	logWindow    = 75 * time.Second
 )
 
 // Bounds of the kept snapshots: their number, and how long one is kept that nobody pages through.
@@ -48,6 +49,8 @@ type core struct {
 	// oldest revision after which changes can be read.
 	oldest int64
 	log    changeLog
+	// least is how many changes stay in the log.
+	least int
 
 	// current shows a clone of tree, made when a reader asks, nil after the next change.
 	current *view
@@ -64,10 +67,7 @@ type core struct {
 }
 
 func newCore(prefix string, index func(*Entry) string) *core {
-	return &core{
-		prefix: prefix, index: index, tree: newTree(), log: newChangeLog(),
-		all: &scope{all: true}, scopes: map[string]*scope{},
-	}
+	return &core{prefix: prefix, index: index, tree: newTree(), least: logMin, all: &scope{all: true}, scopes: map[string]*scope{}}
 }
 
 // replace sets the content to what was listed at revision. Entries that did not change are kept, so that what was derived from
@@ -190,7 +190,7 @@ func (c *core) names(ch *change) (names [4]string) {
 
 // trim drops what has become too old and returns the entries that nobody can find any more.
 func (c *core) trim(now time.Time) (dead []*Entry) {
-	for n := c.log.size(); n > logMin; n = c.log.size() {
+	for n := c.log.size(); n > c.least; n = c.log.size() {
 		if n <= logMax && now.Sub(c.log.get(c.log.first).at) < logWindow {
 			break
 		}

@@ -158,7 +158,7 @@ func (c *Cache) takeLocked(events []store.Event, fresh []*Entry, now time.Time) 
 // trimLocked drops changes that are too old, and says so if others will be. It returns the entries that nobody can find any more.
 func (c *Cache) trimLocked(now time.Time) (dead []*Entry) {
 	dead = c.core.trim(now)
-	if c.core.log.size() > logMin {
+	if c.core.log.size() > c.core.least {
 		select {
 		case c.aging <- struct{}{}:
 		default: // It is known.

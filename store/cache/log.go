@@ -43,7 +43,11 @@ type changeLog struct {
 	first, next uint64
 }
 
-func newChangeLog() changeLog { return changeLog{ring: make([]*change, 64)} }
+// Bounds of the ring's length: what it begins with, as most caches see few changes, and what it does not shrink below.
+const (
+	ringFirst = 8
+	ringLeast = 64
+)
 
 func (l *changeLog) size() int { return int(l.next - l.first) }
 
@@ -51,7 +55,7 @@ func (l *changeLog) get(seq uint64) *change { return l.ring[seq&uint64(len(l.rin
 
 func (l *changeLog) push(c *change) {
 	if l.size() == len(l.ring) {
-		l.resize(2 * len(l.ring))
+		l.resize(max(2*len(l.ring), ringFirst))
 	}
 	l.ring[l.next&uint64(len(l.ring)-1)] = c
 	l.next++
@@ -63,7 +67,7 @@ func (l *changeLog) pop() *change {
 	c := l.ring[i]
 	l.ring[i] = nil
 	l.first++
-	if len(l.ring) > 64 && l.size() <= len(l.ring)/4 {
+	if len(l.ring) > ringLeast && l.size() <= len(l.ring)/4 {
 		l.resize(len(l.ring) / 2)
 	}
 	return c

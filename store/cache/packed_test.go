@@ -5,11 +5,14 @@ package cache_test
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"kogge.dev/kogge/store"
 	"kogge.dev/kogge/store/cache"
 	"kogge.dev/kogge/store/memory"
 )
@@ -57,6 +60,16 @@ func TestValuesArePacked(t *testing.T) {
 			t.Errorf("packed value = %.80s, want %.80s", changed.Value(), want)
 		}
 		object(t, changed)
+		var huge strings.Builder
+		for i := range 100_000 { // further than repetitions are looked for
+			fmt.Fprintf(&huge, "%x,", i*i)
+		}
+		r.put("ns/huge", huge.String(), "")
+		r.fresh()
+		time.Sleep(2 * time.Minute)
+		if e := r.get("ns/huge"); plain(e) || !bytes.Equal(e.Value(), value(pods+"ns/huge", huge.String(), "")) {
+			t.Errorf("a packed value of %d bytes: plain %v, and %d bytes when it is opened", huge.Len(), plain(e), len(e.Value()))
+		}
 		w := r.watch(cache.WatchOptions{AfterRevision: first})
 		seen := 0
 		for seen < 5 {
@@ -73,6 +86,41 @@ func TestValuesArePacked(t *testing.T) {
 					t.Errorf("%s is not packed in the history", eventText(ev))
 				}
 			}
+		}
+	})
+}
+
+// Where values are packed, what is history is soon forgotten: a watch can begin a few changes back, however old, and no further.
+func TestPackedHistoryIsShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{t: t, store: memory.New()}
+		var err error
+		if r.feed, err = cache.NewFeed(cache.FeedConfig{Store: r.store}); err != nil {
+			t.Fatal(err)
+		}
+		r.run(r.feed.Run)
+		if r.pods, err = cache.New(cache.Config{Feed: r.feed, Prefix: pods, Decode: r.decode, Attrs: attrs, Pack: true}); err != nil {
+			t.Fatal(err)
+		}
+		r.run(r.pods.Run)
+		if err := r.pods.WaitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var revisions []int64
+		for range 100 {
+			revisions = append(revisions, r.put("ns/changed", "n", ""))
+		}
+		r.fresh()
+		first, late := revisions[0], revisions[len(revisions)-10]
+		r.watch(cache.WatchOptions{AfterRevision: first}).Close()
+		time.Sleep(2 * time.Minute)
+		if _, err := r.pods.Watch(cache.WatchOptions{AfterRevision: first}); !errors.Is(err, store.ErrCompacted) {
+			t.Errorf("watch after the first change, two minutes ago: %v, want %v", err, store.ErrCompacted)
+		}
+		w := r.watch(cache.WatchOptions{AfterRevision: late})
+		events, err := w.Next(t.Context())
+		if err != nil || len(events) != 9 {
+			t.Errorf("watch from ten changes back: %d events, %v; want 9", len(events), err)
 		}
 	})
 }

@@ -22,8 +22,11 @@ type item struct {
 	entry *Entry
 }
 
+// spare are nodes that all trees take from: a list of its own would be most of an empty tree.
+var spare = btree.NewFreeListG[item](btree.DefaultFreeListSize)
+
 func newTree() *btree.BTreeG[item] {
-	return btree.NewG(degree, func(a, b item) bool { return a.key < b.key })
+	return btree.NewWithFreeListG(degree, func(a, b item) bool { return a.key < b.key }, spare)
 }
 
 // Snapshot is the content of a cache at one revision. It is immutable and may be read by many.
