@@ -26,7 +26,9 @@ func Dependents[T kinds.Object](l *Loop, f *client.Informer[T], e *Expectations,
 		if key, owned := OwnerKey(obj, kind); owned {
 			e.Deleted(key, obj.GetUID())
 			l.Enqueue(key)
+			return
 		}
+		l.Enqueue(e.Gone(obj.GetUID())...) // adopted since it was seen last
 	}
 	seen := func(obj T) {
 		if key, owned := OwnerKey(obj, kind); owned {
@@ -37,12 +39,12 @@ func Dependents[T kinds.Object](l *Loop, f *client.Informer[T], e *Expectations,
 	}
 	f.Handle(client.Handler[T]{
 		Add: func(obj T) {
+			if key, owned := OwnerKey(obj, kind); owned {
+				e.Created(key) // be it that it goes already
+			}
 			if obj.GetDeletionTimestamp() != nil {
 				gone(obj)
 				return
-			}
-			if key, owned := OwnerKey(obj, kind); owned {
-				e.Created(key)
 			}
 			seen(obj)
 		},

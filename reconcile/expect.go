@@ -76,6 +76,20 @@ func (e *Expectations) Deleted(key Key, uid types.UID) {
 	}
 }
 
+// Gone strikes an object off whose view missed whose it became last, and returns the keys that waited for its deletion.
+func (e *Expectations) Gone(uid types.UID) []Key {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var keys []Key
+	for key, x := range e.keys {
+		if _, ok := x.deletes[uid]; ok {
+			delete(x.deletes, uid)
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // Fulfilled reports whether the loop may act on key: all wishes were seen, or are too old to wait for.
 func (e *Expectations) Fulfilled(key Key) bool {
 	e.mu.Lock()

@@ -91,10 +91,10 @@ func (c *controller) podSeen(old, pod *corev1.Pod) {
 		}
 		return
 	}
-	switch {
-	case old == nil && pod.DeletionTimestamp == nil:
-		c.expected.Created(key)
-	case pod.DeletionTimestamp != nil && (old == nil || old.DeletionTimestamp == nil):
+	if old == nil {
+		c.expected.Created(key) // be it that it goes already
+	}
+	if pod.DeletionTimestamp != nil && (old == nil || old.DeletionTimestamp == nil) {
 		c.expected.Deleted(key, pod.UID)
 	}
 	if _, ok := c.jobs.Get(key.Namespace, key.Name); !ok && tracked(pod) {
@@ -109,7 +109,9 @@ func (c *controller) podGone(pod *corev1.Pod) {
 		c.forget(key, pod.UID)
 		c.expected.Deleted(key, pod.UID)
 		c.loop.Enqueue(key)
+		return
 	}
+	c.loop.Enqueue(c.expected.Gone(pod.UID)...) // adopted since it was seen last
 }
 
 // orphan asks for the release of a pod whose Job is gone; the key names the pod by a prefix that no Job can have.

@@ -64,3 +64,32 @@ func TestFinishedPodSeenTwiceCountsOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestPodIsSeenWhenItGoes has one of two new pods deleted before the loop sees it.
+func TestPodIsSeenWhenItGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testcluster.New(t, testcluster.Config{Without: control.Components{Controllers: true, Scheduler: true}}).Admin()
+		lag := &testcluster.Lag{Backend: c.Backend(), Resource: "pods"}
+		testcluster.RunLoop(t, client.New(lag, c.Catalog()), c, job.New)
+		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}}
+		if _, err := client.Of[*corev1.ServiceAccount](c).Create(t.Context(), account); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // the loop works
+		lag.Hide(true)
+		w := &world{T: t, c: c, jobs: client.Of[*batchv1.Job](c), pods: client.Of[*corev1.Pod](c)}
+		w.create(batchv1.JobSpec{Parallelism: new(int32(2)), Completions: new(int32(2))})
+		made := w.running()
+		if len(made) != 2 {
+			t.Fatalf("%d pods run, want 2", len(made))
+		}
+		if err := w.pods.Delete(t.Context(), "default", made[0].Name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		lag.Hide(false)
+		w.pass(time.Minute)
+		if n := len(w.running()); n != 2 {
+			t.Errorf("%d pods run after one was deleted, want 2", n)
+		}
+	})
+}
