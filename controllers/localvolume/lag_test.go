@@ -4,6 +4,7 @@
 package localvolume_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/cluster/control"
@@ -71,6 +73,56 @@ func TestNodesAreSeenLate(t *testing.T) {
 		}
 		annotate(nodeside.HeldAnnotation, "")
 		time.Sleep(5 * time.Hour)
+		if pv, err = pvs.Get(t.Context(), "", name); err != nil || pv.DeletionTimestamp == nil {
+			t.Errorf("the volume stays after its folder went: %v, %v", pv, err)
+		}
+	})
+}
+
+// TestHoldingIsNotSeen has a node hold a released volume for a moment of which no view tells.
+func TestHoldingIsNotSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testcluster.New(t, testcluster.Config{Without: control.Components{Controllers: true, Scheduler: true}}).Admin()
+		if err := localvolume.EnsureClass(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		nodes, pvs := client.Of[*corev1.Node](c), client.Of[*corev1.PersistentVolume](c)
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Annotations: map[string]string{nodeside.RootAnnotation: "/volumes"}}}
+		if _, err := nodes.Create(t.Context(), node); err != nil {
+			t.Fatal(err)
+		}
+		lag := &testcluster.Lag{Backend: c.Backend(), Resource: "nodes"}
+		testcluster.RunLoop(t, client.New(lag, c.Catalog()), c, localvolume.New)
+		wanted := claim("data")
+		wanted.Annotations = map[string]string{volumes.SelectedNode: "n1", volumes.Provisioner: nodeside.Provisioner}
+		made, err := client.Of[*corev1.PersistentVolumeClaim](c).Create(t.Context(), wanted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		name := "pvc-" + string(made.UID)
+		hold := func(what string) {
+			t.Helper()
+			body := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, nodeside.HeldAnnotation, what)
+			if _, err := nodes.Patch(t.Context(), "", "n1", types.MergePatchType, []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lag.Hide(true)
+		hold(name)
+		pv, err := pvs.Get(t.Context(), "", name)
+		if err != nil {
+			t.Fatalf("the claim got no volume: %v", err)
+		}
+		released := pv.DeepCopy()
+		released.Status.Phase = corev1.VolumeReleased
+		if _, err := pvs.UpdateStatus(t.Context(), released); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		hold("")
+		lag.Hide(false)
+		time.Sleep(time.Minute)
 		if pv, err = pvs.Get(t.Context(), "", name); err != nil || pv.DeletionTimestamp == nil {
 			t.Errorf("the volume stays after its folder went: %v, %v", pv, err)
 		}

@@ -20,6 +20,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -37,6 +38,9 @@ const Name = "local-volume-provisioner"
 
 // finalizer keeps a volume's object until its folder is gone.
 const finalizer = "kogge.dev/local-volume"
+
+// unseen is how long after a look a node is looked at again that says what the view did not show.
+const unseen = 5 * time.Second
 
 // class is the StorageClass that every cluster begins with.
 const class = "local"
@@ -345,14 +349,18 @@ func (c *controller) finish(ctx context.Context, pv *corev1.PersistentVolume) er
 	return nil
 }
 
-// gone reports whether a volume's node holds it no longer, or is no more itself. What a node says of itself wakes the loop again.
+// gone reports whether a volume's node holds it no longer, or is no more itself. What a node says of itself wakes the loop again, but a new list
+// may show of a node that held the volume for a moment neither its begin nor its end.
 func (c *controller) gone(ctx context.Context, pv *corev1.PersistentVolume) (bool, error) {
 	name, _ := nodeside.NodeOf(pv)
 	if node, ok := c.nodes.Get("", name); ok && nodeside.Holds(node, pv.Name) {
 		return false, nil
 	}
 	node, err := c.nodeNow(ctx, name)
-	return err == nil && (node == nil || !nodeside.Holds(node, pv.Name)), err
+	if err == nil && node != nil && nodeside.Holds(node, pv.Name) {
+		err = reconcile.After(unseen)
+	}
+	return err == nil, err
 }
 
 // nodeNow reads a node from the API server; nil if there is none. The view of nodes may be behind those of claims and volumes: what it does not show is
