@@ -29,6 +29,9 @@ func (r *round) ensureClaims(ctx context.Context, pod *corev1.Pod) error {
 			}
 			continue
 		}
+		if refs, _, change := owners(claim, r.set, pod); change {
+			claim.OwnerReferences = refs
+		}
 		_, err := r.claimAPI.Create(ctx, claim)
 		switch {
 		case err == nil:
@@ -47,8 +50,11 @@ func (r *round) ensureClaims(ctx context.Context, pod *corev1.Pod) error {
 // ownClaims brings the owners of a pod's claims in line with the retention policy.
 func (r *round) ownClaims(ctx context.Context, pod *corev1.Pod) error {
 	for i := range r.set.Spec.VolumeClaimTemplates {
-		claim, ok := r.claims.Get(r.set.Namespace, claimName(r.set, &r.set.Spec.VolumeClaimTemplates[i], ordinalOf(pod)))
-		if !ok {
+		claim, err := r.claim(ctx, pod, claimName(r.set, &r.set.Spec.VolumeClaimTemplates[i], ordinalOf(pod)))
+		if err != nil {
+			return err
+		}
+		if claim == nil {
 			continue
 		}
 		refs, conflict, change := owners(claim, r.set, pod)
@@ -66,6 +72,23 @@ func (r *round) ownClaims(ctx context.Context, pod *corev1.Pod) error {
 		}
 	}
 	return nil
+}
+
+// claim returns a claim of a pod, nil when there is none. When the pod is about to go and its claim with it, no later look will find the two
+// together: a claim that the view does not show is asked for.
+func (r *round) claim(ctx context.Context, pod *corev1.Pod, name string) (*corev1.PersistentVolumeClaim, error) {
+	known, ok := r.claims.Get(r.set.Namespace, name)
+	if ok {
+		return known, nil
+	}
+	if inRange(r.set, ordinalOf(pod)) || policyOf(r.set).WhenScaled == appsv1.RetainPersistentVolumeClaimRetentionPolicyType {
+		return nil, nil
+	}
+	asked, err := r.claimAPI.Get(ctx, r.set.Namespace, name)
+	if err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	return asked, nil
 }
 
 // staleClaim reports whether a claim of the pod to be made still belongs to an earlier pod of the name, with which it is

@@ -6,6 +6,7 @@ package statefulset
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -88,6 +89,20 @@ func hasIdentity(pod *corev1.Pod) bool { return pod.Labels[appsv1.StatefulSetPod
 
 func claimName(set *appsv1.StatefulSet, template *corev1.PersistentVolumeClaim, ordinal int) string {
 	return fmt.Sprintf("%s-%s-%d", template.Name, set.Name, ordinal)
+}
+
+// isClaimOf reports whether a pod of the set, of whatever ordinal, has a claim of that name.
+func isClaimOf(set *appsv1.StatefulSet, name string) bool {
+	i := strings.LastIndexByte(name, '-')
+	if i < 0 {
+		return false
+	}
+	if _, err := strconv.ParseUint(name[i+1:], 10, 31); err != nil {
+		return false
+	}
+	return slices.ContainsFunc(set.Spec.VolumeClaimTemplates, func(template corev1.PersistentVolumeClaim) bool {
+		return name[:i] == template.Name+"-"+set.Name
+	})
 }
 
 // setStorage makes a pod use its own claims; volumes of the template by the same names give way.

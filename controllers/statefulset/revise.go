@@ -6,6 +6,7 @@ package statefulset
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -28,8 +29,15 @@ func (r *round) revise(ctx context.Context, selector labels.Selector, fresh func
 	if r.all, err = claim.All(ctx, reconcile.OwnedBy(r.revisions, r.set)); err != nil {
 		return err
 	}
+	if err := r.addCurrent(ctx); err != nil {
+		return err
+	}
 	history.Sort(r.all)
-	want, err := history.Revision(r.set, kind, &r.set.Spec.Template, history.Next(r.all), r.set.Status.CollisionCount)
+	collisions := r.set.Status.CollisionCount
+	if collisions == nil {
+		collisions = new(int32) // as the first status has it: the name must not change with that
+	}
+	want, err := history.Revision(r.set, kind, &r.set.Spec.Template, history.Next(r.all), collisions)
 	if err != nil {
 		return reconcile.Terminal(err)
 	}
@@ -58,6 +66,22 @@ func (r *round) revise(ctx context.Context, selector labels.Selector, fresh func
 	}
 	if r.currentTemplate, err = history.Template(r.current); err != nil {
 		return reconcile.Terminal(err)
+	}
+	return nil
+}
+
+// addCurrent adds the revision that a roll-out started from, should the view not show it yet.
+func (r *round) addCurrent(ctx context.Context) error {
+	name := r.set.Status.CurrentRevision
+	if name == "" || slices.ContainsFunc(r.all, func(rev *appsv1.ControllerRevision) bool { return rev.Name == name }) {
+		return nil
+	}
+	current, err := r.history.Get(ctx, r.set.Namespace, name)
+	if err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if metav1.IsControlledBy(current, r.set) {
+		r.all = append(r.all, current)
 	}
 	return nil
 }

@@ -60,6 +60,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	reconcile.IndexControllers(c.revisions)
 	reconcile.Self(c.loop, c.sets)
 	reconcile.Owner(c.loop, c.revisions, kind.Kind)
+	reconcile.On(c.loop, c.claims, c.usersOf)
 	reconcile.Dependents(c.loop, c.pods, &c.expected, kind.Kind, c.adopters)
 	return c.loop
 }
@@ -70,6 +71,17 @@ func (c *controller) adopters(pod *corev1.Pod) []reconcile.Key {
 	for _, set := range c.sets.List(pod.Namespace) {
 		s, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
 		if err == nil && memberOf(set, pod) && s.Matches(labels.Set(pod.Labels)) {
+			keys = append(keys, reconcile.KeyOf(set))
+		}
+	}
+	return keys
+}
+
+// usersOf returns the StatefulSets whose pods use a claim, by its name.
+func (c *controller) usersOf(claim *corev1.PersistentVolumeClaim) []reconcile.Key {
+	var keys []reconcile.Key
+	for _, set := range c.sets.List(claim.Namespace) {
+		if isClaimOf(set, claim.Name) {
 			keys = append(keys, reconcile.KeyOf(set))
 		}
 	}
