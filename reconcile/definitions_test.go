@@ -6,7 +6,10 @@ package reconcile_test
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kogge.dev/kogge/reconcile"
 )
@@ -39,5 +42,48 @@ func TestServedVersion(t *testing.T) {
 				t.Errorf("ServedVersion = %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// TestOutline takes what is large out of a definition, and leaves the definition as it is.
+func TestOutline(t *testing.T) {
+	names := apiextensionsv1.CustomResourceDefinitionNames{Plural: "tabs", Kind: "Tab", ShortNames: []string{"t"}}
+	whole := func() *apiextensionsv1.CustomResourceDefinition {
+		return &apiextensionsv1.CustomResourceDefinition{
+			ObjectMeta: metav1.ObjectMeta{Name: "tabs.example.com", UID: "u", ResourceVersion: "7", Generation: 2, Annotations: map[string]string{
+				corev1.LastAppliedConfigAnnotation: "all of it once more",
+			}, ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "m"}}},
+			Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+				Group: "example.com", Scope: apiextensionsv1.NamespaceScoped, Names: names, Conversion: &apiextensionsv1.CustomResourceConversion{Strategy: "None"},
+				Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
+					Name: "v1", Served: true, Storage: true, Schema: &apiextensionsv1.CustomResourceValidation{},
+					Subresources:             &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}},
+					AdditionalPrinterColumns: []apiextensionsv1.CustomResourceColumnDefinition{{Name: "Age"}},
+				}},
+			},
+			Status: apiextensionsv1.CustomResourceDefinitionStatus{AcceptedNames: names, Conditions: []apiextensionsv1.CustomResourceDefinitionCondition{
+				{Type: apiextensionsv1.Established, Status: apiextensionsv1.ConditionTrue, Message: "the initial names have been accepted"},
+			}},
+		}
+	}
+	want := &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: "tabs.example.com", UID: "u", ResourceVersion: "7", Generation: 2},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: "example.com", Scope: apiextensionsv1.NamespaceScoped, Names: names,
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
+				Name: "v1", Served: true, Storage: true,
+				Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}},
+			}},
+		},
+		Status: apiextensionsv1.CustomResourceDefinitionStatus{AcceptedNames: names, Conditions: []apiextensionsv1.CustomResourceDefinitionCondition{
+			{Type: apiextensionsv1.Established, Status: apiextensionsv1.ConditionTrue},
+		}},
+	}
+	crd := whole()
+	if d := cmp.Diff(want, reconcile.Outline(crd)); d != "" {
+		t.Errorf("outline (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(whole(), crd); d != "" {
+		t.Errorf("the definition was changed (-before +after):\n%s", d)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -304,36 +305,40 @@ type Version struct {
 	Selectable []string
 	// Definition is the schema's name in the documents.
 	Definition string
-	// Revision changes whenever anything of it does.
-	Revision string
 	// Schema makes the schema as OpenAPI v3 documents hold it, with apiVersion, kind and metadata.
 	Schema func() (json.RawMessage, error)
 }
 
-// versionsOf returns everything that is served of a group, sorted by version and plural.
-func (c *Controller) versionsOf(group string) []Version {
+// servedOf returns what is served of a group, in no order.
+func (c *Controller) servedOf(group string) (out []*served) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	var out []Version
 	for _, s := range c.served {
-		if s.crd.Spec.Group != group {
-			continue
-		}
-		for _, name := range s.order() {
-			v := s.versions[name]
-			out = append(out, Version{
-				GroupVersionKind: s.gvk(name), ListKind: s.names.ListKind, Plural: s.names.Plural,
-				Namespaced: s.crd.Spec.Scope == apiextensionsv1.NamespaceScoped, Status: v.hasStatus(),
-				Scale:      v.spec.Subresources != nil && v.spec.Subresources.Scale != nil,
-				Selectable: s.selectable(name),
-				Definition: definitionName(s.gvk(name)), Revision: s.revision,
-				Schema: func() (json.RawMessage, error) { return s.render(name) },
-			})
+		if s.crd.Spec.Group == group {
+			out = append(out, s)
 		}
 	}
-	slices.SortFunc(out, func(a, b Version) int {
-		return compareText(a.Version, b.Version, a.Plural, b.Plural)
-	})
+	return out
+}
+
+// versionsOf returns everything that is served of a group at a version, sorted by plural.
+func (c *Controller) versionsOf(group, version string) []Version {
+	var out []Version
+	for _, s := range c.servedOf(group) {
+		v := s.versions[version]
+		if v == nil || !v.spec.Served {
+			continue
+		}
+		gvk := s.gvk(version)
+		out = append(out, Version{
+			GroupVersionKind: gvk, ListKind: s.names.ListKind, Plural: s.names.Plural,
+			Namespaced: s.crd.Spec.Scope == apiextensionsv1.NamespaceScoped, Status: v.hasStatus(),
+			Scale:      v.spec.Subresources != nil && v.spec.Subresources.Scale != nil,
+			Selectable: s.selectable(version), Definition: definitionName(gvk),
+			Schema: func() (json.RawMessage, error) { return s.render(version) },
+		})
+	}
+	slices.SortFunc(out, func(a, b Version) int { return strings.Compare(a.Plural, b.Plural) })
 	return out
 }
 

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	"sigs.k8s.io/yaml"
 
@@ -23,10 +24,10 @@ import (
 )
 
 // definition reads a schema in YAML into a definition with one version.
-func definition(t testing.TB, schema string) *apiextensionsv1.CustomResourceDefinition {
+func definition(t testing.TB, text string) *apiextensionsv1.CustomResourceDefinition {
 	t.Helper()
 	props := &apiextensionsv1.JSONSchemaProps{}
-	if err := yaml.UnmarshalStrict([]byte(schema), props); err != nil {
+	if err := yaml.UnmarshalStrict([]byte(text), props); err != nil {
 		t.Fatal(err)
 	}
 	names := apiextensionsv1.CustomResourceDefinitionNames{Plural: "tabs", Singular: "tab", Kind: "Tab", ListKind: "TabList"}
@@ -189,12 +190,12 @@ func TestScaleAndTable(t *testing.T) {
 metadata: {name: a, creationTimestamp: "2026-01-01T00:00:00Z"}
 spec: {replicas: 3, names: [x, y]}
 status: {replicas: 2, selector: a=b, ready: true}`)
-	scale := s.resource.Custom.Scales[gv]
+	scale := s.resource.Custom.Scale(gv)
 	if spec, status, selector := scale.Get(u); spec != 3 || status != 2 || selector != "a=b" {
 		t.Errorf("scale = %d, %d, %q", spec, status, selector)
 	}
 	scale.Set(u, 5)
-	table := s.resource.Custom.Tables[gv]
+	table := s.resource.Custom.Table(gv)
 	row := table.Row(u, time.Date(2026, 1, 1, 0, 5, 0, 0, time.UTC))
 	if diff := cmp.Diff([]any{"a", int64(5), "x", true, nil, "5m"}, row); diff != "" {
 		t.Errorf("row (-want +got):\n%s", diff)
@@ -388,8 +389,10 @@ func TestEachVersionHasItsOwnFields(t *testing.T) {
 	third.Name, third.SelectableFields = "v3", nil
 	crd.Spec.Versions = append(crd.Spec.Versions, second, third)
 	got := map[string]fields.Set{}
-	for gv, of := range serve(t, crd).custom().Fields {
-		got[gv.Version] = of(tree(t, "{host: a, port: 80}"))
+	for _, version := range []string{"v1", "v2", "v3"} {
+		if of := serve(t, crd).custom().Fields(schema.GroupVersion{Group: "example.com", Version: version}); of != nil {
+			got[version] = of(tree(t, "{host: a, port: 80}"))
+		}
 	}
 	if diff := cmp.Diff(map[string]fields.Set{"v1": {"host": "a"}, "v2": {"port": "80"}}, got); diff != "" {
 		t.Errorf("selectable fields (-want +got):\n%s", diff)

@@ -19,13 +19,8 @@ const groupPriority = 1000
 
 // group describes what is served of a group for discovery; false if nothing is.
 func (c *Controller) group(group string) (discovery.Group, bool) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
 	versions := map[string][]apidiscoveryv2.APIResourceDiscovery{}
-	for _, s := range c.served {
-		if s.crd.Spec.Group != group {
-			continue
-		}
+	for _, s := range c.servedOf(group) {
 		for _, name := range s.order() {
 			versions[name] = append(versions[name], s.discover(name))
 		}
@@ -47,7 +42,7 @@ func (s *served) discover(name string) apidiscoveryv2.APIResourceDiscovery {
 	gvk := metav1.GroupVersionKind(s.gvk(name))
 	verbs := standardVerbs
 	if s.terminating.Load() {
-		verbs = []string{"delete", "deletecollection", "get", "list", "watch"}
+		verbs = terminatingVerbs
 	}
 	out := apidiscoveryv2.APIResourceDiscovery{
 		Resource: s.names.Plural, ResponseKind: &gvk, Scope: apidiscoveryv2.ScopeCluster, SingularResource: s.names.Singular,
@@ -59,7 +54,7 @@ func (s *served) discover(name string) apidiscoveryv2.APIResourceDiscovery {
 	v := s.versions[name]
 	sub := func(name string, kind metav1.GroupVersionKind) {
 		out.Subresources = append(out.Subresources, apidiscoveryv2.APISubresourceDiscovery{
-			Subresource: name, ResponseKind: &kind, Verbs: []string{"get", "patch", "update"},
+			Subresource: name, ResponseKind: &kind, Verbs: subresourceVerbs,
 		})
 	}
 	if v.hasStatus() {

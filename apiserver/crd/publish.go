@@ -5,7 +5,10 @@ package crd
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"hash"
 	"slices"
 	"strings"
 
@@ -23,21 +26,24 @@ const (
 	selectableExtension = "x-kubernetes-selectable-fields"
 )
 
-// documents describes the served versions of a group for OpenAPI, by path, once somebody asks.
+// documents names the OpenAPI documents of a group, by path. Each is made of what is served when somebody asks.
 func (c *Controller) documents(group string) map[string]openapi.Source {
-	byPath := map[string][]Version{}
-	for _, v := range c.versionsOf(group) {
-		path := "apis/" + v.Group + "/" + v.Version
-		byPath[path] = append(byPath[path], v)
-	}
-	out := make(map[string]openapi.Source, len(byPath))
-	for path, versions := range byPath {
-		var revisions strings.Builder
-		for i := range versions {
-			revisions.WriteString(versions[i].Revision)
-			revisions.WriteByte(' ')
+	all := c.servedOf(group)
+	slices.SortFunc(all, func(a, b *served) int { return strings.Compare(a.crd.Name, b.crd.Name) })
+	sums := map[string]hash.Hash{}
+	for _, s := range all {
+		for _, version := range s.order() {
+			if sums[version] == nil {
+				sums[version] = sha256.New()
+			}
+			sums[version].Write(s.revision[:])
 		}
-		out[path] = openapi.Source{Version: revisions.String(), Make: func() openapi.Document { return c.document(versions) }}
+	}
+	out := make(map[string]openapi.Source, len(sums))
+	for version, sum := range sums {
+		out["apis/"+group+"/"+version] = openapi.Source{Version: hex.EncodeToString(sum.Sum(nil)), Make: func() openapi.Document {
+			return c.document(c.versionsOf(group, version))
+		}}
 	}
 	return out
 }

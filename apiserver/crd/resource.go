@@ -5,11 +5,11 @@ package crd
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"sync/atomic"
 
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validation"
@@ -29,7 +29,7 @@ import (
 
 // served is one definition as it is served: its descriptor and what is behind it.
 type served struct {
-	// crd is without schemas.
+	// crd is the outline.
 	crd      *apiextensionsv1.CustomResourceDefinition
 	names    apiextensionsv1.CustomResourceDefinitionNames
 	versions map[string]*version
@@ -37,22 +37,27 @@ type served struct {
 	convert  converter
 	resource *rest.Resource
 	// revision changes with the definition's spec and its accepted names.
-	revision string
+	revision revision
 	// terminating is set while the instances are deleted; it may change without the resource being made anew.
 	terminating atomic.Bool
 }
 
-// standardVerbs of custom resources, in discovery's order.
-var standardVerbs = []string{"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"}
+// Verbs of custom resources in discovery's order: as usual, while their definition terminates, and of their subresources.
+var (
+	standardVerbs    = []string{"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"}
+	terminatingVerbs = []string{"delete", "deletecollection", "get", "list", "watch"}
+	subresourceVerbs = []string{"get", "patch", "update"}
+)
 
-// newServed makes the resource of a definition whose names are accepted. It compiles nothing, and keeps no schema: read brings it when it is needed.
+// newServed makes the resource of a definition whose names are accepted. It compiles nothing, and keeps no schemas and columns: read brings them when they are
+// needed.
 func newServed(whole *apiextensionsv1.CustomResourceDefinition, convert converter, read reader) (*served, error) {
-	crd := reconcile.WithoutSchemas(whole)
+	crd := reconcile.Outline(whole)
 	s := &served{crd: crd, names: crd.Status.AcceptedNames, versions: map[string]*version{}, convert: convert, revision: revisionOf(whole)}
 	for i := range crd.Spec.Versions {
 		v := &crd.Spec.Versions[i]
-		s.versions[v.Name] = &version{spec: v, preserve: crd.Spec.PreserveUnknownFields, schema: func() (*apiextensions.JSONSchemaProps, error) {
-			return read.schemaOf(crd.Name, v.Name)
+		s.versions[v.Name] = &version{spec: v, preserve: crd.Spec.PreserveUnknownFields, read: func() (*apiextensionsv1.CustomResourceDefinitionVersion, error) {
+			return read.version(crd.Name, v.Name)
 		}}
 		if v.Storage {
 			s.storage = v.Name
@@ -69,9 +74,11 @@ func newServed(whole *apiextensionsv1.CustomResourceDefinition, convert converte
 	return s, nil
 }
 
-// revisionOf names what a definition makes of a resource: its spec, of which there is one in each generation, and its accepted names.
-func revisionOf(crd *apiextensionsv1.CustomResourceDefinition) string {
-	return fmt.Sprintf("%s/%d/%q", crd.UID, crd.Generation, crd.Status.AcceptedNames)
+// revision names what a definition makes of a resource: its spec, of which there is one in each generation, and its accepted names.
+type revision [sha256.Size]byte
+
+func revisionOf(crd *apiextensionsv1.CustomResourceDefinition) revision {
+	return sha256.Sum256(fmt.Appendf(nil, "%s/%d/%q", crd.UID, crd.Generation, crd.Status.AcceptedNames))
 }
 
 func (s *served) gvk(version string) schema.GroupVersionKind {
@@ -170,11 +177,11 @@ func (s *served) subresources() []kinds.Subresource {
 		scale = scale || v.spec.Subresources != nil && v.spec.Subresources.Scale != nil
 	}
 	if status {
-		out = append(out, kinds.Subresource{Name: "status", Verbs: []string{"get", "patch", "update"}, Prepare: s.prepareStatus, Validate: s.validateStatus})
+		out = append(out, kinds.Subresource{Name: "status", Verbs: subresourceVerbs, Prepare: s.prepareStatus, Validate: s.validateStatus})
 	}
 	if scale {
 		out = append(out, kinds.Subresource{
-			Name: "scale", Verbs: []string{"get", "patch", "update"},
+			Name: "scale", Verbs: subresourceVerbs,
 			GroupVersionKind: schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"},
 		})
 	}
@@ -182,7 +189,7 @@ func (s *served) subresources() []kinds.Subresource {
 }
 
 func (s *served) custom() *rest.Custom {
-	c := &rest.Custom{
+	return &rest.Custom{
 		Schema: func(gv schema.GroupVersion, obj *unstructured.Unstructured) ([]string, error) {
 			v := s.versions[gv.Version]
 			if v == nil {
@@ -192,20 +199,11 @@ func (s *served) custom() *rest.Custom {
 		},
 		Stored: func(obj *unstructured.Unstructured) { s.versions[s.storage].stored(obj) },
 		Types:  func(gv schema.GroupVersion) (managedfields.TypeConverter, error) { return s.converter(gv.Version) },
-		Tables: map[schema.GroupVersion]*kinds.Table{}, Scales: map[schema.GroupVersion]*kinds.Scale{},
-		Fields: map[schema.GroupVersion]func(kinds.Object) fields.Set{}, Allow: s.allow,
+		Table:  func(gv schema.GroupVersion) *kinds.Table { return s.versions[gv.Version].columns() },
+		Scale:  func(gv schema.GroupVersion) *kinds.Scale { return s.versions[gv.Version].scale() },
+		Fields: func(gv schema.GroupVersion) func(kinds.Object) fields.Set { return s.fields(gv.Version) },
+		Allow:  s.allow,
 	}
-	for _, name := range s.order() {
-		v, gv := s.versions[name], s.gvk(name).GroupVersion()
-		c.Tables[gv] = newTable(v.spec.AdditionalPrinterColumns)
-		if own := s.fields(name); own != nil {
-			c.Fields[gv] = own
-		}
-		if v.spec.Subresources != nil && v.spec.Subresources.Scale != nil {
-			c.Scales[gv] = newScale(v.spec.Subresources.Scale)
-		}
-	}
-	return c
 }
 
 // allow refuses new objects while the definition is on its way out: its instances are being deleted.
@@ -343,6 +341,14 @@ func (s *served) selectable(name string) []string {
 		out = append(out, f.JSONPath)
 	}
 	return out
+}
+
+// scale maps replica counts; nil without the subresource.
+func (v *version) scale() *kinds.Scale {
+	if v.spec.Subresources == nil || v.spec.Subresources.Scale == nil {
+		return nil
+	}
+	return newScale(v.spec.Subresources.Scale)
 }
 
 // newScale maps replica counts by their paths.

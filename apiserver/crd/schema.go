@@ -13,26 +13,26 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 )
 
-// readLimit is how long the definition is waited for when its schema is needed.
+// readLimit is how long the definition is waited for when a part of it is needed.
 const readLimit = 10 * time.Second
 
 // reader reads a definition as it is now.
 type reader func(ctx context.Context, name string) (*apiextensionsv1.CustomResourceDefinition, error)
 
-// schemaOf reads a version's schema from its definition; nil without one. Schemas are not kept here: few versions of a cluster are ever used, and the
-// definition is in the watch cache. Should it have changed in this moment, so that we are about to be replaced, it is the new schema that counts.
-func (read reader) schemaOf(definition, version string) (*apiextensions.JSONSchemaProps, error) {
+// version reads a version of a definition, whole. Schemas and columns are not kept here: few versions of a cluster are ever used, and the definition is in the
+// watch cache. Should it have changed in this moment, so that we are about to be replaced, it is the new one that counts.
+func (read reader) version(definition, version string) (*apiextensionsv1.CustomResourceDefinitionVersion, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
 	defer cancel()
 	crd, err := read(ctx, definition)
 	if err != nil {
-		return nil, fmt.Errorf("read schema of %s: %w", definition, err)
+		return nil, fmt.Errorf("read version %s of %s: %w", version, definition, err)
 	}
 	i := slices.IndexFunc(crd.Spec.Versions, func(v apiextensionsv1.CustomResourceDefinitionVersion) bool { return v.Name == version })
 	if i < 0 {
 		return nil, fmt.Errorf("definition %s has no version %s any more", definition, version)
 	}
-	return internalSchema(crd.Spec.Versions[i].Schema.DeepCopy()) // what it becomes shares parts with it
+	return &crd.Spec.Versions[i], nil
 }
 
 // internalSchema converts a schema to the form that the schema packages work on; nil without one.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -17,6 +18,20 @@ import (
 
 	"kogge.dev/kogge/kinds"
 )
+
+// columns returns the version's table, and keeps it; nil where the definition can't be read.
+func (v *version) columns() *kinds.Table {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.table == nil {
+		whole, err := v.read()
+		if err != nil {
+			return nil
+		}
+		v.table = newTable(slices.Clone(whole.AdditionalPrinterColumns))
+	}
+	return v.table
+}
 
 // newTable renders a version's printer columns. Columns whose path does not parse are left out; validation keeps them from being stored.
 func newTable(columns []apiextensionsv1.CustomResourceColumnDefinition) *kinds.Table {

@@ -25,20 +25,24 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/cel/common"
+
+	"kogge.dev/kogge/kinds"
 )
 
-// version is one version of a definition. What is expensive (structural schema, validators, CEL programs) is compiled on first use: a
+// version is one version of a definition. What is expensive (structural schema, validators, CEL programs, columns) is made on first use: a
 // cluster with hundreds of definitions that nobody touches pays for none.
 type version struct {
-	// spec is without its schema.
+	// spec is without schema and columns.
 	spec     *apiextensionsv1.CustomResourceDefinitionVersion
 	preserve bool
-	// schema reads the schema; nil without one.
-	schema func() (*apiextensions.JSONSchemaProps, error)
+	// read returns the version with both, shared with others.
+	read func() (*apiextensionsv1.CustomResourceDefinitionVersion, error)
 
 	mu sync.Mutex
 	// used is what was compiled of the schema, nil before.
 	used *compiledVersion
+	// table is what was made of the columns, nil before.
+	table *kinds.Table
 }
 
 // compiledVersion is immutable and safe for concurrent use.
@@ -78,7 +82,11 @@ func (v *version) glance() (*compiledVersion, error) {
 }
 
 func (v *version) compile() (*compiledVersion, error) {
-	props, err := v.schema()
+	whole, err := v.read()
+	if err != nil {
+		return nil, err
+	}
+	props, err := internalSchema(whole.Schema.DeepCopy()) // what it becomes shares parts with it
 	if err != nil {
 		return nil, err
 	}

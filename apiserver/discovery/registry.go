@@ -34,7 +34,7 @@ type Registry struct {
 	current atomic.Pointer[snapshot]
 }
 
-// Group is one API group as a source describes it.
+// Group is one API group as a source describes it. The registry keeps it, and it is not changed any more then.
 type Group struct {
 	// Discovery in the aggregated form: name, versions, resources. The core group has an empty name.
 	Discovery apidiscoveryv2.APIGroupDiscovery
@@ -108,8 +108,8 @@ func (r *Registry) mergeLocked() *snapshot {
 		for _, g := range r.sources[source] {
 			have := merged[g.Discovery.Name]
 			if have == nil {
-				fresh := Group{Discovery: *g.Discovery.DeepCopy(), Priority: g.Priority, VersionPriority: maps.Clone(g.VersionPriority)}
-				merged[g.Discovery.Name] = &fresh
+				g.Discovery.Versions = slices.Clone(g.Discovery.Versions) // What is below is the source's.
+				merged[g.Discovery.Name] = &g
 				continue
 			}
 			have.Priority = max(have.Priority, g.Priority)
@@ -141,15 +141,18 @@ func mergeVersions(into, from *Group) {
 		versions := &into.Discovery.Versions
 		i := slices.IndexFunc(*versions, func(have apidiscoveryv2.APIVersionDiscovery) bool { return have.Version == v.Version })
 		if i < 0 {
-			*versions = append(*versions, *v.DeepCopy())
+			*versions = append(*versions, v)
 			continue
 		}
-		(*versions)[i].Resources = append((*versions)[i].Resources, v.DeepCopy().Resources...)
+		have := &(*versions)[i]
+		have.Resources = slices.Concat(have.Resources, v.Resources)
 	}
-	if into.VersionPriority == nil {
-		into.VersionPriority = map[string]int32{}
+	priority := maps.Clone(into.VersionPriority)
+	if priority == nil {
+		priority = map[string]int32{}
 	}
-	maps.Copy(into.VersionPriority, from.VersionPriority)
+	maps.Copy(priority, from.VersionPriority)
+	into.VersionPriority = priority
 }
 
 func (g *Group) sortVersions() {

@@ -43,3 +43,39 @@ func TestVersionsAreSortedByPriorityThenByAge(t *testing.T) {
 		}
 	}
 }
+
+// TestMergingLeavesSources adds to a group of one source versions and resources of another, and takes them away again.
+func TestMergingLeavesSources(t *testing.T) {
+	resource := func(name string) apidiscoveryv2.APIResourceDiscovery {
+		return apidiscoveryv2.APIResourceDiscovery{Resource: name}
+	}
+	source := func() []Group {
+		g := described("sea.example", map[string]int32{"v1": 10}, "v1beta1", "v1")
+		g.Discovery.Versions[1].Resources = append(make([]apidiscoveryv2.APIResourceDiscovery, 0, 4), resource("ships"))
+		return []Group{g}
+	}
+	groups := source()
+	other := described("sea.example", map[string]int32{"v1": 20, "v2": 30}, "v1", "v2")
+	other.Discovery.Versions[0].Resources = []apidiscoveryv2.APIResourceDiscovery{resource("cogs")}
+	r := NewRegistry()
+	r.Set("aggregated", groups)
+	alone := r.current.Load().groups
+	r.Set("crd", []Group{other})
+	var got []string
+	for _, v := range r.current.Load().group("sea.example").Versions {
+		got = append(got, v.Version)
+		for _, x := range v.Resources {
+			got = append(got, x.Resource)
+		}
+	}
+	if diff := cmp.Diff([]string{"v1beta1", "v2", "v1", "ships", "cogs"}, got); diff != "" {
+		t.Errorf("merged (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(source(), groups); diff != "" {
+		t.Errorf("the source's groups were changed (-before +after):\n%s", diff)
+	}
+	r.Set("crd", nil)
+	if diff := cmp.Diff(alone, r.current.Load().groups); diff != "" {
+		t.Errorf("without the other source (-before +after):\n%s", diff)
+	}
+}

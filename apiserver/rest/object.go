@@ -241,8 +241,8 @@ func (t *Target) JSON() func(to []byte, entry *cache.Entry) ([]byte, error) {
 // Table returns how objects of the target's version are shown as rows.
 func (t *Target) Table() codec.TableSource {
 	table := t.Kind.Table
-	if t.Custom != nil {
-		table = t.Custom.Tables[t.Served.GroupVersion()]
+	if t.Custom != nil && t.Custom.Table != nil {
+		table = t.Custom.Table(t.Served.GroupVersion())
 	}
 	if table == nil {
 		return codec.DefaultTable

@@ -35,14 +35,22 @@ type Custom struct {
 	Stored func(obj *unstructured.Unstructured)
 	// Types returns the converter for server-side apply of a version; nil means a deduced one.
 	Types func(gv schema.GroupVersion) (managedfields.TypeConverter, error)
-	// Tables holds the columns by version; they render objects of that version. Missing ones mean name and creation time... of the default table.
-	Tables map[schema.GroupVersion]*kinds.Table
-	// Scales maps scale by version, for kinds with a scale subresource; it works on objects of that version.
-	Scales map[schema.GroupVersion]*kinds.Scale
-	// Fields returns what objects of a version can be selected by, besides name and namespace. Versions without such fields are missing.
-	Fields map[schema.GroupVersion]func(kinds.Object) fields.Set
+	// Table returns the columns of a version, which render objects of that version; nil means those of the default table.
+	Table func(gv schema.GroupVersion) *kinds.Table
+	// Scale maps the scale of a version, of whose objects it works; nil for one without the subresource.
+	Scale func(gv schema.GroupVersion) *kinds.Scale
+	// Fields returns what objects of a version can be selected by, besides name and namespace; nil for a version without such fields.
+	Fields func(gv schema.GroupVersion) func(kinds.Object) fields.Set
 	// Allow refuses verbs ("create" while the definition is terminating) with a status error.
 	Allow func(verb string) error
+}
+
+// scale maps the scale of a version; nil for one without.
+func (c *Custom) scale(gv schema.GroupVersion) *kinds.Scale {
+	if c.Scale == nil {
+		return nil
+	}
+	return c.Scale(gv)
 }
 
 // GroupResource of the resource.

@@ -34,7 +34,7 @@ var scaleGVK = schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind
 // scaler maps objects of the target to and from Scale.
 func (t *Target) scaler() *kinds.Scale {
 	if t.Custom != nil {
-		return t.Custom.Scales[t.Served.GroupVersion()]
+		return t.Custom.scale(t.Served.GroupVersion())
 	}
 	if sub := t.Kind.Subresource("scale"); sub != nil {
 		return sub.Scale
@@ -134,7 +134,7 @@ func (t *Target) replicasPaths() managedfields.ResourcePathMappings {
 		gv := t.Kind.Served[i].GroupVersion()
 		path := fieldpath.MakePathOrDie("spec", "replicas")
 		if t.Custom != nil {
-			s := t.Custom.Scales[gv]
+			s := t.Custom.scale(gv)
 			if s == nil {
 				continue
 			}

@@ -135,10 +135,13 @@ func (t *Target) attrsOf(e *cache.Entry) (labels.Set, fields.Set, error) {
 
 // selectable returns the fields that the target's version can be selected by besides name and namespace; nil when there are none.
 func (t *Target) selectable() func(kinds.Object) fields.Set {
-	if t.Custom != nil {
-		return t.Custom.Fields[t.Served.GroupVersion()]
+	switch {
+	case t.Custom == nil:
+		return t.Kind.Fields
+	case t.Custom.Fields == nil:
+		return nil
 	}
-	return t.Kind.Fields
+	return t.Custom.Fields(t.Served.GroupVersion())
 }
 
 // fieldLabel refuses field labels that the kind can't be selected by.
