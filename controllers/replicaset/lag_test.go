@@ -14,24 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
-	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/controllers/replicaset"
 	"kogge.dev/kogge/testcluster"
 )
-
-// follow runs the loop alone, with a view of pods that may lag.
-func follow(t *testing.T) (*client.Client, *testcluster.Lag) {
-	t.Helper()
-	c := testcluster.New(t, testcluster.Config{Without: control.Components{Controllers: true, Scheduler: true}}).Admin()
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}}
-	if _, err := client.Of[*corev1.ServiceAccount](c).Create(t.Context(), account); err != nil {
-		t.Fatal(err)
-	}
-	lag := &testcluster.Lag{Backend: c.Backend(), Resource: "pods"}
-	testcluster.RunLoop(t, client.New(lag, c.Catalog()), c, replicaset.New)
-	synctest.Wait()
-	return c, lag
-}
 
 // living returns the pods that are not being deleted.
 func living(t *testing.T, c *client.Client) []*corev1.Pod {
@@ -52,7 +37,7 @@ func living(t *testing.T, c *client.Client) []*corev1.Pod {
 // TestAdoptionIsNotSeen has a pod adopted and deleted, which a new list shows at once.
 func TestAdoptionIsNotSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, lag := follow(t)
+		c, lag := testcluster.RunAlone(t, "pods", replicaset.New)
 		makeSet(t, c, 0)
 		time.Sleep(time.Second)
 		lag.Events(10 * time.Second)
@@ -79,7 +64,7 @@ func TestAdoptionIsNotSeen(t *testing.T) {
 // TestPodIsSeenWhenItGoes has one of two new pods deleted before the loop sees it.
 func TestPodIsSeenWhenItGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, lag := follow(t)
+		c, lag := testcluster.RunAlone(t, "pods", replicaset.New)
 		makeSet(t, c, 0)
 		time.Sleep(time.Second)
 		lag.Hide(true)

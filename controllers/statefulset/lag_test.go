@@ -15,26 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/client"
-	"kogge.dev/kogge/cluster/control"
 	"kogge.dev/kogge/controllers/statefulset"
 	"kogge.dev/kogge/testcluster"
 )
-
-// follow runs the loop alone, with a view that may lag. Pods run at once where play says so.
-func follow(t *testing.T, late string, play func(*corev1.Pod) bool) (*client.Client, *testcluster.Lag) {
-	t.Helper()
-	c := testcluster.New(t, testcluster.Config{Without: control.Components{Controllers: true, Scheduler: true}}).Admin()
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}}
-	if _, err := client.Of[*corev1.ServiceAccount](c).Create(t.Context(), account); err != nil {
-		t.Fatal(err)
-	}
-	lag := &testcluster.Lag{Backend: c.Backend(), Resource: late}
-	own := client.New(lag, c.Catalog())
-	testcluster.RunPods(t, c, play)
-	testcluster.RunLoop(t, own, own, statefulset.New)
-	synctest.Wait()
-	return c, lag
-}
 
 // withClaim gives each pod a claim that goes with the set and with scaling.
 func withClaim(s *appsv1.StatefulSet) {
@@ -53,7 +36,8 @@ func withClaim(s *appsv1.StatefulSet) {
 // TestClaimsAreSeenLate makes claims that the loop does not see for an hour: they go with the set, or with the pod that is scaled away.
 func TestClaimsAreSeenLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, lag := follow(t, "persistentvolumeclaims", nil)
+		c, lag := testcluster.RunAlone(t, "persistentvolumeclaims", statefulset.New)
+		testcluster.RunPods(t, c, nil)
 		lag.Events(time.Hour)
 		set(t, c, 2, withClaim)
 		time.Sleep(time.Minute)
@@ -85,7 +69,7 @@ func TestClaimsAreSeenLate(t *testing.T) {
 // TestLostClaimIsMadeAnew deletes the claim of a pod that waits for it.
 func TestLostClaimIsMadeAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, _ := follow(t, "", func(*corev1.Pod) bool { return false })
+		c, _ := testcluster.RunAlone(t, "", statefulset.New)
 		set(t, c, 1, withClaim)
 		time.Sleep(time.Minute)
 		claims := client.Of[*corev1.PersistentVolumeClaim](c)
@@ -114,7 +98,8 @@ func TestLostClaimIsMadeAnew(t *testing.T) {
 // as it was.
 func TestRevisionsAreSeenLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, lag := follow(t, "controllerrevisions", nil)
+		c, lag := testcluster.RunAlone(t, "controllerrevisions", statefulset.New)
+		testcluster.RunPods(t, c, nil)
 		lag.Events(time.Hour)
 		set(t, c, 2, nil)
 		time.Sleep(time.Minute)
