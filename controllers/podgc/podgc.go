@@ -51,6 +51,11 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	loop := reconcile.New(reconcile.Config{Name: "pod-garbage-collector", Log: scope.Log, Informers: scope.Informers, Reconcile: c.reconcile})
 	wake := func() { loop.EnqueueAfter(everything, time.Second) }
 	c.nodes.Handle(client.Handler[*corev1.Node]{
+		Add: func(node *corev1.Node) {
+			if outOfService(node) {
+				wake()
+			}
+		},
 		Delete: func(*corev1.Node) { wake() },
 		Update: func(_, node *corev1.Node) {
 			if outOfService(node) {
@@ -58,20 +63,26 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 			}
 		},
 	})
-	c.pods.Handle(client.Handler[*corev1.Pod]{
-		Add: func(pod *corev1.Pod) {
-			if _, ok := c.nodes.Get("", pod.Spec.NodeName); pod.Spec.NodeName != "" && !ok {
+	seen := func(old, pod *corev1.Pod) {
+		bound, deleted := pod.Spec.NodeName != old.Spec.NodeName, pod.DeletionTimestamp != nil && old.DeletionTimestamp == nil
+		if bound || deleted || pods.IsFinished(pod) && !pods.IsFinished(old) {
+			if c.concerns(pod) {
 				wake()
 			}
-		},
-		Update: func(old, pod *corev1.Pod) {
-			if (pods.IsFinished(pod) && !pods.IsFinished(old)) || (pod.DeletionTimestamp != nil && pod.Spec.NodeName == "") {
-				wake()
-			}
-		},
-	})
+		}
+	}
+	c.pods.Handle(client.Handler[*corev1.Pod]{Add: func(pod *corev1.Pod) { seen(&corev1.Pod{}, pod) }, Update: seen})
 	loop.Enqueue(everything)
 	return loop
+}
+
+// concerns reports whether a pod is one to remove, now or after a while.
+func (c *controller) concerns(pod *corev1.Pod) bool {
+	if pod.Spec.NodeName == "" {
+		return pod.DeletionTimestamp != nil || pods.IsFinished(pod)
+	}
+	node, ok := c.nodes.Get("", pod.Spec.NodeName)
+	return !ok || pods.IsFinished(pod) || pod.DeletionTimestamp != nil && outOfService(node)
 }
 
 func (c *controller) reconcile(ctx context.Context, _ reconcile.Key) error {
