@@ -90,7 +90,10 @@ func (c *controller) onScale(loop *reconcile.Loop) {
 }
 
 func watch[T kinds.Object](f *client.Informer[T], wake func(namespace string, old, new *int32), replicas func(T) *int32) {
-	f.Handle(client.Handler[T]{Update: func(old, new T) { wake(new.GetNamespace(), replicas(old), replicas(new)) }})
+	f.Handle(client.Handler[T]{
+		Add:    func(obj T) { wake(obj.GetNamespace(), nil, replicas(obj)) }, // its pods may have been seen before
+		Update: func(old, new T) { wake(new.GetNamespace(), replicas(old), replicas(new)) },
+	})
 }
 
 func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
@@ -115,7 +118,10 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 		Type: policyv1.DisruptionAllowedCondition, Status: metav1.ConditionFalse, Reason: policyv1.SyncFailedReason, Message: err.Error(),
 		ObservedGeneration: next.Status.ObservedGeneration,
 	})
-	return c.write(ctx, budget, next)
+	if err := c.write(ctx, budget, next); err != nil {
+		return err
+	}
+	return err // what it lacked may come, and nothing tells of it
 }
 
 // update computes and writes the status, and returns after how long to look again.
