@@ -36,9 +36,12 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 			if left := time.Until(expires); err == nil && left > 0 {
 				return reconcile.After(left)
 			}
-			err = api.Delete(ctx, token.Namespace, token.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &token.UID}})
+			// The version that is deleted is the one that was judged: a longer life that was granted meanwhile counts.
+			err = api.Delete(ctx, token.Namespace, token.Name, metav1.DeleteOptions{
+				Preconditions: &metav1.Preconditions{UID: &token.UID, ResourceVersion: &token.ResourceVersion},
+			})
 			if apierrors.IsConflict(err) {
-				return nil // another one by now
+				return nil // its change wakes the loop
 			}
 			return client.IgnoreNotFound(err)
 		},
