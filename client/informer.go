@@ -43,6 +43,9 @@ type Informer[T kinds.Object] struct {
 	trim   func(T) T
 	synced chan struct{} // closed after the first full list was delivered to all handlers
 
+	// delivery is held while handlers are told something, so that each hears of changes in their order. It is taken before mu.
+	delivery sync.Mutex
+
 	mu       sync.RWMutex
 	objects  map[types.NamespacedName]T
 	indexes  map[string]*index[T]
@@ -145,8 +148,10 @@ func (f *Informer[T]) byIndexLocked(name, value string) []T {
 	return out
 }
 
-// Handle adds a handler. Add is called for what is known, before Handle returns.
+// Handle adds a handler. Add is called for what is known, before Handle returns. It must not be called by a handler of the same informer.
 func (f *Informer[T]) Handle(h Handler[T]) {
+	f.delivery.Lock()
+	defer f.delivery.Unlock()
 	f.mu.Lock()
 	f.handlers = append(f.handlers, h)
 	known := make([]T, 0, len(f.objects))
@@ -231,24 +236,32 @@ func (f *Informer[T]) follow(ctx context.Context) error {
 		return err
 	}
 	f.replace(list.Items, list.ResourceVersion)
-	f.mu.Lock()
-	first, handlers := !f.complete, f.handlers
-	f.complete = true
-	f.mu.Unlock()
-	if first {
-		close(f.synced)
-		for _, h := range handlers {
-			if h.Synced != nil {
-				h.Synced()
-			}
-		}
-	}
+	f.completed()
 	for ctx.Err() == nil {
 		if err := f.watchOnce(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// completed tells, once, that the first list is in the view.
+func (f *Informer[T]) completed() {
+	f.delivery.Lock()
+	defer f.delivery.Unlock()
+	f.mu.Lock()
+	first, handlers := !f.complete, f.handlers
+	f.complete = true
+	f.mu.Unlock()
+	if !first {
+		return
+	}
+	close(f.synced)
+	for _, h := range handlers {
+		if h.Synced != nil {
+			h.Synced()
+		}
+	}
 }
 
 // watchOnce runs one watch; nil means that it ended in order and may be resumed.
@@ -302,6 +315,8 @@ func (f *Informer[T]) apply(event watch.Event) error {
 
 func (f *Informer[T]) put(obj T) {
 	key := types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
+	f.delivery.Lock()
+	defer f.delivery.Unlock()
 	f.mu.Lock()
 	old, had := f.objects[key]
 	f.objects[key] = obj
@@ -325,6 +340,8 @@ func (f *Informer[T]) put(obj T) {
 
 // drop removes key; last is the state to report, or the known one when it is nil in interface terms.
 func (f *Informer[T]) drop(key types.NamespacedName, last T) {
+	f.delivery.Lock()
+	defer f.delivery.Unlock()
 	f.mu.Lock()
 	old, had := f.objects[key]
 	if had {

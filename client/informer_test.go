@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	goruntime "runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -204,5 +205,32 @@ func TestDroppedInformerEnds(t *testing.T) {
 			t.Error("a dropped informer is handed out again")
 		}
 		synctest.Wait()
+	})
+}
+
+// TestLateHandlerHearsInOrder has an object go while a new handler is told of it.
+func TestLateHandlerHearsInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{lists: [][]runtime.Object{{object("a", "1", "u1")}}}
+		f, _, _, stop := follow(s)
+		defer stop()
+		<-f.Synced()
+		synctest.Wait()
+		hold := make(chan struct{})
+		var told []string
+		go f.Handle(Handler[*corev1.ConfigMap]{
+			Add:    func(m *corev1.ConfigMap) { <-hold; told = append(told, "add "+m.Name) },
+			Delete: func(m *corev1.ConfigMap) { told = append(told, "delete "+m.Name) },
+		})
+		synctest.Wait()
+		s.last().events <- watch.Event{Type: watch.Deleted, Object: object("a", "11", "u1")}
+		for range 1000 { // Not Wait: who waits for a lock is not at rest.
+			goruntime.Gosched()
+		}
+		close(hold)
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"add a", "delete a"}, told); diff != "" {
+			t.Errorf("late handler (-want +got):\n%s", diff)
+		}
 	})
 }
