@@ -160,7 +160,10 @@ func (c *controller) unbound(ctx context.Context, claim *corev1.PersistentVolume
 	if claim.Spec.VolumeName != "" {
 		return c.requested(ctx, claim)
 	}
-	class, _ := c.classes.Get("", volumes.ClaimClass(claim))
+	class, err := c.class(ctx, volumes.ClaimClass(claim))
+	if err != nil {
+		return err
+	}
 	waits := volumes.Waits(class)
 	candidates := c.volumes.ByIndex(volumesByClaim, reconcile.KeyOf(claim).String())
 	candidates = append(candidates, c.volumes.ByIndex(volumesByClass, classKey(volumes.ClaimClass(claim)))...)
@@ -181,8 +184,24 @@ func (c *controller) unbound(ctx context.Context, claim *corev1.PersistentVolume
 		c.Events.Event(claim, corev1.EventTypeNormal, "FailedBinding",
 			"no persistent volumes available for this claim and no storage class is set")
 	}
-	_, err := c.claimStatus(ctx, claim, corev1.ClaimPending, nil)
+	_, err = c.claimStatus(ctx, claim, corev1.ClaimPending, nil)
 	return err
+}
+
+// class returns a class, nil when there is none. What a view that lags does not show may say that its claims wait for a pod.
+func (c *controller) class(ctx context.Context, name string) (*storagev1.StorageClass, error) {
+	known, ok := c.classes.Get("", name)
+	if ok || name == "" {
+		return known, nil
+	}
+	asked, err := client.Of[*storagev1.StorageClass](c.Client).Get(ctx, "", name)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil //nolint:nilnil // as said
+	case err != nil:
+		return nil, fmt.Errorf("class of claims %s: %w", name, err)
+	}
+	return asked, nil
 }
 
 // requested binds a claim to the volume that it names.
