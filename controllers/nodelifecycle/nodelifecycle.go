@@ -15,7 +15,6 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -320,8 +319,8 @@ func (c *controller) markPods(ctx context.Context, node *corev1.Node) error {
 		next := pod.DeepCopy()
 		ready := pods.Condition(next, corev1.PodReady)
 		ready.Status, ready.LastTransitionTime = corev1.ConditionFalse, metav1.Now()
-		if _, err := c.podAPI.UpdateStatus(ctx, next); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-			errs = append(errs, err)
+		if _, err := c.podAPI.UpdateStatus(ctx, next); err != nil {
+			errs = append(errs, client.IgnoreNotFound(err)) // the next look sees a pod that has changed
 			continue
 		}
 		c.Events.Event(pod, corev1.EventTypeWarning, "NodeNotReady", "Node is not ready")
