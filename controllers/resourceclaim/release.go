@@ -90,7 +90,7 @@ func (r *releaser) using(ctx context.Context, namespace string, user resourcev1.
 		return true, nil
 	}
 	pod, ok := r.pods.Get(namespace, user.Name)
-	if !ok {
+	if !ok || pod.UID != user.UID {
 		// The informer may lag behind a pod that is just being scheduled: taking its devices away would be worse than asking.
 		var err error
 		if pod, err = r.podAPI.Get(ctx, namespace, user.Name); err != nil {
