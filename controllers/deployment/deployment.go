@@ -251,6 +251,9 @@ func (r *rollout) recreate(ctx context.Context) error {
 	if err := r.ensureNewest(ctx); err != nil {
 		return err
 	}
+	if r.newest == nil {
+		return r.syncStatus(ctx)
+	}
 	if err := r.resize(ctx, r.newest, *r.d.Spec.Replicas); err != nil {
 		return err
 	}
@@ -273,6 +276,9 @@ func (r *rollout) oldPodsRun() bool {
 func (r *rollout) rolling(ctx context.Context) error {
 	if err := r.ensureNewest(ctx); err != nil {
 		return err
+	}
+	if r.newest == nil {
+		return r.syncStatus(ctx)
 	}
 	up, err := r.growNewest(ctx)
 	if err != nil || up {

@@ -71,7 +71,8 @@ func (r *rollout) nextRevision() int64 {
 	return highest + 1
 }
 
-// ensureNewest makes the ReplicaSet of the current template when there is none, and keeps its annotations right.
+// ensureNewest makes the ReplicaSet of the current template when there is none, and keeps its annotations right. In a namespace that goes
+// away it makes none.
 func (r *rollout) ensureNewest(ctx context.Context) error {
 	if r.newest != nil {
 		return r.annotateNewest(ctx)
