@@ -86,6 +86,7 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	if len(ns.Spec.Finalizers) == 0 {
 		return nil
 	}
+	views := c.views()
 	rest := c.empty(ctx, ns)
 	if err := c.report(ctx, ns, rest); err != nil {
 		return err
@@ -98,7 +99,40 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	case rest.total() > 0:
 		return reconcile.After(max(lookAgain, rest.grace))
 	}
+	late, err := c.late(ctx)
+	if err != nil {
+		return err
+	}
+	if late || c.views() != views {
+		return reconcile.After(lookAgain)
+	}
 	return c.finalize(ctx, ns)
+}
+
+// views tells the states of the views apart by which it was decided what may be in a namespace.
+func (c *controller) views() [2]string {
+	return [2]string{c.crds.ResourceVersion(), c.services.ResourceVersion()}
+}
+
+// late reports whether the views lack definitions, or other servers, of which there may be objects.
+func (c *controller) late(ctx context.Context) (bool, error) {
+	definitions, err := differs(ctx, c.crds, client.Of[*apiextensionsv1.CustomResourceDefinition](c.Client))
+	if definitions || err != nil {
+		return definitions, err
+	}
+	return differs(ctx, c.services, client.Of[*apiregistrationv1.APIService](c.Client))
+}
+
+// differs reports whether a view lacks what there is now.
+func differs[T kinds.Object](ctx context.Context, view *client.Informer[T], api client.Resource[T]) (bool, error) {
+	now, err := client.MetadataOf(api).List(ctx, "", metav1.ListOptions{})
+	if err != nil {
+		return false, fmt.Errorf("list %s: %w", api.GVR().Resource, err)
+	}
+	return slices.ContainsFunc(now.Items, func(obj *metav1.PartialObjectMetadata) bool {
+		known, ok := view.Get(obj.Namespace, obj.Name)
+		return !ok || known.GetResourceVersion() != obj.ResourceVersion
+	}), nil
 }
 
 // remainder is what is left in a namespace after one pass.
