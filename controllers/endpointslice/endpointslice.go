@@ -112,11 +112,10 @@ func (c *controller) servicesOf(pod *corev1.Pod) []reconcile.Key {
 }
 
 func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
-	existing := c.slices.ByIndex(byService, key.String())
 	svc, ok := c.services.Get(key.Namespace, key.Name)
 	if !ok {
 		c.expected.Forget(key)
-		return c.deleteAll(ctx, key, existing) // the garbage collector would, later
+		return c.deleteAll(ctx, key, c.slices.ByIndex(byService, key.String())) // the garbage collector would, later
 	}
 	if svc.DeletionTimestamp != nil || !endpoints.Selects(svc) {
 		return nil
@@ -124,7 +123,8 @@ func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	if !c.expected.Fulfilled(key) {
 		return nil // our own writes are not seen yet; seeing them enqueues the key again
 	}
-	existing = slices.DeleteFunc(existing, func(s *discoveryv1.EndpointSlice) bool { return s.DeletionTimestamp != nil })
+	// After what is expected was looked at: a slice that is seen between the two would be made twice.
+	existing := slices.DeleteFunc(c.slices.ByIndex(byService, key.String()), func(s *discoveryv1.EndpointSlice) bool { return s.DeletionTimestamp != nil })
 	plan := endpoints.PlanSlices(existing, c.groups(svc))
 	plan = c.addMetadataUpdates(svc, existing, plan)
 	return c.carryOut(ctx, key, svc, plan)

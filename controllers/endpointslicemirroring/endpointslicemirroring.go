@@ -82,16 +82,16 @@ func keyOf(s *discoveryv1.EndpointSlice) (reconcile.Key, bool) {
 }
 
 func (c *controller) reconcile(ctx context.Context, key reconcile.Key) error {
-	existing := c.slices.ByIndex(byEndpoints, key.String())
 	source, ok := c.endpoints.Get(key.Namespace, key.Name)
 	if !ok || !c.mirrors(source) {
 		c.expected.Forget(key)
-		return c.remove(ctx, key, existing)
+		return c.remove(ctx, key, c.slices.ByIndex(byEndpoints, key.String()))
 	}
 	if !c.expected.Fulfilled(key) {
 		return nil
 	}
-	return c.bring(ctx, key, source, existing)
+	// After what is expected was looked at: a slice that is seen between the two would be made twice.
+	return c.bring(ctx, key, source, c.slices.ByIndex(byEndpoints, key.String()))
 }
 
 // mirrors reports whether Endpoints are for a Service that finds no pods itself.
