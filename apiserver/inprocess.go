@@ -5,7 +5,6 @@ package apiserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	apiwatch "k8s.io/apimachinery/pkg/watch"
 
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
@@ -243,119 +241,4 @@ func takeObject(c *rest.Call, obj runtime.Object) error {
 		return apierrors.NewBadRequest(err.Error())
 	}
 	return nil
-}
-
-// localStream is a watch of a component of this process. One goroutine moves events from the watcher to the channel; the channel has
-// no buffer, so a slow reader falls behind in the cache's log and nowhere else.
-type localStream struct {
-	events chan apiwatch.Event
-	cancel context.CancelFunc
-	once   sync.Once
-}
-
-// Events implements client.Stream.
-func (s *localStream) Events() <-chan apiwatch.Event { return s.events }
-
-// Stop implements client.Stream.
-func (s *localStream) Stop() { s.once.Do(s.cancel) }
-
-// Watch implements client.Backend.
-func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, error) {
-	named := *req
-	named.Verb = client.Watch
-	if remote, err := l.elsewhere(req.Resource.GroupVersion()); remote != nil || err != nil {
-		if err != nil {
-			return nil, err
-		}
-		return remote.Watch(ctx, &named)
-	}
-	if !l.server.streams.begin() {
-		return nil, http.ErrServerClosed
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	reqCtx, state, call, err := l.begin(ctx, &named)
-	started, finish := l.audited(state)
-	var stream *rest.Stream
-	if err == nil {
-		stream, err = l.server.engine.Watch(reqCtx, call)
-	}
-	if err != nil {
-		l.server.streams.end()
-		cancel()
-		status := statusOf(err)
-		started(nil, status)
-		finish(nil, status)
-		l.server.logRequest(reqCtx, state, int(status.Code))
-		return nil, &apierrors.StatusError{ErrStatus: status}
-	}
-	if o := call.List; o != nil && o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
-		var release context.CancelFunc
-		reqCtx, release = context.WithTimeout(reqCtx, time.Duration(*o.TimeoutSeconds)*time.Second)
-		context.AfterFunc(reqCtx, release)
-	}
-	started(nil, metav1.Status{Code: http.StatusOK})
-	stop := context.AfterFunc(l.server.stopping, cancel)
-	out := &localStream{events: make(chan apiwatch.Event), cancel: cancel}
-	done := l.server.metrics.begin(&parsed{Info: state.Info, served: true})
-	go func() {
-		defer l.server.streams.end()
-		defer close(out.events)
-		defer cancel()
-		defer stop()
-		defer stream.Close()
-		pump(reqCtx, stream, req.Metadata, out.events)
-		done(http.StatusOK)
-		finish(nil, metav1.Status{Code: http.StatusOK})
-		l.server.logRequest(reqCtx, state, http.StatusOK)
-	}()
-	return out, nil
-}
-
-// pump delivers a stream's events, or the metadata of their objects, until it or the context ends.
-func pump(ctx context.Context, stream *rest.Stream, metadata bool, to chan<- apiwatch.Event) {
-	for {
-		events, err := stream.Next(ctx)
-		if err != nil {
-			var status apierrors.APIStatus
-			if errors.As(err, &status) {
-				st := status.Status()
-				deliver(ctx, to, apiwatch.Event{Type: apiwatch.Error, Object: &st})
-			}
-			return
-		}
-		for _, ev := range events {
-			obj, err := eventObject(stream, ev)
-			if err == nil && metadata {
-				obj, err = metadataOf(obj, stream.Target)
-			}
-			if err != nil {
-				st := statusOf(apierrors.NewInternalError(err))
-				deliver(ctx, to, apiwatch.Event{Type: apiwatch.Error, Object: &st})
-				return
-			}
-			if !deliver(ctx, to, apiwatch.Event{Type: apiwatch.EventType(ev.Type.String()), Object: obj}) {
-				return
-			}
-		}
-	}
-}
-
-func eventObject(stream *rest.Stream, ev cache.Event) (runtime.Object, error) {
-	if ev.Type == cache.Bookmark {
-		obj, ok := stream.Bookmark(ev).(runtime.Object)
-		if !ok {
-			return nil, errors.New("bookmark is no object")
-		}
-		return obj, nil
-	}
-	return stream.Target.Peek(ev.Entry) // who follows a resource keeps what it needs
-}
-
-func deliver(ctx context.Context, to chan<- apiwatch.Event, ev apiwatch.Event) bool {
-	select {
-	case to <- ev:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -80,6 +80,14 @@ type Stream interface {
 	Stop()
 }
 
+// Puller is a Stream that can be asked for its events: nothing has to run for it while there are none. A backend's streams are of this kind where they can be.
+type Puller interface {
+	Stream
+	// Next waits for events and returns them in order; false means that they are the last ones. One goroutine calls it, instead of reading Events, and calls
+	// Stop when it wants no more.
+	Next() ([]watch.Event, bool)
+}
+
 // Backend carries requests to an API server under one fixed identity. The in-process one skips the socket, never
 // authorization, admission or audit.
 type Backend interface {

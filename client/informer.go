@@ -274,6 +274,9 @@ func (f *Informer[T]) watchOnce(ctx context.Context) error {
 		return err
 	}
 	defer stream.Stop()
+	if p, ok := stream.(Puller); ok {
+		return f.pull(p) // which ends with ctx
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -287,6 +290,20 @@ func (f *Informer[T]) watchOnce(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// pull applies a stream's events until it ends.
+func (f *Informer[T]) pull(stream Puller) error {
+	for more := true; more; {
+		var events []watch.Event
+		events, more = stream.Next()
+		for _, event := range events {
+			if err := f.apply(event); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (f *Informer[T]) apply(event watch.Event) error {

@@ -1,0 +1,208 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+
+	"kogge.dev/kogge/apiserver/rest"
+	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/store/cache"
+)
+
+// Watch implements client.Backend.
+func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, error) {
+	named := *req
+	named.Verb = client.Watch
+	if remote, err := l.elsewhere(req.Resource.GroupVersion()); remote != nil || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		return remote.Watch(ctx, &named)
+	}
+	if !l.server.streams.begin() {
+		return nil, http.ErrServerClosed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	reqCtx, state, call, err := l.begin(ctx, &named)
+	started, finish := l.audited(state)
+	var stream *rest.Stream
+	if err == nil {
+		stream, err = l.server.engine.Watch(reqCtx, call)
+	}
+	if err != nil {
+		l.server.streams.end()
+		cancel()
+		status := statusOf(err)
+		started(nil, status)
+		finish(nil, status)
+		l.server.logRequest(reqCtx, state, int(status.Code))
+		return nil, &apierrors.StatusError{ErrStatus: status}
+	}
+	if o := call.List; o != nil && o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
+		var release context.CancelFunc
+		reqCtx, release = context.WithTimeout(reqCtx, time.Duration(*o.TimeoutSeconds)*time.Second)
+		context.AfterFunc(reqCtx, release)
+	}
+	started(nil, metav1.Status{Code: http.StatusOK})
+	done := l.server.metrics.begin(&parsed{Info: state.Info, served: true})
+	out := &localStream{
+		read:   func() ([]apiwatch.Event, bool) { return pull(reqCtx, stream, req.Metadata) },
+		send:   func(ev apiwatch.Event, to chan<- apiwatch.Event) bool { return deliver(reqCtx, to, ev) },
+		cancel: cancel,
+		end: func() {
+			stream.Close()
+			done(http.StatusOK)
+			finish(nil, metav1.Status{Code: http.StatusOK})
+			l.server.logRequest(reqCtx, state, http.StatusOK)
+			l.server.streams.end()
+		},
+	}
+	out.mu.Lock()
+	out.forget = context.AfterFunc(l.server.stopping, out.Stop)
+	out.mu.Unlock()
+	return out, nil
+}
+
+// localStream is a watch of a component of this process. Nothing runs for it while its reader waits in Next; one goroutine moves events to the channel for
+// those who read that. Either way a slow reader falls behind in the cache's log and nowhere else.
+type localStream struct {
+	// read waits for events; false means that they are the last ones.
+	read func() ([]apiwatch.Event, bool)
+	// send gives an event to a reader of the channel; false when nobody wants it any more.
+	send func(ev apiwatch.Event, to chan<- apiwatch.Event) bool
+	// cancel ends read and send. end gives back what the stream holds; it is called once, when neither is running.
+	cancel context.CancelFunc
+	end    func()
+
+	mu sync.Mutex
+	// forget takes the stream out of those that end with the server.
+	forget func() bool
+	// reading is set during read, stopped by Stop, ended from the end on.
+	reading, stopped, ended bool
+	// events is the channel, nil before somebody asks for it.
+	events chan apiwatch.Event
+}
+
+var _ client.Puller = (*localStream)(nil)
+
+// Next implements client.Puller.
+func (s *localStream) Next() ([]apiwatch.Event, bool) {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return nil, false
+	}
+	s.reading = true
+	s.mu.Unlock()
+	events, more := s.read()
+	s.mu.Lock()
+	s.reading = false
+	return events, !s.endIf(!more || s.stopped)
+}
+
+// endIf ends the stream unless it has ended, and tells whether it has. The caller holds mu, and does no longer afterwards.
+func (s *localStream) endIf(now bool) bool {
+	now = now && !s.ended
+	s.ended = s.ended || now
+	ended := s.ended
+	s.mu.Unlock()
+	if now {
+		s.cancel()
+		s.forget()
+		s.end()
+	}
+	return ended
+}
+
+// Stop implements client.Stream.
+func (s *localStream) Stop() {
+	s.cancel()
+	s.mu.Lock()
+	s.stopped = true
+	s.endIf(!s.reading) // else by who reads
+}
+
+// Events implements client.Stream.
+func (s *localStream) Events() <-chan apiwatch.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.events == nil {
+		s.events = make(chan apiwatch.Event)
+		go s.pump(s.events)
+	}
+	return s.events
+}
+
+// pump sends all events. The channel has no buffer.
+func (s *localStream) pump(to chan<- apiwatch.Event) {
+	defer close(to)
+	defer s.Stop()
+	for {
+		events, more := s.Next()
+		for _, ev := range events {
+			if !s.send(ev, to) {
+				return
+			}
+		}
+		if !more {
+			return
+		}
+	}
+}
+
+// pull waits for a stream's events, with the objects or their metadata; false means that they are the last ones.
+func pull(ctx context.Context, stream *rest.Stream, metadata bool) (out []apiwatch.Event, more bool) {
+	events, err := stream.Next(ctx)
+	if err != nil {
+		var status apierrors.APIStatus
+		if errors.As(err, &status) {
+			st := status.Status()
+			out = append(out, apiwatch.Event{Type: apiwatch.Error, Object: &st})
+		}
+		return out, false
+	}
+	out = make([]apiwatch.Event, 0, len(events))
+	for _, ev := range events {
+		obj, err := eventObject(stream, ev)
+		if err == nil && metadata {
+			obj, err = metadataOf(obj, stream.Target)
+		}
+		if err != nil {
+			st := statusOf(apierrors.NewInternalError(err))
+			return append(out, apiwatch.Event{Type: apiwatch.Error, Object: &st}), false
+		}
+		out = append(out, apiwatch.Event{Type: apiwatch.EventType(ev.Type.String()), Object: obj})
+	}
+	return out, true
+}
+
+func eventObject(stream *rest.Stream, ev cache.Event) (runtime.Object, error) {
+	if ev.Type == cache.Bookmark {
+		obj, ok := stream.Bookmark(ev).(runtime.Object)
+		if !ok {
+			return nil, errors.New("bookmark is no object")
+		}
+		return obj, nil
+	}
+	return stream.Target.Peek(ev.Entry) // who follows a resource keeps what it needs
+}
+
+func deliver(ctx context.Context, to chan<- apiwatch.Event, ev apiwatch.Event) bool {
+	select {
+	case to <- ev:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
