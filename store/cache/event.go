@@ -3,6 +3,8 @@
 
 package cache
 
+import "time"
+
 // EventType says what an Event tells its watcher.
 type EventType uint8
 
@@ -65,8 +67,12 @@ type WatchOptions struct {
 	SendInitialEvents bool
 	// MarkInitialEnd delivers a bookmark with InitialEnd after them.
 	MarkInitialEnd bool
-	// Bookmarks delivers a bookmark about every minute, and one shortly before the deadline of Next's context.
+	// Bookmarks delivers a bookmark about every minute, and one shortly before Deadline, if there is one.
 	Bookmarks bool
+	Deadline  time.Time
+	// Woken, when set, is called when there may be something to Poll, now and then without reason. It must not block, and may be called on any
+	// goroutine, also once the watcher is closed.
+	Woken func()
 	// Filter tells whether an object is in the watcher's sight; nil means all are. It runs on the watcher's goroutine. An
 	// entry that it can't judge (undecodable) should be let through, so that the error surfaces where the entry is encoded.
 	Filter func(*Entry) bool

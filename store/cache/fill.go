@@ -257,9 +257,6 @@ func (c *Cache) tellLocked(s *scope, now time.Time) {
 
 func wakeAll(watchers []*Watcher) {
 	for _, w := range watchers {
-		select {
-		case w.wake <- struct{}{}:
-		default: // It is to wake already.
-		}
+		w.tell()
 	}
 }

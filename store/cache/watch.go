@@ -25,8 +25,11 @@ const (
 type Watcher struct {
 	cache *Cache
 	opts  WatchOptions
-	// wake has one place: a token means that there may be something to read. More tokens say no more, and are dropped.
+	// wake has one place: a token means that there may be something to read. More tokens say no more, and are dropped. It is not used where
+	// WatchOptions.Woken is set.
 	wake chan struct{}
+	// timer wakes when a bookmark is due; nil without bookmarks.
+	timer *time.Timer
 
 	// scope, place (in scope.watchers) and closed are guarded by cache.mu.
 	scope  *scope
@@ -43,7 +46,6 @@ type Watcher struct {
 	events  []Event
 	// drained is set when everything in sight has been read: what comes then is told by wake.
 	drained bool
-	timer   *time.Timer
 	// bookmark is when the next bookmark is due.
 	bookmark time.Time
 	// err ended the watch.
@@ -63,9 +65,6 @@ func (c *Cache) Watch(opts WatchOptions) (*Watcher, error) {
 		scopeName = indexScope(opts.Index)
 	}
 	w := &Watcher{cache: c, opts: opts, wake: make(chan struct{}, 1)}
-	if opts.Bookmarks {
-		w.bookmark = time.Now().Add(bookmarkEvery)
-	}
 	seen := c.feed.Revision()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -89,7 +88,24 @@ func (c *Cache) Watch(opts WatchOptions) (*Watcher, error) {
 	w.scope = c.core.join(scopeName, w.cursor)
 	w.place = len(w.scope.watchers)
 	w.scope.watchers = append(w.scope.watchers, w)
+	if opts.Bookmarks {
+		now := time.Now()
+		w.bookmark = now.Add(bookmarkEvery)
+		w.timer = time.AfterFunc(w.due().Sub(now), w.tell)
+	}
 	return w, nil
+}
+
+// tell says that there may be something to read.
+func (w *Watcher) tell() {
+	if w.opts.Woken != nil {
+		w.opts.Woken()
+		return
+	}
+	select {
+	case w.wake <- struct{}{}:
+	default: // It is to wake already.
+	}
 }
 
 // Close ends the watch. It may be called more than once, and while Next runs (which then returns ErrEnded).
@@ -106,32 +122,42 @@ func (w *Watcher) Close() {
 		c.core.leave(w.scope)
 	}
 	c.mu.Unlock()
-	wakeAll([]*Watcher{w})
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+	w.tell()
 }
 
 // Next waits for events and returns at least one, in revision order. The slice is reused by the next call. An error ends the
 // watch: store.ErrCompacted when the watcher was too slow or the cache had to begin anew, ErrEnded when cache or watcher were
-// closed, or the context's.
+// closed, or the context's. It is not for watchers with WatchOptions.Woken.
 func (w *Watcher) Next(ctx context.Context) ([]Event, error) {
-	if w.err != nil {
-		return nil, w.err
-	}
-	w.events = w.events[:0]
 	for {
-		if w.drained {
-			if err := w.wait(ctx); err != nil {
-				return nil, err
+		if w.drained && w.err == nil {
+			select {
+			case <-w.wake:
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
 			}
 		}
 		select {
 		case <-w.wake: // What it tells of is read now.
 		default:
 		}
+		if events, err := w.Poll(ctx); err != nil || len(events) > 0 {
+			return events, err
+		}
+	}
+}
+
+// Poll returns the events that there are now, which may be none, as Next does otherwise. Until Drained there may be more.
+func (w *Watcher) Poll(ctx context.Context) ([]Event, error) {
+	w.events = w.events[:0]
+	for w.err == nil {
 		if w.initial != nil {
 			w.fillInitial()
-		} else if err := w.fill(ctx); err != nil {
-			w.err = err
-			return nil, err
+		} else {
+			w.err = w.fill()
 		}
 		if len(w.events) > 0 {
 			return w.events, nil
@@ -139,8 +165,15 @@ func (w *Watcher) Next(ctx context.Context) ([]Event, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+		if w.drained {
+			return nil, w.err
+		}
 	}
+	return nil, w.err
 }
+
+// Drained tells whether the last Poll has read all that there was. What comes after it is told.
+func (w *Watcher) Drained() bool { return w.drained }
 
 // fillInitial takes the next batch of the initial events.
 func (w *Watcher) fillInitial() {
@@ -172,7 +205,7 @@ func (w *Watcher) addInitial(e *Entry) {
 }
 
 // fill reads changes until some are to be delivered or none are left; then adds a bookmark, when one is due.
-func (w *Watcher) fill(ctx context.Context) error {
+func (w *Watcher) fill() error {
 	c := w.cache
 	for {
 		seen := c.feed.Revision()
@@ -197,7 +230,7 @@ func (w *Watcher) fill(ctx context.Context) error {
 			return nil
 		}
 		if w.drained {
-			w.addBookmark(ctx, seen)
+			w.addBookmark(seen)
 			return nil
 		}
 	}
@@ -227,42 +260,25 @@ func (w *Watcher) add(ch *change) {
 }
 
 // due returns when the next bookmark is due.
-func (w *Watcher) due(ctx context.Context) time.Time {
-	if deadline, ok := ctx.Deadline(); ok {
-		if last := deadline.Add(-bookmarkBefore); last.Before(w.bookmark) && last.After(w.bookmark.Add(-bookmarkEvery)) {
+func (w *Watcher) due() time.Time {
+	if !w.opts.Deadline.IsZero() {
+		if last := w.opts.Deadline.Add(-bookmarkBefore); last.Before(w.bookmark) && last.After(w.bookmark.Add(-bookmarkEvery)) {
 			return last
 		}
 	}
 	return w.bookmark
 }
 
-func (w *Watcher) addBookmark(ctx context.Context, revision int64) {
-	if !w.opts.Bookmarks || time.Now().Before(w.due(ctx)) {
+// addBookmark adds one that is due, behind everything up to revision.
+func (w *Watcher) addBookmark(revision int64) {
+	if !w.opts.Bookmarks {
 		return
 	}
-	w.bookmark = time.Now().Add(bookmarkEvery)
+	now := time.Now()
+	if now.Before(w.due()) {
+		return
+	}
+	w.bookmark = now.Add(bookmarkEvery)
+	w.timer.Reset(w.due().Sub(now))
 	w.events = append(w.events, Event{Type: Bookmark, Revision: max(revision, w.opts.AfterRevision)})
-}
-
-// wait returns when there may be something to read, or a bookmark is due.
-func (w *Watcher) wait(ctx context.Context) error {
-	var due <-chan time.Time
-	if w.opts.Bookmarks {
-		left := time.Until(w.due(ctx))
-		if w.timer == nil {
-			w.timer = time.NewTimer(left)
-		} else {
-			w.timer.Reset(left)
-		}
-		defer w.timer.Stop()
-		due = w.timer.C
-	}
-	select {
-	case <-w.wake:
-		return nil
-	case <-due:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -117,7 +117,10 @@ func TestWatchInitialEvents(t *testing.T) {
 
 func TestWatchBookmarks(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
-		w := r.watch(cache.WatchOptions{AfterRevision: r.fresh(), Bookmarks: true})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute+10*time.Second)
+		defer cancel()
+		deadline, _ := ctx.Deadline()
+		w := r.watch(cache.WatchOptions{AfterRevision: r.fresh(), Bookmarks: true, Deadline: deadline})
 		// A write of another kind moves the bookmark.
 		rev, err := r.store.Create(t.Context(), "/registry/jobs/ns/a", []byte("x"), store.WriteOptions{})
 		if err != nil {
@@ -128,8 +131,6 @@ func TestWatchBookmarks(t *testing.T) {
 		if got := time.Since(begin); got != time.Minute {
 			t.Errorf("the bookmark came after %v, want a minute", got)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
 		begin = time.Now()
 		events, err := w.Next(ctx)
 		if err != nil || len(events) != 1 || events[0].Type != cache.Bookmark || time.Since(begin) != 8*time.Second {
@@ -137,6 +138,53 @@ func TestWatchBookmarks(t *testing.T) {
 		}
 		if _, err := w.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Next = %v, want the deadline", err)
+		}
+	})
+}
+
+// TestPoll has a watcher that never waits: it is told when to look.
+func TestPoll(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		told := make(chan struct{}, 100)
+		r.put("ns/a", "", "v=1")
+		w := r.watch(cache.WatchOptions{SendInitialEvents: true, Bookmarks: true, Woken: func() { told <- struct{}{} }})
+		poll := func(want ...string) {
+			t.Helper()
+			var got []string
+			for {
+				events, err := w.Poll(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, ev := range events {
+					got = append(got, eventText(ev))
+				}
+				if w.Drained() {
+					checkTexts(t, "events", got, want...)
+					return
+				}
+			}
+		}
+		one := r.fresh()
+		poll(fmt.Sprintf("ADDED a(v=1)#%d at %d", one, one))
+		synctest.Wait()
+		for len(told) > 0 { // Of the cache's beginning.
+			<-told
+		}
+		poll()
+		two := r.put("ns/a", "", "v=2")
+		<-told
+		poll(fmt.Sprintf("MODIFIED a(v=2)#%d at %d was a(v=1)#%d", two, two, one))
+		begin := time.Now()
+		<-told
+		poll(fmt.Sprintf("BOOKMARK %d", two))
+		if got := time.Since(begin); got != time.Minute {
+			t.Errorf("told of the bookmark after %v, want a minute", got)
+		}
+		w.Close()
+		<-told
+		if _, err := w.Poll(t.Context()); !errors.Is(err, cache.ErrEnded) {
+			t.Errorf("Poll = %v, want ErrEnded", err)
 		}
 	})
 }
