@@ -102,6 +102,12 @@ func (m *Manager) Update(live, obj runtime.Object, manager string) runtime.Objec
 	if !ok {
 		return m.fields.UpdateNoErrors(live, obj, manager)
 	}
+	if m.again(live, obj, manager) {
+		if !m.same(was, is) {
+			after.GetManagedFields()[0].Time = new(metav1.NewTime(time.Now().UTC()))
+		}
+		return obj
+	}
 	found, ok := m.fields.UpdateNoErrors(was, is, manager).(metav1.Object)
 	if !ok {
 		return m.fields.UpdateNoErrors(live, obj, manager)
@@ -112,25 +118,13 @@ func (m *Manager) Update(live, obj runtime.Object, manager string) runtime.Objec
 
 // first records the fields of an object that is new: live is one of which nothing is said. It reports whether it did.
 func (m *Manager) first(before, after metav1.Object, live, obj runtime.Object, manager string) bool {
-	if _, tree := obj.(*unstructured.Unstructured); tree {
-		return false
-	}
 	if !m.plain || before.GetUID() != "" || len(before.GetManagedFields()) > 0 || len(after.GetManagedFields()) > 0 {
 		return false
 	}
-	was, is := reflect.ValueOf(live), reflect.ValueOf(m.types.bare(obj))
-	if was.Type() != is.Type() || is.Kind() != reflect.Pointer || is.Elem().Kind() != reflect.Struct || !blank(was.Elem()) {
+	if reflect.TypeOf(live) != reflect.TypeOf(obj) || !blank(reflect.ValueOf(live).Elem()) {
 		return false
 	}
-	p, known := m.plans.Load(is.Type())
-	if !known {
-		of, err := m.types.schemaOf(obj.GetObjectKind().GroupVersionKind())
-		if err != nil {
-			return false
-		}
-		p, _ = m.plans.LoadOrStore(is.Type(), firstPlan(is.Type().Elem(), of))
-	}
-	fields, ok := firstRecord(p.(*plan), is.Elem())
+	fields, ok := m.record(obj)
 	if !ok {
 		return false
 	}
@@ -148,6 +142,66 @@ func (m *Manager) first(before, after metav1.Object, live, obj runtime.Object, m
 	entry.FieldsV1.SetRawBytes(fields)
 	after.SetManagedFields([]metav1.ManagedFieldsEntry{entry})
 	return true
+}
+
+// record returns the fields that an object has, as an entry has them, or false where the library must say them.
+func (m *Manager) record(obj runtime.Object) ([]byte, bool) {
+	if _, tree := obj.(*unstructured.Unstructured); tree {
+		return nil, false
+	}
+	v := reflect.ValueOf(m.types.bare(obj))
+	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		return nil, false
+	}
+	p, known := m.plans.Load(v.Type())
+	if !known {
+		of, err := m.types.schemaOf(obj.GetObjectKind().GroupVersionKind())
+		if err != nil {
+			return nil, false
+		}
+		p, _ = m.plans.LoadOrStore(v.Type(), firstPlan(v.Type().Elem(), of))
+	}
+	return firstRecord(p.(*plan), v.Elem())
+}
+
+// again gives obj the record of live if the write can't change it: its manager is the only one, and manages every field of the one and of the
+// other. It reports whether it did. The time is as it was.
+func (m *Manager) again(live, obj runtime.Object, manager string) bool {
+	before, after := live.(metav1.Object), obj.(metav1.Object)
+	known := before.GetManagedFields()
+	if !m.plain || len(known) != 1 || known[0].FieldsV1 == nil {
+		return false
+	}
+	entry := known[0]
+	own := metav1.ManagedFieldsEntry{
+		Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: m.version, FieldsType: "FieldsV1", FieldsV1: entry.FieldsV1,
+		Subresource: m.subresource,
+	}
+	if !sameEntry(entry, own) {
+		return false
+	}
+	if sent := after.GetManagedFields(); len(sent) > 1 || len(sent) == 1 && (!sameEntry(sent[0], entry) || !sent[0].Time.Equal(entry.Time)) {
+		return false
+	}
+	for _, o := range []runtime.Object{live, obj} {
+		if fields, ok := m.record(o); !ok || !bytes.Equal(fields, entry.FieldsV1.GetRawBytes()) {
+			return false
+		}
+	}
+	after.SetManagedFields([]metav1.ManagedFieldsEntry{entry})
+	return true
+}
+
+// same reports whether two objects differ in nothing that may be managed.
+func (m *Manager) same(a, b runtime.Object) bool {
+	a, b = m.types.bare(a), m.types.bare(b)
+	for _, o := range []metav1.Object{a.(metav1.Object), b.(metav1.Object)} {
+		o.SetResourceVersion("")
+		o.SetGeneration(0)
+		o.SetUID("")
+		o.SetCreationTimestamp(metav1.Time{})
+	}
+	return equal.Wire(a, b)
 }
 
 // blank reports whether an object says nothing but its type.

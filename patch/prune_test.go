@@ -56,42 +56,49 @@ func fullPod() *corev1.Pod {
 func TestUpdateRecordsWhatWholeObjectsGive(t *testing.T) {
 	m := podManager(t)
 	changes := map[string]func(*corev1.Pod){
-		"nothing":          func(*corev1.Pod) {},
-		"a label":          func(p *corev1.Pod) { p.Labels["tier"] = "front" },
-		"a field less":     func(p *corev1.Pod) { p.Spec.NodeSelector = nil },
-		"an empty map":     func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{} },
-		"no containers":    func(p *corev1.Pod) { p.Spec.Containers = nil },
-		"empty containers": func(p *corev1.Pod) { p.Spec.Containers = []corev1.Container{} },
-		"an image":         func(p *corev1.Pod) { p.Spec.Containers[1].Image = "b:2" },
-		"another quantity": func(p *corev1.Pod) { p.Spec.Overhead["cpu"] = resource.MustParse("2") },
-		"the same amount":  func(p *corev1.Pod) { p.Spec.Overhead["cpu"] = resource.MustParse("1000m") },
-		"a pointer":        func(p *corev1.Pod) { p.Spec.SecurityContext.RunAsUser = new(int64(2)) },
-		"the same moment":  func(p *corev1.Pod) { p.Status.StartTime = new(metav1.NewTime(time.Unix(5, 0).UTC())) },
-		"a later moment":   func(p *corev1.Pod) { p.Status.StartTime = new(metav1.Unix(6, 0)) },
-		"all of status":    func(p *corev1.Pod) { p.Status = corev1.PodStatus{Phase: corev1.PodFailed} },
+		"nothing":             func(*corev1.Pod) {},
+		"a label":             func(p *corev1.Pod) { p.Labels["tier"] = "front" },
+		"a field less":        func(p *corev1.Pod) { p.Spec.NodeSelector = nil },
+		"an empty map":        func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{} },
+		"no containers":       func(p *corev1.Pod) { p.Spec.Containers = nil },
+		"empty containers":    func(p *corev1.Pod) { p.Spec.Containers = []corev1.Container{} },
+		"an image":            func(p *corev1.Pod) { p.Spec.Containers[1].Image = "b:2" },
+		"another quantity":    func(p *corev1.Pod) { p.Spec.Overhead["cpu"] = resource.MustParse("2") },
+		"the same amount":     func(p *corev1.Pod) { p.Spec.Overhead["cpu"] = resource.MustParse("1000m") },
+		"a pointer":           func(p *corev1.Pod) { p.Spec.SecurityContext.RunAsUser = new(int64(2)) },
+		"the same moment":     func(p *corev1.Pod) { p.Status.StartTime = new(metav1.NewTime(time.Unix(5, 0).UTC())) },
+		"a later moment":      func(p *corev1.Pod) { p.Status.StartTime = new(metav1.Unix(6, 0)) },
+		"all of status":       func(p *corev1.Pod) { p.Status = corev1.PodStatus{Phase: corev1.PodFailed} },
+		"what it was read as": func(p *corev1.Pod) { p.ResourceVersion, p.Generation = "", 3 },
 	}
 	for name, change := range changes {
-		t.Run(name, func(t *testing.T) {
-			live := fullPod()
-			live.ManagedFields = m.fields.UpdateNoErrors(newPod(), fullPod(), "maker").(*corev1.Pod).ManagedFields
-			obj := live.DeepCopy()
-			change(obj)
-			whole := m.fields.UpdateNoErrors(live.DeepCopy(), obj.DeepCopy(), "changer").(*corev1.Pod)
-			before := live.DeepCopy()
-			got := m.Update(live, obj, "changer").(*corev1.Pod)
-			if g, w := entries(t, got.ManagedFields), entries(t, whole.ManagedFields); g != w {
-				t.Errorf("managed fields\n%s\nwant\n%s", g, w)
-			}
-			if got.ManagedFields = live.ManagedFields; !equal.Semantic(live, before) {
-				t.Error("the live object was changed")
-			}
-			want := fullPod()
-			change(want)
-			want.ManagedFields = live.ManagedFields
-			if !equal.Semantic(got, want) {
-				t.Errorf("the object was changed: %v, want %v", got, want)
-			}
-		})
+		for _, changer := range []string{"changer", "maker"} {
+			t.Run(name+" by "+changer, func(t *testing.T) {
+				live := fullPod()
+				live.ManagedFields = m.fields.UpdateNoErrors(newPod(), fullPod(), "maker").(*corev1.Pod).ManagedFields
+				obj := live.DeepCopy()
+				change(obj)
+				whole := m.fields.UpdateNoErrors(live.DeepCopy(), obj.DeepCopy(), changer).(*corev1.Pod)
+				before := live.DeepCopy()
+				got := m.Update(live, obj, changer).(*corev1.Pod)
+				if g, w := entries(t, got.ManagedFields), entries(t, whole.ManagedFields); g != w {
+					t.Errorf("managed fields\n%s\nwant\n%s", g, w)
+				}
+				made := live.ManagedFields[0].Time
+				if g, w := got.ManagedFields[0].Time.Equal(made), whole.ManagedFields[0].Time.Equal(made); g != w {
+					t.Errorf("the time is as it was: %v, want %v", g, w)
+				}
+				if got.ManagedFields = live.ManagedFields; !equal.Semantic(live, before) {
+					t.Error("the live object was changed")
+				}
+				want := fullPod()
+				change(want)
+				want.ManagedFields = live.ManagedFields
+				if !equal.Semantic(got, want) {
+					t.Errorf("the object was changed: %v, want %v", got, want)
+				}
+			})
+		}
 	}
 }
 

@@ -6,9 +6,11 @@ package openapi
 import (
 	"bytes"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -87,10 +89,122 @@ func TestFirstRecordsAreTheLibrarys(t *testing.T) {
 						m.Update(named, whole, "me")
 						m.Update(empty(), obj, "me")
 						compareRecords(t, obj.GetManagedFields(), whole.GetManagedFields())
+						checkSecond(t, m, r, obj)
 					}
 				}
 			})
 		}
+	}
+}
+
+// checkSecond compares the record of a second write of the same manager with what the library says. It does where a time is sent that is not the
+// stored one's.
+func checkSecond(t *testing.T, m *patch.Manager, r *rand.Rand, live kinds.Object) {
+	t.Helper()
+	next := live.DeepCopyObject().(kinds.Object)
+	stir(r, reflect.ValueOf(next).Elem())
+	next.SetManagedFields(live.GetManagedFields())
+	whole := next.DeepCopyObject().(kinds.Object)
+	for _, e := range whole.GetManagedFields() {
+		e.Time.Time = e.Time.Add(-time.Hour)
+	}
+	m.Update(live, next, "me")
+	m.Update(live, whole, "me")
+	compareRecords(t, next.GetManagedFields(), whole.GetManagedFields())
+}
+
+// stir changes some texts and numbers of a value, but for those that say what it is.
+func stir(r *rand.Rand, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			stir(r, v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if f := v.Type().Field(i); f.IsExported() && f.Type != reflect.TypeFor[metav1.TypeMeta]() && f.Type != reflect.TypeFor[intstr.Type]() {
+				stir(r, v.Field(i))
+			}
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			stir(r, v.Index(i))
+		}
+	case reflect.String:
+		if r.IntN(20) == 0 {
+			v.SetString([]string{"", "a", "b"}[r.IntN(3)])
+		}
+	case reflect.Int32, reflect.Int64:
+		if r.IntN(20) == 0 {
+			v.SetInt(r.Int64N(3))
+		}
+	default: // Enough is changed.
+	}
+}
+
+// TestWritesOfTheOnlyManager are recorded without a comparison where they can't change what is recorded but for its time: the record is shared then.
+func TestWritesOfTheOnlyManager(t *testing.T) {
+	types, err := converter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	gvk := corev1.SchemeGroupVersion.WithKind("Pod")
+	empty := func() *corev1.Pod {
+		return &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}}
+	}
+	m, err := patch.NewManager(patch.ManagerConfig{
+		Types: types, Kind: gvk, Hub: gvk.GroupVersion(), Default: func(runtime.Object) {},
+		Convert: func(obj runtime.Object, _ schema.GroupVersion) (runtime.Object, error) { return obj, nil },
+		New:     func(schema.GroupVersionKind) (runtime.Object, error) { return empty(), nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := empty()
+	stored.Labels = map[string]string{"a": "b"}
+	stored.Spec.Containers = []corev1.Container{{Name: "a", Image: "a:1"}}
+	m.Update(empty(), stored, "me")
+	stored.Name, stored.ResourceVersion = "one", "5"
+	stored.ManagedFields[0].Time = new(metav1.Unix(1, 0))
+	for _, tt := range []struct {
+		name         string
+		change       func(live, obj *corev1.Pod)
+		shared, late bool
+	}{
+		{"nothing", func(_, _ *corev1.Pod) {}, true, false},
+		{"a version and a generation", func(_, obj *corev1.Pod) { obj.ResourceVersion, obj.Generation = "", 2 }, true, false},
+		{"an image", func(_, obj *corev1.Pod) { obj.Spec.Containers[0].Image = "a:2" }, true, true},
+		{"a label, and no record", func(_, obj *corev1.Pod) { obj.Labels["a"], obj.ManagedFields = "c", nil }, true, true},
+		{"a field more", func(_, obj *corev1.Pod) { obj.Spec.Hostname = "h" }, false, true},
+		{"a field that nobody manages", func(live, obj *corev1.Pod) { live.Spec.Hostname, obj.Spec.Hostname = "h", "i" }, false, true},
+		{"a field taken out that nobody manages", func(live, _ *corev1.Pod) { live.Spec.Hostname = "h" }, false, false},
+		{"another record", func(_, obj *corev1.Pod) { obj.ManagedFields[0].Manager, obj.Labels["a"] = "you", "c" }, false, true},
+		{"a record given up", func(_, obj *corev1.Pod) {
+			obj.ManagedFields, obj.Labels["a"] = []metav1.ManagedFieldsEntry{{}}, "c"
+		}, false, true},
+		{"of two managers", func(live, obj *corev1.Pod) {
+			live.ManagedFields = append(live.ManagedFields, *live.ManagedFields[0].DeepCopy())
+			live.ManagedFields[1].Manager, obj.ManagedFields = "you", nil
+			obj.Labels["a"] = "c"
+		}, false, true},
+		{"applied", func(live, obj *corev1.Pod) {
+			live.ManagedFields[0].Operation, obj.ManagedFields = metav1.ManagedFieldsOperationApply, nil
+			obj.Labels["a"] = "c"
+		}, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			live, obj := stored.DeepCopy(), stored.DeepCopy()
+			tt.change(live, obj)
+			m.Update(live, obj, "me")
+			shared, late := false, false
+			for _, e := range obj.ManagedFields {
+				shared = shared || e.FieldsV1 == live.ManagedFields[0].FieldsV1
+				late = late || e.Manager == "me" && e.Operation == metav1.ManagedFieldsOperationUpdate && !e.Time.Equal(new(metav1.Unix(1, 0)))
+			}
+			if shared != tt.shared || late != tt.late {
+				t.Errorf("the record is shared: %v, with a new time: %v; want %v, %v", shared, late, tt.shared, tt.late)
+			}
+		})
 	}
 }
 
