@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
+	"kogge.dev/kogge/apiserver/h2"
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/apiserver/watch"
@@ -37,6 +38,9 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, a *answer, c
 	deadlines(w, time.Time{}, end.Add(answerGrace)) // For clients that don't read: writing to them never ends.
 	stop := context.AfterFunc(s.stopping, cancel)
 	defer stop()
+	if pusher, ok := h2.PusherOf(w); ok {
+		c.Woken = pusher.Notify
+	}
 	stream, err := s.engine.Watch(ctx, c)
 	if err != nil {
 		s.fail(w, r, err)
@@ -74,13 +78,23 @@ type watchSource struct {
 
 // Next implements watch.Source.
 func (s *watchSource) Next(ctx context.Context) ([]watch.Event, error) {
+	return s.read(ctx, s.stream.Next)
+}
+
+// Poll implements watch.Source.
+func (s *watchSource) Poll(ctx context.Context) (events []watch.Event, more bool, err error) {
+	events, err = s.read(ctx, s.stream.Poll)
+	return events, s.failed || len(s.rest) > 0 || !s.stream.Drained(), err
+}
+
+func (s *watchSource) read(ctx context.Context, next func(context.Context) ([]cache.Event, error)) ([]watch.Event, error) {
 	if s.failed {
 		return nil, io.EOF
 	}
 	s.events = s.events[:0]
 	var err error
 	if len(s.rest) == 0 {
-		s.rest, err = s.stream.Next(ctx)
+		s.rest, err = next(ctx)
 	}
 	if err != nil {
 		var status apierrors.APIStatus

@@ -77,6 +77,11 @@ type conn struct {
 	out         output
 	// waiting streams want room in window or out, first come first served.
 	waiting []*stream
+	// ready streams have something to take, spare is room for the next ones; pushing is set while a goroutine takes it.
+	ready, spare []*stream
+	pushing      bool
+	// told counts pushes that were not answered with a window update.
+	told int
 	// framer writes into out. packer compresses into packed.
 	framer *http2.Framer
 	packer *hpack.Encoder
@@ -119,7 +124,7 @@ func (c *conn) run() {
 	c.end(err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.running > 0 || c.out.writing {
+	for c.running > 0 || c.out.writing || c.pushing {
 		c.free.Wait()
 	}
 }

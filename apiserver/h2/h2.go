@@ -11,8 +11,11 @@
 //	handler   -> response -> stream  > conn.out -> whoever writes -> corked TLS -> the socket
 //	read loop -> answers to frames  /
 //
-// A watch event that goes to fifty streams of a connection so costs a few system calls, not fifty, and no change of goroutines between its handler
-// and the socket (TestWritesOfManyStreamsAreFew).
+// A handler that only waits for what it is to pass on, as that of a watch, may leave it to the connection (Pusher): one goroutine of the connection then takes
+// what its streams have, and writes it.
+//
+// A watch event that goes to fifty streams of a connection so costs a few system calls, not fifty, and one goroutine that wakes, not fifty
+// (TestWritesOfManyStreamsAreFew, TestPushesOfManyStreams).
 //
 // Frames and header compression are those of golang.org/x/net/http2. Not served, as in net/http: server push, priorities, CONNECT, trailers of
 // requests (they are read and dropped).

@@ -46,14 +46,34 @@ func (o *output) Write(p []byte) (int, error) {
 
 // data adds a DATA frame.
 func (o *output) data(id uint32, payload []byte, end bool) {
-	head := [9]byte{0, 0, 0, byte(http2.FrameData), 0}
+	o.dataHead(id, len(payload), end)
+	_, _ = o.Write(payload) // It does not fail.
+}
+
+// pieces adds DATA frames of no more than most bytes each, with all pieces one after the other, which are size bytes.
+func (o *output) pieces(id uint32, pieces [][]byte, size, most int) {
+	room := 0
+	for _, p := range pieces {
+		for len(p) > 0 {
+			if room == 0 {
+				room = min(size, most)
+				size -= room
+				o.dataHead(id, room, false)
+			}
+			n := min(room, len(p))
+			_, _ = o.Write(p[:n]) // It does not fail.
+			p, room = p[n:], room-n
+		}
+	}
+}
+
+func (o *output) dataHead(id uint32, size int, end bool) {
+	head := [9]byte{byte(size >> 16), byte(size >> 8), byte(size), byte(http2.FrameData), 0}
 	binary.BigEndian.PutUint32(head[5:], id)
-	head[0], head[1], head[2] = byte(len(payload)>>16), byte(len(payload)>>8), byte(len(payload))
 	if end {
 		head[4] = byte(http2.FlagDataEndStream)
 	}
 	_, _ = o.Write(head[:]) // It does not fail.
-	_, _ = o.Write(payload)
 }
 
 // patience says whether a write may be late by what other goroutines are about to do.

@@ -31,6 +31,8 @@ type stream struct {
 	window int64
 	// sending is woken when there may be room to send; nil while nobody waits.
 	sending chan struct{}
+	// push sends while the handler waits.
+	push push
 	// writeBy is when the client must have taken what is written; zero: never.
 	writeBy time.Time
 	// lingering ends a stream that was answered before its body ended; nil for others.

@@ -42,6 +42,9 @@ type Call struct {
 	Update *metav1.UpdateOptions
 	Change *metav1.PatchOptions
 	Delete *metav1.DeleteOptions
+
+	// Woken, for watches that are polled, is called when there may be something to poll, as cache.WatchOptions has it.
+	Woken func()
 }
 
 // Result answers a Call.

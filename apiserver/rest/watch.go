@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,7 +48,13 @@ func (e *Engine) watch(ctx context.Context, c *Call) (*Stream, error) {
 		return nil, err
 	}
 	b := c.Target.bound
-	want := cache.WatchOptions{Prefix: sel.prefix, Key: sel.key, Filter: sel.filter(), Bookmarks: opts.AllowWatchBookmarks}
+	want := cache.WatchOptions{Prefix: sel.prefix, Key: sel.key, Filter: sel.filter(), Bookmarks: opts.AllowWatchBookmarks, Woken: c.Woken}
+	want.Deadline, _ = ctx.Deadline()
+	if s := opts.TimeoutSeconds; s != nil && *s > 0 {
+		if end := time.Now().Add(time.Duration(*s) * time.Second); want.Deadline.IsZero() || end.Before(want.Deadline) {
+			want.Deadline = end
+		}
+	}
 	if field := indexField(b.Resource); field != "" {
 		want.Index = exact(sel.fields, field)
 	}
@@ -94,13 +101,26 @@ func exact(sel fields.Selector, field string) string {
 // Next waits for events. The slice is reused by the next call. When the watch can't go on it returns a status error to deliver as
 // the last event, or the context's error.
 func (s *Stream) Next(ctx context.Context) ([]cache.Event, error) {
+	return s.read(ctx, (*cache.Watcher).Next)
+}
+
+// Poll returns the events that there are, which may be none, as Next does otherwise. Until Drained there may be more; Call.Woken tells of those
+// that come then.
+func (s *Stream) Poll(ctx context.Context) ([]cache.Event, error) {
+	return s.read(ctx, (*cache.Watcher).Poll)
+}
+
+// Drained tells whether the last Poll has read all that there was.
+func (s *Stream) Drained() bool { return s.watcher.Drained() }
+
+func (s *Stream) read(ctx context.Context, from func(*cache.Watcher, context.Context) ([]cache.Event, error)) ([]cache.Event, error) {
 	if s.watcher == nil {
 		if s.refused != nil {
 			return nil, s.refused
 		}
 		return nil, s.tooOld()
 	}
-	events, err := s.watcher.Next(ctx)
+	events, err := from(s.watcher, ctx)
 	if errors.Is(err, store.ErrCompacted) {
 		return nil, s.tooOld()
 	}

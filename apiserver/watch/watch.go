@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"kogge.dev/kogge/apiserver/h2"
 	"kogge.dev/kogge/codec"
 )
 
@@ -25,9 +27,13 @@ type Event struct {
 	Object []byte
 }
 
-// Source yields events. Next blocks for at least one; io.EOF ends the stream in order. Its slice may be reused.
+// Source yields events. io.EOF ends the stream in order. The slices may be reused by the next call.
 type Source interface {
+	// Next blocks for at least one event. It is not called where the response has an h2.Pusher.
 	Next(ctx context.Context) ([]Event, error)
+	// Poll returns the events that there are, which may be none, and whether there are more. It is called only where the response has an
+	// h2.Pusher, which the source notifies of those that come later.
+	Poll(ctx context.Context) (events []Event, more bool, err error)
 }
 
 // ContentType of a stream in a format.
@@ -49,6 +55,9 @@ func Serve(w http.ResponseWriter, r *http.Request, format codec.Format, source S
 	if err := flusher.Flush(); err != nil {
 		return err
 	}
+	if pusher, ok := h2.PusherOf(w); ok {
+		return push(r.Context(), w, pusher, format, source)
+	}
 	out := frames{to: w, format: format}
 	for {
 		events, err := source.Next(r.Context())
@@ -67,6 +76,36 @@ func Serve(w http.ResponseWriter, r *http.Request, format codec.Format, source S
 			return nil //nolint:nilerr // The client went away.
 		}
 	}
+}
+
+// push has the connection send events as they come. What it can't take at once, and how the watch ends, are left to this goroutine.
+func push(ctx context.Context, w io.Writer, pusher h2.Pusher, format codec.Format, source Source) error {
+	var failure error
+	var pieces [][]byte
+	take := func() ([][]byte, h2.Then) {
+		events, more, err := source.Poll(ctx)
+		if err != nil {
+			failure = err
+			return nil, h2.Done
+		}
+		pieces = pieces[:0]
+		for _, ev := range events {
+			head, object, tail := parts(ev, format)
+			pieces = append(pieces, head, object, tail)
+		}
+		if more {
+			return pieces, h2.Again
+		}
+		return pieces, h2.Wait
+	}
+	for failure == nil && ctx.Err() == nil {
+		for _, piece := range pusher.Push(ctx, take) {
+			if _, err := w.Write(piece); err != nil {
+				return nil //nolint:nilerr // The client went away.
+			}
+		}
+	}
+	return ended(failure)
 }
 
 func ended(err error) error {
@@ -89,18 +128,9 @@ type frames struct {
 
 // add writes one event, now or with the next flush. An error means that the client went away.
 func (f *frames) add(ev Event) error {
-	object := ev.Object
-	if f.format == codec.Protobuf {
-		// A WatchEvent: the type, and a RawExtension with the object.
-		kind := codec.AppendBytes(nil, 1, []byte(ev.Type))
-		inner := codec.AppendLength(nil, 1, len(object))
-		head := codec.AppendLength(kind, 2, len(inner)+len(object))
-		f.buf = binary.BigEndian.AppendUint32(f.buf, uint32(len(head)+len(inner)+len(object))) // Objects are bounded far below 4 GiB.
-		f.buf = append(append(f.buf, head...), inner...)
-		return f.addObject(object)
-	}
-	f.buf = appendHead(f.buf, ev.Type)
-	if err := f.addObject(trimmed(object)); err != nil {
+	head, object, tail := parts(ev, f.format)
+	f.buf = append(f.buf, head...)
+	if err := f.addObject(object); err != nil {
 		return err
 	}
 	f.buf = append(f.buf, tail...)
@@ -132,23 +162,28 @@ func (f *frames) flush() error {
 	return err
 }
 
-const tail = "}\n"
-
-func appendHead(to []byte, kind string) []byte {
-	to = append(to, `{"type":"`...)
-	to = append(to, kind...)
-	return append(to, `","object":`...)
+// parts are what an event is sent as, one after the other. The object is that of the event, as it may be shared by many.
+func parts(ev Event, format codec.Format) (head, object, tail []byte) {
+	object = ev.Object
+	if format == codec.Protobuf {
+		// The length, and a WatchEvent: the type, and a RawExtension with the object.
+		var room [16]byte
+		inner := codec.AppendLength(room[:0], 1, len(object))
+		head = codec.AppendBytes(make([]byte, 4, 64), 1, []byte(ev.Type))
+		head = append(codec.AppendLength(head, 2, len(inner)+len(object)), inner...)
+		binary.BigEndian.PutUint32(head, uint32(len(head)-4+len(object))) // Objects are bounded far below 4 GiB.
+		return head, object, nil
+	}
+	return []byte(`{"type":"` + ev.Type + `","object":`), trimmed(object), jsonTail
 }
+
+var jsonTail = []byte("}\n")
 
 func trimmed(object []byte) []byte {
 	for len(object) > 0 && object[len(object)-1] == '\n' {
 		object = object[:len(object)-1]
 	}
 	return object
-}
-
-func appendJSON(to []byte, ev Event) []byte {
-	return append(append(appendHead(to, ev.Type), trimmed(ev.Object)...), tail...)
 }
 
 func protobuf(ev Event) ([]byte, error) {
@@ -214,7 +249,8 @@ func sendMessages(ctx context.Context, ws *websocket.Conn, format codec.Format, 
 				}
 				continue
 			}
-			if websocket.Message.Send(ws, string(appendJSON(nil, ev))) != nil {
+			head, object, tail := parts(ev, format)
+			if websocket.Message.Send(ws, string(slices.Concat(head, object, tail))) != nil {
 				return nil //nolint:nilerr // The client went away.
 			}
 		}

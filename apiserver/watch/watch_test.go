@@ -33,6 +33,11 @@ func (b *batches) Next(context.Context) ([]watch.Event, error) {
 	return next, nil
 }
 
+func (b *batches) Poll(ctx context.Context) ([]watch.Event, bool, error) {
+	events, err := b.Next(ctx)
+	return events, true, err
+}
+
 // sized makes events whose objects are strings of JSON of these sizes.
 func sized(sizes ...int) []watch.Event {
 	out := make([]watch.Event, 0, len(sizes))
