@@ -79,31 +79,41 @@ func Serve(w http.ResponseWriter, r *http.Request, format codec.Format, source S
 }
 
 // push has the connection send events as they come. What it can't take at once, and how the watch ends, are left to this goroutine.
-func push(ctx context.Context, w io.Writer, pusher h2.Pusher, format codec.Format, source Source) error {
+func push(ctx context.Context, w http.ResponseWriter, pusher h2.Pusher, format codec.Format, source Source) error {
 	var failure error
-	var pieces [][]byte
+	var out [][]byte
 	take := func() ([][]byte, h2.Then) {
 		events, more, err := source.Poll(ctx)
 		if err != nil {
 			failure = err
 			return nil, h2.Done
 		}
-		pieces = pieces[:0]
+		out = out[:0]
 		for _, ev := range events {
 			head, object, tail := parts(ev, format)
-			pieces = append(pieces, head, object, tail)
+			out = append(out, head, object, tail)
 		}
 		if more {
-			return pieces, h2.Again
+			return out, h2.Again
 		}
-		return pieces, h2.Wait
+		return out, h2.Wait
 	}
+	// What there is to begin with may be much, and hard to find: others of the connection need not wait for it.
+	pieces, then := take()
 	for failure == nil && ctx.Err() == nil {
-		for _, piece := range pusher.Push(ctx, take) {
+		for _, piece := range pieces {
 			if _, err := w.Write(piece); err != nil {
 				return nil //nolint:nilerr // The client went away.
 			}
 		}
+		if then != h2.Again {
+			pieces, then = pusher.Push(ctx, take), h2.Wait
+			continue
+		}
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			return nil //nolint:nilerr // As above.
+		}
+		pieces, then = take()
 	}
 	return ended(failure)
 }
