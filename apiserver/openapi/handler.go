@@ -26,7 +26,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.Trim(r.URL.Path, "/")
 	switch {
 	case path == "openapi/v2":
-		s.serve(w, r, protoV2, s.v2, func(data []byte) ([]byte, error) {
+		s.serve(w, r, served{"v2", protoV2, s.v2}, func(data []byte) ([]byte, error) {
 			doc, err := openapi_v2.ParseDocument(data)
 			if err != nil {
 				return nil, err
@@ -34,7 +34,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return proto.Marshal(doc)
 		})
 	case path == "openapi/v3":
-		s.serve(w, r, "", s.index, nil)
+		s.serve(w, r, served{"index", "", s.index}, nil)
 	case strings.HasPrefix(path, "openapi/v3/"):
 		key := strings.TrimPrefix(path, "openapi/v3/")
 		if !slices.Contains(s.paths(), key) {
@@ -51,7 +51,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "public, immutable")
 			w.Header().Set("Expires", "Fri, 31 Dec 2100 00:00:00 GMT")
 		}
-		s.serve(w, r, protoV3, func() (*encoded, error) { return s.v3(key) }, func(data []byte) ([]byte, error) {
+		s.serve(w, r, served{"v3/" + key, protoV3, func() (*encoded, error) { return s.v3(key) }}, func(data []byte) ([]byte, error) {
 			doc, err := openapi_v3.ParseDocument(data)
 			if err != nil {
 				return nil, err
@@ -63,36 +63,49 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// served is a document by its key in the cache, with the media type of its protobuf form, if it has one, and what makes it.
+type served struct {
+	key, protobuf string
+	get           func() (*encoded, error)
+}
+
 // serve answers with a document in JSON or, where there is one, in its protobuf form.
-func (s *Service) serve(w http.ResponseWriter, r *http.Request, protobuf string, get func() (*encoded, error), convert func([]byte) ([]byte, error)) {
-	doc, err := get()
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+func (s *Service) serve(w http.ResponseWriter, r *http.Request, d served, convert func([]byte) ([]byte, error)) {
+	media, tag := jsonDoc, s.tag(d.key)
+	if convert != nil && wants(r.Header.Get("Accept"), d.protobuf) {
+		media, tag = d.protobuf, s.tag(protobufOf(tag))
 	}
-	if doc == nil {
-		http.NotFound(w, r)
-		return
-	}
-	media := jsonDoc
-	if convert != nil && wants(r.Header.Get("Accept"), protobuf) {
-		media = protobuf
-		json := doc.data
-		if doc, err = s.cached("protobuf/"+doc.etag, func() (any, error) { return convert(json) }); err != nil {
+	h := w.Header()
+	h.Add("Vary", "Accept")
+	asked := r.Header.Get("If-None-Match")
+	if tag == "" || tag != asked { // It need not be made for who has it.
+		doc, err := d.get()
+		if err == nil && doc != nil && media == d.protobuf {
+			json := doc.data
+			doc, err = s.cached(protobufOf(doc.etag), func() (any, error) { return convert(json) })
+		}
+		switch {
+		case err != nil:
 			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		case doc == nil:
+			http.NotFound(w, r)
+			return
+		}
+		if tag = doc.etag; tag != asked {
+			h.Set("Content-Type", media)
+			h.Set("ETag", tag)
+			_, _ = w.Write(doc.data) // A client that went away is no error of ours.
 			return
 		}
 	}
-	h := w.Header()
 	h.Set("Content-Type", media)
-	h.Set("ETag", doc.etag)
-	h.Add("Vary", "Accept")
-	if r.Header.Get("If-None-Match") == doc.etag {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	_, _ = w.Write(doc.data) // A client that went away is no error of ours.
+	h.Set("ETag", tag)
+	w.WriteHeader(http.StatusNotModified)
 }
+
+// protobufOf is the key of the protobuf form of the document with a tag.
+func protobufOf(tag string) string { return "protobuf/" + tag }
 
 // wants tells whether the client names the protobuf form before JSON.
 func wants(accept, protobuf string) bool {

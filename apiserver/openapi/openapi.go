@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
@@ -73,13 +74,21 @@ type Service struct {
 	// was begun before one is not kept.
 	cache      map[string]*encoded
 	generation int
-	names      map[schema.GroupVersionKind]string
+	// sweeping is set while a timer will look for documents that nobody asks for.
+	sweeping bool
+	names    map[schema.GroupVersionKind]string
 }
+
+// idle is how long a document is kept that nobody asks for; it may be twice as long. Those of many definitions are large, and clients keep them themselves.
+const idle = 5 * time.Minute
 
 // encoded is a document ready to send.
 type encoded struct {
+	// data is nil where nobody has asked for long: then the tag is all that is known.
 	data []byte
 	etag string
+	// asked is set by whoever asks, and taken back by sweep. Service.mu guards it.
+	asked bool
 }
 
 // New makes a service for the built-in kinds.
@@ -355,13 +364,16 @@ func (s *Service) hash(path string) string {
 	return fmt.Sprintf("%X", h.Sum(nil))
 }
 
+// cached returns the document of a key, which build makes when it is not there.
 func (s *Service) cached(key string, build func() (any, error)) (*encoded, error) {
 	s.mu.Lock()
 	have, generation := s.cache[key], s.generation
-	s.mu.Unlock()
-	if have != nil {
+	if have != nil && have.data != nil {
+		have.asked = true
+		s.mu.Unlock()
 		return have, nil
 	}
+	s.mu.Unlock()
 	value, err := build()
 	if err != nil || value == nil {
 		return nil, err
@@ -372,13 +384,48 @@ func (s *Service) cached(key string, build func() (any, error)) (*encoded, error
 			return nil, err
 		}
 	}
-	out := &encoded{data: data, etag: fmt.Sprintf(`"%X"`, sha512.Sum512(data))}
+	out := &encoded{data: data, etag: fmt.Sprintf(`"%X"`, sha512.Sum512(data)), asked: true}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.generation == generation {
 		s.cache[key] = out
+		s.sweepLaterLocked()
 	}
-	s.mu.Unlock()
 	return out, nil
+}
+
+// tag returns the entity tag of a document that was made since the last change; empty when none was.
+func (s *Service) tag(key string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have := s.cache[key]; have != nil {
+		return have.etag
+	}
+	return ""
+}
+
+func (s *Service) sweepLaterLocked() {
+	if !s.sweeping {
+		s.sweeping = true
+		time.AfterFunc(idle, s.sweep)
+	}
+}
+
+// sweep forgets the documents that nobody has asked for since it was here last, but for their tags.
+func (s *Service) sweep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweeping = false
+	for key, doc := range s.cache {
+		switch {
+		case doc.data == nil:
+		case doc.asked:
+			doc.asked = false
+			s.sweepLaterLocked()
+		default:
+			s.cache[key] = &encoded{etag: doc.etag} // Whoever has the document goes on with it.
+		}
+	}
 }
 
 // v2 makes the one v2 document: all paths and all schemas.
