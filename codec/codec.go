@@ -36,7 +36,7 @@ var Formats = []Format{JSON, YAML, Protobuf}
 type message interface {
 	Size() int
 	Marshal() ([]byte, error)
-	MarshalTo(data []byte) (int, error)
+	MarshalToSizedBuffer(data []byte) (int, error)
 }
 
 type unmarshaler interface {

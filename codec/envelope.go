@@ -17,14 +17,14 @@ var magic = []byte{'k', '8', 's', 0}
 // Envelope marshals m and wraps it with its type, the form in which protobuf travels and is stored.
 func Envelope(gvk schema.GroupVersionKind, m interface {
 	Size() int
-	MarshalTo(data []byte) (int, error)
+	MarshalToSizedBuffer(data []byte) (int, error)
 },
 ) ([]byte, error) {
 	size := m.Size()
 	head := AppendEnvelope(nil, gvk, size)
 	out := make([]byte, len(head)+size, len(head)+size+len(EnvelopeEnd))
 	copy(out, head)
-	n, err := m.MarshalTo(out[len(head):])
+	n, err := m.MarshalToSizedBuffer(out[len(head):]) // MarshalTo asks for the size again.
 	if err != nil {
 		return nil, err
 	}

@@ -64,16 +64,23 @@ func (s *scratch) giveBack() {
 	}
 }
 
-// marshalJSON is AppendJSON and a newline, in bytes that are no longer than that.
-func marshalJSON(obj any) ([]byte, error) {
+// Fit returns what build appends, in bytes that are no longer than that.
+func Fit(build func(to []byte) ([]byte, error)) ([]byte, error) {
 	s := takeScratch()
 	defer s.giveBack()
 	var err error
-	if s.data, err = AppendJSON(s.data, obj); err != nil {
+	if s.data, err = build(s.data); err != nil {
 		return nil, err
 	}
-	s.data = append(s.data, '\n')
 	return bytes.Clone(s.data), nil
+}
+
+// marshalJSON is AppendJSON and a newline.
+func marshalJSON(obj any) ([]byte, error) {
+	return Fit(func(to []byte) ([]byte, error) {
+		to, err := AppendJSON(to, obj)
+		return append(to, '\n'), err
+	})
 }
 
 func planOf(t reflect.Type) *plan {

@@ -97,6 +97,6 @@ func (m Message) Is(obj runtime.Object) bool {
 	defer scratch.giveBack()
 	scratch.data = slices.Grow(scratch.data, 2*size)
 	written := scratch.data[:size]
-	n, err := own.MarshalTo(written)
+	n, err := own.MarshalToSizedBuffer(written)
 	return err == nil && bytes.Equal(written[:n], m.AppendTo(scratch.data[size:size]))
 }

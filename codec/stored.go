@@ -45,10 +45,7 @@ func StoredText(value []byte, path ...int) (string, bool) {
 			return "", false
 		}
 	}
-	if len(data) == 0 {
-		return "", true
-	}
-	return unsafe.String(&data[0], len(data)), true
+	return text(data), true
 }
 
 // find returns the content of the first field with a tag in a message, nil if there is none. It returns false for what is no message.
@@ -127,16 +124,25 @@ func (l StoredLabels) Lookup(label string) (string, bool) {
 			return "", false
 		}
 		at = end
-		first, next, ok := fieldAt(l[:end], from, 1<<3|2)
-		if !ok || string(l[first:next]) != label {
-			continue
+		if key, value, ok := pair(l[from:end]); ok && string(key) == label {
+			return text(value), true
 		}
-		if first, next, ok = fieldAt(l[:end], next, 2<<3|2); !ok || first == next {
-			return "", true
-		}
-		return unsafe.String(&l[first], next-first), true
 	}
 }
+
+// pair reads one of the pairs of a map, whose value has a length. It may be missing where it is empty.
+func pair(data []byte) (key, value []byte, ok bool) {
+	from, end, ok := fieldAt(data, 0, 1<<3|2)
+	if !ok || end == len(data) {
+		return data[from:end], nil, ok
+	}
+	key = data[from:end]
+	from, end, ok = fieldAt(data, end, 2<<3|2)
+	return key, data[from:end], ok && end == len(data)
+}
+
+// text is data as a string, for as long as data does not change.
+func text(data []byte) string { return unsafe.String(unsafe.SliceData(data), len(data)) }
 
 // Has implements labels.Labels.
 func (l StoredLabels) Has(label string) bool {
@@ -148,4 +154,32 @@ func (l StoredLabels) Has(label string) bool {
 func (l StoredLabels) Get(label string) string {
 	value, _ := l.Lookup(label)
 	return value
+}
+
+// Marks are those of all the labels: what has a label has its mark, and most of what has not does not.
+func (l StoredLabels) Marks() (marks uint64) {
+	for len(l) > 0 {
+		from, end, ok := fieldAt(l, 0, tagLabel)
+		if !ok {
+			break
+		}
+		if key, value, ok := pair(l[from:end]); ok {
+			marks |= LabelMark(text(key), text(value))
+		}
+		l = l[end:]
+	}
+	return marks
+}
+
+// LabelMark is the mark of a label: a bit other than the lowest two.
+func LabelMark(label, value string) uint64 {
+	const prime, start = 1099511628211, 14695981039346656037 // FNV-1a
+	sum := uint64(start)
+	for _, s := range [...]string{label, value} {
+		for i := range len(s) {
+			sum = (sum ^ uint64(s[i])) * prime
+		}
+		sum *= prime
+	}
+	return 4 << (sum >> 32 % 62)
 }

@@ -56,7 +56,7 @@ func fillers(serializer.CodecFactory) []any {
 	}
 }
 
-func random(t *testing.T, seed int64, obj kinds.Object) {
+func random(t testing.TB, seed int64, obj kinds.Object) {
 	t.Helper()
 	codecs := serializer.NewCodecFactory(everything(t).Scheme())
 	funcs := fuzzer.MergeFuzzerFuncs(metafuzzer.Funcs, fillers)
@@ -65,7 +65,7 @@ func random(t *testing.T, seed int64, obj kinds.Object) {
 }
 
 // everything makes the catalog of all that can be served.
-func everything(t *testing.T) *catalog.Catalog {
+func everything(t testing.TB) *catalog.Catalog {
 	t.Helper()
 	c, err := catalog.Serving(map[string]string{"api/all": "true"})
 	if err != nil {
