@@ -43,7 +43,7 @@ var requests = []struct {
 		body := bytes.Replace(fmt.Appendf(nil, benchPod, "one"), []byte(`"round":"0"`), fmt.Appendf(nil, `"round":"%d"`, i), 1)
 		c.do(http.MethodPatch, benchPods+"/one?fieldManager=applier&force=true", "application/apply-patch+yaml", body)
 	}},
-	{"create and delete", 1400, func(c *caller, i int) {
+	{"create and delete", 1550, func(c *caller, i int) {
 		name := fmt.Sprintf("d-%06d", i)
 		c.create(name)
 		c.do(http.MethodDelete, benchPods+"/"+name, "", nil)

@@ -36,7 +36,7 @@ func (a *answer) streams() bool {
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, code int, a *answer, l *rest.List) {
 	pieces := a.protobufList(l)
 	if a.Format == codec.JSON {
-		pieces = a.jsonList(l, a.target.JSON())
+		pieces = a.jsonList(l, a.target.AppendJSON)
 	}
 	var buffered *bufio.Writer
 	end := func() {}

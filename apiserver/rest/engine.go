@@ -88,6 +88,8 @@ type bound struct {
 	*Resource
 	cache  *cache.Cache // nil for virtual resources
 	cancel context.CancelFunc
+	// transcriber writes what is stored in JSON; nil for custom resources, and where that would be unpacked each time.
+	transcriber func() *codec.Transcriber
 }
 
 // Target is a resource at one of its versions.
@@ -132,6 +134,11 @@ func (e *Engine) bind(r *Resource, replaced *bound) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	b := &bound{Resource: r}
+	if r.Custom == nil && !r.Kind.Storage.Packed {
+		b.transcriber = sync.OnceValue(func() *codec.Transcriber {
+			return codec.NewTranscriber(r.Kind.Storage.New(), r.Kind.Storage.GroupVersionKind)
+		})
+	}
 	if r.stored() {
 		c, ok := e.caches[r.prefix()]
 		if !ok {

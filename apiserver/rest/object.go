@@ -4,6 +4,7 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/codec"
+	"kogge.dev/kogge/internal/invariant"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/store/cache"
 )
@@ -125,7 +127,7 @@ func (b *bound) encode(obj kinds.Object) ([]byte, error) {
 	}
 	m, ok := obj.(interface {
 		Size() int
-		MarshalTo(data []byte) (int, error)
+		MarshalToSizedBuffer(data []byte) (int, error)
 	})
 	if !ok {
 		return nil, fmt.Errorf("%T: %w", obj, codec.ErrNoProtobuf)
@@ -203,6 +205,14 @@ func (t *Target) Peek(entry *cache.Entry) (kinds.Object, error) {
 // Encoded returns an entry's object at the target's version in a format, shared and immutable. It is made once per revision.
 func (t *Target) Encoded(entry *cache.Entry, format codec.Format) ([]byte, error) {
 	return entry.Encoded(t.encoding(format), func() ([]byte, error) {
+		if format == codec.JSON {
+			return codec.Fit(func(to []byte) ([]byte, error) {
+				if out, ok := t.transcribe(to, entry); ok {
+					return out, nil
+				}
+				return t.appendObject(to, entry)
+			})
+		}
 		obj, err := t.Peek(entry)
 		if err != nil {
 			return nil, err
@@ -223,19 +233,45 @@ func encodingOf(format codec.Format, served *kinds.Served) string {
 	return string(format) + ";" + served.GroupVersion().String()
 }
 
-// JSON returns a function that appends entries' objects at the target's version in JSON, for lists of many.
-func (t *Target) JSON() func(to []byte, entry *cache.Entry) ([]byte, error) {
-	encoding := t.json
-	return func(to []byte, entry *cache.Entry) ([]byte, error) {
-		return entry.Append(to, encoding, func(to []byte) ([]byte, error) {
-			obj, err := t.Peek(entry)
-			if err != nil {
-				return to, err
-			}
-			to, err = codec.AppendJSON(to, obj)
-			return append(to, '\n'), err
-		})
+// AppendJSON appends an entry's object at the target's version in JSON, for lists of many. What is transcribed is not remembered: that costs hardly
+// more than to find it again.
+func (t *Target) AppendJSON(to []byte, entry *cache.Entry) ([]byte, error) {
+	if out, ok := t.transcribe(to, entry); ok {
+		return out, nil
 	}
+	return entry.Append(to, t.json, func(to []byte) ([]byte, error) { return t.appendObject(to, entry) })
+}
+
+// transcribe appends an entry's object in JSON without making it, where what is stored is what the target's version has.
+func (t *Target) transcribe(to []byte, entry *cache.Entry) ([]byte, bool) {
+	if t.transcriber == nil || t.Served.FromStorage != nil {
+		return nil, false
+	}
+	transcriber := t.transcriber()
+	stored, ok := t.asStored(entry)
+	if !ok || transcriber == nil {
+		return nil, false
+	}
+	out, ok := transcriber.AppendJSON(to, stored)
+	if !ok {
+		return nil, false
+	}
+	out = append(out, '\n')
+	if invariant.Enabled {
+		want, err := t.appendObject(nil, entry)
+		invariant.Check(err == nil && bytes.Equal(out[len(to):], want), "%s is transcribed as %s, but written as %s: %v", entry.Key, out[len(to):], want, err)
+	}
+	return out, true
+}
+
+// appendObject appends an entry's object in JSON.
+func (t *Target) appendObject(to []byte, entry *cache.Entry) ([]byte, error) {
+	obj, err := t.Peek(entry)
+	if err != nil {
+		return to, err
+	}
+	to, err = codec.AppendJSON(to, obj)
+	return append(to, '\n'), err
 }
 
 // Table returns how objects of the target's version are shown as rows.
@@ -293,13 +329,27 @@ func (t *Target) Message(entry *cache.Entry) (codec.Message, error) {
 
 // asStored returns what is stored, at the storage version, where readers see just that: defaults may be missing there, if another server wrote it.
 func (b *bound) asStored(entry *cache.Entry) (codec.Message, bool) {
-	if b.Custom != nil {
+	if b.verdict(entry)&cache.Yes == 0 {
 		return codec.Message{}, false
 	}
-	m, ok := codec.StoredMessage(entry.Value(), entry.Revision)
-	return m, ok && entry.Judged(func() bool {
-		obj, err := entry.Peek()
-		return err == nil && m.Is(obj)
+	return codec.StoredMessage(entry.Value(), entry.Revision)
+}
+
+// verdict says whether readers see just what is stored. A Yes has the marks of the labels, too, so that most of what a selector does not match
+// is known by the entry alone.
+func (b *bound) verdict(entry *cache.Entry) cache.Verdict {
+	if b.Custom != nil {
+		return cache.No
+	}
+	return entry.Judged(func() cache.Verdict {
+		m, ok := codec.StoredMessage(entry.Value(), entry.Revision)
+		if !ok {
+			return cache.No
+		}
+		if obj, err := entry.Peek(); err != nil || !m.Is(obj) {
+			return cache.No
+		}
+		return cache.Yes | cache.Verdict(m.Labels().Marks())
 	})
 }
 

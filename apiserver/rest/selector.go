@@ -21,8 +21,10 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	operator "k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"kogge.dev/kogge/codec"
 	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/store/cache"
 )
@@ -99,12 +101,32 @@ func (s *selection) listFilter() func(*cache.Entry) bool {
 	if requirements, _ := s.labels.Requirements(); judge == nil || !s.fields.Empty() || len(requirements) > few {
 		return judge
 	}
+	marks := s.marks()
 	return func(e *cache.Entry) bool {
+		if v := s.target.verdict(e); v&cache.Yes != 0 && v&marks != marks {
+			return false
+		}
 		if stored, ok := s.target.asStored(e); ok {
 			return s.labels.Matches(stored.Labels())
 		}
 		return judge(e)
 	}
+}
+
+// marks are those that all labels have which match.
+func (s *selection) marks() (marks cache.Verdict) {
+	requirements, _ := s.labels.Requirements()
+	for i := range requirements {
+		r := &requirements[i]
+		switch r.Operator() {
+		case operator.Equals, operator.DoubleEquals, operator.In:
+			if values := r.ValuesUnsorted(); len(values) == 1 {
+				marks |= cache.Verdict(codec.LabelMark(r.Key(), values[0]))
+			}
+		default: // The others are not about one value.
+		}
+	}
+	return marks
 }
 
 // attrsOf are the labels and selectable fields of an entry at the target's version. A custom resource's other versions have

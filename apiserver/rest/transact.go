@@ -243,6 +243,9 @@ func (e *Engine) commitRemoval(ctx context.Context, c *Call, key string, state c
 func (b *bound) written(r store.Record) (*written, error) {
 	entry := b.cache.Written(r)
 	obj, err := entry.Object()
+	if b.transcriber != nil {
+		b.verdict(entry) // While the object is at hand.
+	}
 	return &written{entry: entry, obj: obj}, err
 }
 

@@ -43,8 +43,8 @@ type Entry struct {
 	derived atomic.Pointer[derived]
 	// dead is set when the entry left tree and log: what is derived from then on is no longer remembered.
 	dead atomic.Bool
-	// judged is what Judged found out.
-	judged atomic.Uint32
+	// judged is the Verdict, zero before there is one.
+	judged atomic.Uint64
 	// counted is how many bytes the budget knows of; it belongs to who moves entries in and out of the cache.
 	counted int64
 }
@@ -231,18 +231,23 @@ func (e *Entry) remembered(format string) []byte {
 	return nil
 }
 
+// Verdict is what Judged remembers: an answer, and in the other bits whatever else was found out.
+type Verdict uint64
+
+// The answers.
+const (
+	No Verdict = 1 << iota
+	Yes
+)
+
 // Judged asks judge about the entry once, and answers from then on what it said. All who ask entries of a cache ask the same.
-func (e *Entry) Judged(judge func() bool) bool {
-	const no, yes = 1, 2
-	known := e.judged.Load()
-	if known == 0 {
-		known = no
-		if judge() {
-			known = yes
-		}
-		e.judged.Store(known)
+func (e *Entry) Judged(judge func() Verdict) Verdict {
+	if known := e.judged.Load(); known != 0 {
+		return Verdict(known)
 	}
-	return known == yes
+	verdict := judge()
+	e.judged.Store(uint64(verdict))
+	return verdict
 }
 
 func (e *Entry) derivation() *derived {

@@ -300,10 +300,10 @@ func TestJudgementIsPassedOnce(t *testing.T) {
 	r.put("ns/a", "", "")
 	r.put("ns/b", "", "")
 	r.fresh()
-	for name, verdict := range map[string]bool{"ns/a": true, "ns/b": false} {
+	for name, verdict := range map[string]cache.Verdict{"ns/a": cache.Yes | 64, "ns/b": cache.No} {
 		asked := 0
 		for range 3 {
-			if got := r.get(name).Judged(func() bool { asked++; return verdict }); got != verdict {
+			if got := r.get(name).Judged(func() cache.Verdict { asked++; return verdict }); got != verdict {
 				t.Errorf("Judged = %v, want %v", got, verdict)
 			}
 		}

@@ -58,8 +58,9 @@ func (v *view) under(prefix string) []*Entry {
 	if ok {
 		return all
 	}
+	end := v.behind(prefix)
 	v.tree.AscendGreaterOrEqual(item{key: prefix}, func(it item) bool {
-		if !strings.HasPrefix(it.key, prefix) {
+		if it.entry == end {
 			return false
 		}
 		all = append(all, it.entry)
@@ -92,10 +93,22 @@ func (s *Snapshot) All(prefix, from string) iter.Seq[*Entry] {
 		prefix = s.prefix
 	}
 	return func(yield func(*Entry) bool) {
-		s.tree.AscendGreaterOrEqual(item{key: max(prefix, from)}, func(it item) bool {
-			return strings.HasPrefix(it.key, prefix) && yield(it.entry)
-		})
+		if from = max(prefix, from); !strings.HasPrefix(from, prefix) {
+			return
+		}
+		end := s.behind(prefix)
+		s.tree.AscendGreaterOrEqual(item{key: from}, func(it item) bool { return it.entry != end && yield(it.entry) })
 	}
+}
+
+// behind returns the first entry behind those whose keys begin with prefix, or nil: who meets it need not look at each key.
+func (v *view) behind(prefix string) (first *Entry) {
+	last := len(prefix) - 1 // A slash.
+	v.tree.AscendGreaterOrEqual(item{key: prefix[:last] + string(prefix[last]+1)}, func(it item) bool {
+		first = it.entry
+		return false
+	})
+	return first
 }
 
 // page answers List from the snapshot.
