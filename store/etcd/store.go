@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -34,6 +35,8 @@ type Store struct {
 	// alone is set where the member is its cluster's only one, for good: what it has applied is what was acknowledged, so that reads of it are
 	// linearizable without a round of Raft, which would wake five goroutines.
 	alone bool
+	// told is the newest revision of which a watch has told. etcd tells of a change a moment before it has applied it.
+	told atomic.Int64
 	// watchContext prepares the context of watches and of progress requests, which must be alike: the client keeps one
 	// stream per kind of context.
 	watchContext func(context.Context) context.Context
@@ -52,7 +55,7 @@ func (s *Store) Client() *clientv3.Client { return s.client }
 
 // Get implements store.Store.
 func (s *Store) Get(ctx context.Context, key string) (store.Record, int64, error) {
-	resp, err := s.client.Get(ctx, key, s.reading)
+	resp, err := s.read(ctx, key)
 	if err != nil {
 		return store.Record{}, 0, fmt.Errorf("get %s: %w", key, translate(err))
 	}
@@ -62,11 +65,18 @@ func (s *Store) Get(ctx context.Context, key string) (store.Record, int64, error
 	return record(resp.Kvs[0]), resp.Header.GetRevision(), nil
 }
 
-// reading is an option of every read.
-func (s *Store) reading(op *clientv3.Op) {
+// read is every read. Where the member is alone it asks for what is applied, and once more, for all that was acknowledged, when that is older
+// than what somebody was told.
+func (s *Store) read(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	if s.alone {
-		clientv3.WithSerializable()(op)
+		told := s.told.Load()
+		resp, err := s.client.Get(ctx, key, append(options[:len(options):len(options)], clientv3.WithSerializable())...)
+		late := err == nil && resp.Header.GetRevision() < told || errors.Is(err, rpctypes.ErrFutureRev)
+		if !late {
+			return resp, err
+		}
 	}
+	return s.client.Get(ctx, key, options...)
 }
 
 func record(kv *mvccpb.KeyValue) store.Record {
@@ -77,8 +87,8 @@ func record(kv *mvccpb.KeyValue) store.Record {
 
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, opts store.ListOptions) (store.Page, error) {
-	resp, err := s.client.Get(ctx, max(opts.Prefix, opts.From),
-		clientv3.WithRange(clientv3.GetPrefixRangeEnd(opts.Prefix)), clientv3.WithLimit(opts.Limit), clientv3.WithRev(opts.Revision), s.reading)
+	resp, err := s.read(ctx, max(opts.Prefix, opts.From),
+		clientv3.WithRange(clientv3.GetPrefixRangeEnd(opts.Prefix)), clientv3.WithLimit(opts.Limit), clientv3.WithRev(opts.Revision))
 	if err != nil {
 		return store.Page{}, fmt.Errorf("list %s: %w", opts.Prefix, translate(err))
 	}
@@ -181,7 +191,7 @@ func (s *Store) Delete(ctx context.Context, key string, expected int64) (int64, 
 
 // Revision implements store.Store.
 func (s *Store) Revision(ctx context.Context) (int64, error) {
-	resp, err := s.client.Get(ctx, revisionKey, clientv3.WithCountOnly(), s.reading)
+	resp, err := s.read(ctx, revisionKey, clientv3.WithCountOnly())
 	if err != nil {
 		return 0, fmt.Errorf("read revision: %w", translate(err))
 	}

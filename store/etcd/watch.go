@@ -36,6 +36,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, after int64, fn func(s
 		case !resp.IsProgressNotify():
 			continue
 		}
+		s.tell(batch.Revision)
 		if err := fn(batch); err != nil {
 			return err
 		}
@@ -44,6 +45,12 @@ func (s *Store) Watch(ctx context.Context, prefix string, after int64, fn func(s
 		return err
 	}
 	return fmt.Errorf("watch %s: the stream has ended", prefix)
+}
+
+// tell notes that somebody hears of a revision: reads from now on must show it.
+func (s *Store) tell(revision int64) {
+	for told := s.told.Load(); told < revision && !s.told.CompareAndSwap(told, revision); told = s.told.Load() {
+	}
 }
 
 func events(from []*clientv3.Event) []store.Event {

@@ -58,6 +58,7 @@ var watchChecks = []check{
 		checkEvents(t, r, []string{fmt.Sprintf("created /registry/pods/c=1 created %d modified %d", three, three)})
 	}},
 	{name: "every change comes exactly once to every watch", run: checkExactlyOnce},
+	{name: "no read is older than an event", run: checkReadsAfterEvents},
 	{name: "progress marks come to all watches", run: func(t *testing.T, s store.Store) {
 		quiet, _ := record(t, s, "/registry/quiet/", now(t, s))
 		busy, _ := record(t, s, "/registry/pods/", now(t, s))
@@ -156,6 +157,46 @@ func checkExactlyOnce(t *testing.T, s store.Store) {
 	last := create(t, s, "/registry/pods/last", "1")
 	for _, r := range []*recorder{early, middle, late} {
 		checkEvents(t, r, []string{fmt.Sprintf("created /registry/pods/last=1 created %d modified %d", last, last)})
+	}
+}
+
+// checkReadsAfterEvents reads whatever a watch has just told of.
+func checkReadsAfterEvents(t *testing.T, s store.Store) {
+	const n = 1000
+	begin := now(t, s)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		rev, err := s.Create(t.Context(), "/registry/pods/a", []byte("1"), store.WriteOptions{})
+		for i := 1; i < n && err == nil; i++ {
+			rev, err = s.Update(t.Context(), "/registry/pods/a", []byte("1"), rev, store.WriteOptions{})
+		}
+		if err != nil {
+			t.Errorf("write: %v", err)
+		}
+	})
+	told, done := 0, errors.New("told of all")
+	err := s.Watch(t.Context(), "/registry/pods/", begin, func(b store.Batch) error {
+		for _, ev := range b.Events {
+			told++
+			got, _, err := s.Get(t.Context(), ev.Key)
+			if err != nil || got.ModRevision < ev.ModRevision {
+				t.Errorf("Get after the event of revision %d = revision %d, %v", ev.ModRevision, got.ModRevision, err)
+			}
+			if page, err := s.List(t.Context(), store.ListOptions{Prefix: "/registry/pods/", Revision: ev.ModRevision}); err != nil || page.Records[0].ModRevision != ev.ModRevision {
+				t.Errorf("List at the event's revision %d = %+v, %v", ev.ModRevision, page, err)
+			}
+			if rev, err := s.Revision(t.Context()); err != nil || rev < ev.ModRevision {
+				t.Errorf("Revision after the event of revision %d = %d, %v", ev.ModRevision, rev, err)
+			}
+		}
+		if told == n {
+			return done
+		}
+		return nil
+	})
+	wg.Wait()
+	if !errors.Is(err, done) {
+		t.Errorf("Watch ended after %d events: %v", told, err)
 	}
 }
 
