@@ -30,6 +30,7 @@ import (
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/controllers/localvolume"
 	"kogge.dev/kogge/kinds/catalog"
+	"kogge.dev/kogge/reconcile"
 	"kogge.dev/kogge/scheduler"
 	"kogge.dev/kogge/store"
 )
@@ -230,23 +231,34 @@ func (p *Plane) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// runClients runs the components that are API clients.
+// runClients runs the components that are API clients. One that lost its lease, since the machine stood still for seconds, say, stands for it anew:
+// alone it would end and be started by whoever watches over it, but here it would take the API server with it.
 func (p *Plane) runClients(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if !p.config.Without.Controllers {
-		g.Go(func() error { return named("controllers", p.runControllers(ctx)) })
+		g.Go(func() error { return named("controllers", p.again(ctx, p.runControllers)) })
 	}
 	if !p.config.Without.Cloud {
-		g.Go(func() error { return named("cloud", p.runCloud(ctx)) })
+		g.Go(func() error { return named("cloud", p.again(ctx, p.runCloud)) })
 	}
 	if !p.config.Without.Scheduler {
 		g.Go(func() error {
-			return named("scheduler", RunScheduler(ctx, SchedulerConfig{
-				Client: p.Client(schedulerUser), Log: p.config.Log, Identity: p.config.Identity, Settings: p.config.Scheduler,
-			}))
+			config := SchedulerConfig{Client: p.Client(schedulerUser), Log: p.config.Log, Identity: p.config.Identity, Settings: p.config.Scheduler}
+			return named("scheduler", p.again(ctx, func(ctx context.Context) error { return RunScheduler(ctx, config) }))
 		})
 	}
 	return g.Wait()
+}
+
+// again runs a component until it ends for another reason than a lost lease.
+func (p *Plane) again(ctx context.Context, run func(context.Context) error) error {
+	for {
+		err := run(ctx)
+		if !errors.Is(err, reconcile.ErrLostLease) {
+			return err
+		}
+		p.config.Log.Warn("leader lease lost, stand for it again", "err", err)
+	}
 }
 
 func named(component string, err error) error {
