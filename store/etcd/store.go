@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -70,7 +71,7 @@ func (s *Store) Get(ctx context.Context, key string) (store.Record, int64, error
 func (s *Store) read(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	if s.alone {
 		told := s.told.Load()
-		resp, err := s.client.Get(ctx, key, append(options[:len(options):len(options)], clientv3.WithSerializable())...)
+		resp, err := s.client.Get(ctx, key, append(slices.Clip(options), clientv3.WithSerializable())...)
 		late := err == nil && resp.Header.GetRevision() < told || errors.Is(err, rpctypes.ErrFutureRev)
 		if !late {
 			return resp, err
