@@ -182,8 +182,12 @@ func (m *machine) server(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	limits, err := m.API.TLS.limits()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	plane, err := control.New(control.Config{
-		Store: secret.store, Keys: keys, Log: m.console.Log, Listener: listener, Advertise: advertise, Port: m.API.Port,
+		TLS: limits, Store: secret.store, Keys: keys, Log: m.console.Log, Listener: listener, Advertise: advertise, Port: m.API.Port,
 		Names: append(names, m.Node.Name), Addresses: append(addresses, m.ip), PodCIDRs: m.pods, ServiceCIDRs: m.services,
 		Domain: m.Network.Domain, Identity: m.identity(), Audit: auditor, Scheduler: settings,
 		Tokens: users.tokens, Anonymous: users.anonymous, Runners: users.runners,

@@ -75,6 +75,8 @@ type APISettings struct {
 	AdvertiseAddress string `json:"advertiseAddress,omitempty"`
 	// SANs are more names and addresses for the serving certificate.
 	SANs []string `json:"sans,omitempty"`
+	// TLS bounds what clients may speak; default TLS 1.2 and up.
+	TLS TLSSettings `json:"tls"`
 	// Audit records requests; default none.
 	Audit AuditSettings `json:"audit"`
 	// Authentication recognises users of others; default the cluster's own only.
@@ -276,7 +278,8 @@ func (s *Settings) Validate() error {
 			refuse("store.endpoints", "%q is not a URL like https://10.0.0.1:2379", endpoint)
 		}
 	}
-	errs = append(errs, s.Node.validate(), s.API.Audit.validate(), s.API.Authentication.validate(), s.API.RuntimeConfig.validate(), s.validateComponents())
+	errs = append(errs, s.Node.validate(), s.API.TLS.validate(), s.API.Audit.validate(), s.API.Authentication.validate(), s.API.RuntimeConfig.validate())
+	errs = append(errs, s.validateComponents())
 	errs = append(errs, checkRanges("network.podCIDRs", s.Network.PodCIDRs), checkRanges("network.serviceCIDRs", s.Network.ServiceCIDRs))
 	switch s.LogLevel {
 	case "", "debug", "info", "warn", "error":

@@ -4,9 +4,13 @@
 package cluster
 
 import (
+	"crypto/tls"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
+
+	"kogge.dev/kogge/cluster/control"
 )
 
 const settingsHead = "apiVersion: kogge.dev/v1\nkind: Config\n"
@@ -56,24 +60,45 @@ func TestRuntimeConfigSettings(t *testing.T) {
 	}
 }
 
+func TestTLSSettings(t *testing.T) {
+	for text, want := range map[string]control.TLSLimits{
+		"": {MinVersion: tls.VersionTLS12},
+		"api: {tls: {minVersion: VersionTLS13, cipherSuites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]}}": {
+			MinVersion: tls.VersionTLS13, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384},
+		},
+	} {
+		s, err := ParseSettings([]byte(settingsHead + text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.API.TLS.limits()
+		if err != nil || got.MinVersion != want.MinVersion || !slices.Equal(got.CipherSuites, want.CipherSuites) {
+			t.Errorf("%q: limits = %+v, %v, want %+v", text, got, err, want)
+		}
+	}
+}
+
 func TestSettingsRefusals(t *testing.T) {
 	for text, want := range map[string]string{
-		"withot: [dns]":                                             `unknown field "withot"; did you mean "without"?`,
-		"kubelet: {maxPod: 3}":                                      `unknown field "maxPod"; did you mean "maxPods"?`,
-		"without: [schedule]":                                       `without: "schedule" is not one of scheduler, controllers, cloud, kubelet, proxy, dns; did you mean "scheduler"?`,
-		"network: {plugin: flannel}":                                `network.plugin: "flannel" is not kogge or none`,
-		"dns: {address: kube-dns}":                                  `dns.address: "kube-dns" is not an IP address`,
-		"dns: {healthAddress: here}":                                `dns.healthAddress: "here" is not an address`,
-		"serving: {address: here}":                                  `serving.address: "here" is not an address like 127.0.0.1:80, nor none`,
-		"serving: {certFile: a}":                                    `serving: certFile and keyFile go together`,
-		"proxy: {nodePortAddresses: [a]}":                           `proxy.nodePortAddresses: "a" is not an address range`,
-		"controllers: {signingKeyFile: a}":                          `controllers: signingCertFile and signingKeyFile go together`,
-		"scheduler: {parallelism: 3}":                               `scheduler: scheduler configuration: Object 'Kind' is missing`,
-		"api: {runtimeConfig: {resource.k8s.io/v1beta3: true}}":     `api.runtimeConfig: resource.k8s.io/v1beta3 is not served, not on request either; did you mean`,
-		"api: {runtimeConfig: {certificates.k8s.io/v1beta1: true}}": `api.runtimeConfig: certificates.k8s.io/v1beta1: kogge has no clustertrustbundles`,
-		"api: {runtimeConfig: {api/beta: 1}}":                       `api.runtimeConfig: api/beta: 1 is not true or false`,
-		"api: {runtimeConfig: {apps/v1: false}}":                    `can't be turned off`,
-		"controllers: {useServiceAccountCredential: true}":          `unknown field "useServiceAccountCredential"; did you mean "useServiceAccountCredentials"?`,
+		"withot: [dns]":                                                         `unknown field "withot"; did you mean "without"?`,
+		"kubelet: {maxPod: 3}":                                                  `unknown field "maxPod"; did you mean "maxPods"?`,
+		"without: [schedule]":                                                   `without: "schedule" is not one of scheduler, controllers, cloud, kubelet, proxy, dns; did you mean "scheduler"?`,
+		"network: {plugin: flannel}":                                            `network.plugin: "flannel" is not kogge or none`,
+		"dns: {address: kube-dns}":                                              `dns.address: "kube-dns" is not an IP address`,
+		"dns: {healthAddress: here}":                                            `dns.healthAddress: "here" is not an address`,
+		"serving: {address: here}":                                              `serving.address: "here" is not an address like 127.0.0.1:80, nor none`,
+		"serving: {certFile: a}":                                                `serving: certFile and keyFile go together`,
+		"proxy: {nodePortAddresses: [a]}":                                       `proxy.nodePortAddresses: "a" is not an address range`,
+		"controllers: {signingKeyFile: a}":                                      `controllers: signingCertFile and signingKeyFile go together`,
+		"scheduler: {parallelism: 3}":                                           `scheduler: scheduler configuration: Object 'Kind' is missing`,
+		"api: {runtimeConfig: {resource.k8s.io/v1beta3: true}}":                 `api.runtimeConfig: resource.k8s.io/v1beta3 is not served, not on request either; did you mean`,
+		"api: {runtimeConfig: {certificates.k8s.io/v1beta1: true}}":             `api.runtimeConfig: certificates.k8s.io/v1beta1: kogge has no clustertrustbundles`,
+		"api: {runtimeConfig: {api/beta: 1}}":                                   `api.runtimeConfig: api/beta: 1 is not true or false`,
+		"api: {runtimeConfig: {apps/v1: false}}":                                `can't be turned off`,
+		"api: {tls: {minVersion: VersionTLS11}}":                                `api.tls.minVersion: "VersionTLS11" is not VersionTLS12 or VersionTLS13`,
+		"api: {tls: {cipherSuites: [TLS_A]}}":                                   `api.tls.cipherSuites: Cipher suite TLS_A not supported or doesn't exist`,
+		"api: {tls: {cipherSuites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]}}": `api.tls.cipherSuites: HTTP/2 needs`,
+		"controllers: {useServiceAccountCredential: true}":                      `unknown field "useServiceAccountCredential"; did you mean "useServiceAccountCredentials"?`,
 	} {
 		_, err := ParseSettings([]byte(settingsHead + text))
 		if err == nil || !strings.Contains(err.Error(), want) {

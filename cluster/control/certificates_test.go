@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -47,8 +48,9 @@ func TestCertificateIsRenewed(t *testing.T) {
 	})
 }
 
-// serve runs an API server until the returned func is called, which fails the test when the server ended badly.
-func serve(t *testing.T) (keys Keys, listener net.Listener, stop func()) {
+// serve runs an API server, with other limits of TLS if some are given, until the returned func is called, which fails the test when the server
+// ended badly.
+func serve(t *testing.T, limits ...TLSLimits) (keys Keys, listener net.Listener, stop func()) {
 	t.Helper()
 	keys, err := OpenKeys(t.TempDir())
 	if err != nil {
@@ -58,11 +60,15 @@ func serve(t *testing.T) (keys Keys, listener net.Listener, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plane, err := New(Config{
+	config := Config{
 		Store: memory.New(), Keys: keys, Log: slog.New(slog.DiscardHandler), Listener: listener, Advertise: netip.MustParseAddr("192.0.2.1"), Port: 6443,
 		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
 		Domain: "cluster.local", Identity: "test", Without: Components{Controllers: true, Scheduler: true, Cloud: true},
-	})
+	}
+	for _, l := range limits {
+		config.TLS = l
+	}
+	plane, err := New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +82,49 @@ func serve(t *testing.T) (keys Keys, listener net.Listener, stop func()) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestTLSLimits has clients of each version, and of one cipher suite, meet a server.
+func TestTLSLimits(t *testing.T) {
+	const suite, other = tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+	client := func(from, to uint16, suites ...uint16) *tls.Config {
+		return &tls.Config{MinVersion: from, MaxVersion: to, CipherSuites: suites} //nolint:gosec // As old as a client may be.
+	}
+	for _, tt := range []struct {
+		name    string
+		limits  TLSLimits
+		client  *tls.Config
+		refused string
+		suite   uint16
+	}{
+		{"1.1", TLSLimits{}, client(tls.VersionTLS10, tls.VersionTLS11), "protocol version", 0},
+		{"1.2", TLSLimits{}, client(tls.VersionTLS12, tls.VersionTLS12, other), "", other},
+		{"1.3", TLSLimits{}, client(tls.VersionTLS13, tls.VersionTLS13), "", 0},
+		{"1.2 where 1.3 is wanted", TLSLimits{MinVersion: tls.VersionTLS13}, client(tls.VersionTLS12, tls.VersionTLS12), "protocol version", 0},
+		{"1.3 where it is wanted", TLSLimits{MinVersion: tls.VersionTLS13}, client(tls.VersionTLS12, tls.VersionTLS13), "", 0},
+		{"a suite", TLSLimits{CipherSuites: []uint16{suite}}, client(tls.VersionTLS12, tls.VersionTLS12, other, suite), "", suite},
+		{"another suite", TLSLimits{CipherSuites: []uint16{suite}}, client(tls.VersionTLS12, tls.VersionTLS12, other), "handshake failure", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			keys, listener, stop := serve(t, tt.limits)
+			defer stop()
+			tt.client.RootCAs = keys.CA.Pool()
+			conn, err := tls.Dial("tcp", listener.Addr().String(), tt.client)
+			if tt.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.refused) {
+					t.Errorf("the handshake ended with %v, want %q", err, tt.refused)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close() //nolint:errcheck // only looked at
+			if got := conn.ConnectionState().CipherSuite; tt.suite != 0 && got != tt.suite {
+				t.Errorf("cipher suite %s, want %s", tls.CipherSuiteName(got), tls.CipherSuiteName(tt.suite))
+			}
+		})
+	}
 }
 
 // TestReplacedCertificateIsServed replaces the files below a running server: first the certificate, then its key.

@@ -60,6 +60,8 @@ type Config struct {
 	Scheduler *scheduler.Settings
 	// Paths are more handlers of the API server by path or, with a slash at the end, by prefix.
 	Paths map[string]http.Handler
+	// TLS bounds what clients may speak on the listener.
+	TLS TLSLimits
 	// Audit records requests; nil records none.
 	Audit *audit.Auditor
 	// Tokens recognise bearer tokens besides the cluster's own, in their order.
@@ -136,9 +138,15 @@ func (p *Plane) kubeletTLS() *tls.Config {
 	}
 }
 
+// TLSLimits are the least version of TLS, at least and by default 1.2, and the cipher suites of TLS 1.2, by default those of crypto/tls.
+type TLSLimits struct {
+	MinVersion   uint16
+	CipherSuites []uint16
+}
+
 func (p *Plane) servingTLS() *tls.Config {
 	config := &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		MinVersion: max(p.config.TLS.MinVersion, tls.VersionTLS12), CipherSuites: p.config.TLS.CipherSuites, NextProtos: []string{"h2", "http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.certificates.serving.get(), nil },
 		// Client certificates are asked for, and judged by the authenticators: a token or nobody is as good.
 		ClientAuth: tls.RequestClientCert,

@@ -4,6 +4,7 @@
 package control
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -26,6 +27,22 @@ func (c *Config) flags() map[string]string {
 		"advertise-address": c.Advertise.String(), "secure-port": fmt.Sprint(c.Port), "service-cluster-ip-range": ranges(c.ServiceCIDRs),
 		"service-account-issuer": Issuer, "authorization-mode": mode, "enable-bootstrap-token-auth": "true", "enable-priority-and-fairness": "true",
 		"enable-admission-plugins": strings.Join(c.Admission.Enabled, ","), "disable-admission-plugins": strings.Join(c.Admission.Disabled, ","),
-		"requestheader-allowed-names": frontProxyName, "tls-min-version": "VersionTLS12",
+		"requestheader-allowed-names": frontProxyName, "tls-min-version": c.TLS.version(), "tls-cipher-suites": c.TLS.suites(),
 	}
+}
+
+// version is the least one, in the word of the flag.
+func (l TLSLimits) version() string {
+	if l.MinVersion == tls.VersionTLS13 {
+		return "VersionTLS13"
+	}
+	return "VersionTLS12"
+}
+
+func (l TLSLimits) suites() string {
+	names := make([]string, len(l.CipherSuites))
+	for i, id := range l.CipherSuites {
+		names[i] = tls.CipherSuiteName(id)
+	}
+	return strings.Join(names, ",")
 }
