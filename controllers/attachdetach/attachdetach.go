@@ -58,6 +58,8 @@ type controller struct {
 	mu sync.Mutex
 	// unwanted is since when a VolumeAttachment has had no user, by its name.
 	unwanted map[string]time.Time
+	// asked names the VolumeAttachment that was asked for, by a volume that only one node may have, until the view shows it.
+	asked map[string]string
 }
 
 // New makes the loop.
@@ -69,6 +71,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		volumes: client.InformerFor[*corev1.PersistentVolume](scope.Informers),
 		drivers: client.InformerFor[*storagev1.CSIDriver](scope.Informers), attachments: client.InformerFor[*storagev1.VolumeAttachment](scope.Informers),
 		api: client.Of[*storagev1.VolumeAttachment](scope.Client), nodeAPI: client.Of[*corev1.Node](scope.Client), unwanted: map[string]time.Time{},
+		asked: map[string]string{},
 	}
 	c.loop = reconcile.New(reconcile.Config{
 		Name: "attachdetach-controller", Log: scope.Log, Workers: 4, Informers: scope.Informers, Reconcile: c.reconcile,
@@ -80,6 +83,11 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		return c.nodesOfClaim(reconcile.KeyOf(claim))
 	})
 	reconcile.On(c.loop, c.volumes, c.nodesOfVolume)
+	c.attachments.Handle(client.Handler[*storagev1.VolumeAttachment]{Add: func(a *storagev1.VolumeAttachment) {
+		if name := a.Spec.Source.PersistentVolumeName; name != nil {
+			c.answered(*name, a.Name)
+		}
+	}})
 	reconcile.On(c.loop, c.attachments, c.nodesOfAttachment)
 	reconcile.On(c.loop, c.drivers, func(*storagev1.CSIDriver) []reconcile.Key {
 		var keys []reconcile.Key
@@ -349,10 +357,17 @@ func (c *controller) attach(ctx context.Context, node *corev1.Node, name string,
 		}
 		return nil
 	}
-	if !shared(w.pv) && c.elsewhere(w.pv, node.Name) {
-		c.about(w, corev1.EventTypeWarning, "FailedAttachVolume",
-			"Multi-Attach error for volume %q Volume is already exclusively attached to one node and can't be attached to another", w.pv.Name)
-		return nil
+	if !shared(w.pv) {
+		if err := c.ask(ctx, w.pv.Name, name); err != nil {
+			return err
+		}
+		// Looked at afterwards: an attachment that is not asked for any more is seen.
+		if c.elsewhere(w.pv, node.Name) {
+			c.answered(w.pv.Name, name)
+			c.about(w, corev1.EventTypeWarning, "FailedAttachVolume",
+				"Multi-Attach error for volume %q Volume is already exclusively attached to one node and can't be attached to another", w.pv.Name)
+			return nil
+		}
 	}
 	_, err := c.api.Create(ctx, &storagev1.VolumeAttachment{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -361,9 +376,46 @@ func (c *controller) attach(ctx context.Context, node *corev1.Node, name string,
 		},
 	})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
+		c.answered(w.pv.Name, name)
 		return fmt.Errorf("attach volume %s to %s: %w", w.pv.Name, node.Name, err)
 	}
 	return nil
+}
+
+// ask notes that a volume's attachment is about to be asked for, unless another one was that the view does not show yet.
+func (c *controller) ask(ctx context.Context, pv, name string) error {
+	other := c.askedOr(pv, name)
+	if other == name {
+		return nil
+	}
+	_, err := c.api.Get(ctx, "", other)
+	if apierrors.IsNotFound(err) { // It has gone, and a new list may never show that it was there.
+		c.answered(pv, other)
+		if other = c.askedOr(pv, name); other == name {
+			return nil
+		}
+		err = nil
+	}
+	return errors.Join(fmt.Errorf("volume %s is being attached by %s", pv, other), err)
+}
+
+// askedOr returns the attachment that was asked for, which is the given one if there was none.
+func (c *controller) askedOr(pv, name string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked[pv] == "" {
+		c.asked[pv] = name
+	}
+	return c.asked[pv]
+}
+
+// answered forgets that an attachment was asked for.
+func (c *controller) answered(pv, name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked[pv] == name {
+		delete(c.asked, pv)
+	}
 }
 
 // shared reports whether several nodes may have a volume at a time.
