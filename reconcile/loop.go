@@ -138,6 +138,13 @@ func (e *afterError) Error() string { return "look again in " + e.delay.String()
 // After is returned by a Reconcile that is content but wants to be called again in d.
 func After(d time.Duration) error { return &afterError{delay: d} }
 
+// unseen is how long after a look that found what a view did not show another one is worthwhile.
+const unseen = 5 * time.Second
+
+// Unseen is returned by a Reconcile that is content for something that exists and that its view does not show, as a read of its own or its own write
+// has told. The view will show it and wake the loop, but not if it goes before the list that would have shown it.
+func Unseen() error { return After(unseen) }
+
 type terminalError struct{ err error }
 
 func (e *terminalError) Error() string { return e.err.Error() }

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -35,9 +34,6 @@ const (
 	release  = "release"
 	discover = "discover"
 )
-
-// unseen is how long after a look an owner is looked at again that exists and that its informer has not shown.
-const unseen = 5 * time.Second
 
 // resource is one kind of object that is followed.
 type resource struct {
@@ -323,8 +319,7 @@ func (c *controller) examine(ctx context.Context, s snapshot) error {
 		return nil
 	}
 	if s.virtual {
-		// Its informer tells of it in time, but not if it goes before the list that would have shown it.
-		return reconcile.After(unseen)
+		return reconcile.Unseen()
 	}
 	if obj.GetDeletionTimestamp() != nil {
 		if s.foreground {

@@ -227,9 +227,12 @@ func (c *controller) freeOrphan(ctx context.Context, namespace, name string) err
 	if !owned {
 		return c.release(ctx, pod)
 	}
+	if known, ok := c.jobs.Get(key.Namespace, key.Name); ok && known.UID == metav1.GetControllerOf(pod).UID {
+		return nil
+	}
 	job, err := c.api.Get(ctx, key.Namespace, key.Name)
 	if err == nil && job.UID == metav1.GetControllerOf(pod).UID {
-		return nil
+		return reconcile.Unseen()
 	}
 	if err != nil && !apierrors.IsNotFound(err) {
 		return err

@@ -86,3 +86,37 @@ func TestPodIsSeenWhenItGoes(t *testing.T) {
 		}
 	})
 }
+
+// TestJobIsNotSeen has a Job come and go without being seen: its pod is let go.
+func TestJobIsNotSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, lag := testcluster.RunAlone(t, "jobs", job.New)
+		lag.Hide(true)
+		w := &world{T: t, c: c, jobs: client.Of[*batchv1.Job](c), pods: client.Of[*corev1.Pod](c)}
+		w.create(batchv1.JobSpec{})
+		owner := w.job()
+		_, err := w.pods.Create(t.Context(), &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "default", Name: "left", Finalizers: []string{batchv1.JobTrackingFinalizer},
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(owner, batchv1.SchemeGroupVersion.WithKind("Job"))},
+			},
+			Spec: owner.Spec.Template.Spec,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.pass(time.Minute)
+		if err := w.jobs.Delete(t.Context(), "default", "work", metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}); err != nil {
+			t.Fatal(err)
+		}
+		lag.Hide(false)
+		w.pass(time.Minute)
+		pod, err := w.pods.Get(t.Context(), "default", "left")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(pod.Finalizers) > 0 {
+			t.Errorf("the pod keeps finalizers %v", pod.Finalizers)
+		}
+	})
+}

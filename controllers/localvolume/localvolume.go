@@ -20,7 +20,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -38,9 +37,6 @@ const Name = "local-volume-provisioner"
 
 // finalizer keeps a volume's object until its folder is gone.
 const finalizer = "kogge.dev/local-volume"
-
-// unseen is how long after a look a node is looked at again that says what the view did not show.
-const unseen = 5 * time.Second
 
 // class is the StorageClass that every cluster begins with.
 const class = "local"
@@ -358,7 +354,7 @@ func (c *controller) gone(ctx context.Context, pv *corev1.PersistentVolume) (boo
 	}
 	node, err := c.nodeNow(ctx, name)
 	if err == nil && node != nil && nodeside.Holds(node, pv.Name) {
-		err = reconcile.After(unseen)
+		err = reconcile.Unseen()
 	}
 	return err == nil, err
 }

@@ -99,7 +99,7 @@ func (c *controller) used(ctx context.Context, claim *corev1.PersistentVolumeCla
 	}
 	for _, pod := range live.Items {
 		if uses(pod, claim) {
-			return true, nil
+			return true, reconcile.Unseen()
 		}
 	}
 	return false, nil

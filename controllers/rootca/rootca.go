@@ -41,7 +41,10 @@ func New(scope reconcile.Scope, bundle []byte) *reconcile.Loop {
 					ObjectMeta: metav1.ObjectMeta{Namespace: key.Name, Name: mapName, Annotations: map[string]string{description: meaning}},
 					Data:       map[string]string{dataKey: string(bundle)},
 				})
-				if apierrors.IsAlreadyExists(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+				switch {
+				case err == nil || apierrors.IsAlreadyExists(err):
+					return reconcile.Unseen()
+				case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 					return nil
 				}
 				return err

@@ -33,7 +33,10 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 				return nil
 			}
 			_, err := api.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: key.Name, Name: defaultName}})
-			if apierrors.IsAlreadyExists(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			switch {
+			case err == nil || apierrors.IsAlreadyExists(err):
+				return reconcile.Unseen()
+			case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 				return nil
 			}
 			return err

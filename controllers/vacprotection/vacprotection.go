@@ -105,7 +105,7 @@ func (c *controller) used(ctx context.Context, name string) (bool, error) {
 	}
 	for _, claim := range live.Items {
 		if slices.Contains(namedByClaim(claim), name) {
-			return true, nil
+			return true, reconcile.Unseen()
 		}
 	}
 	return false, nil
