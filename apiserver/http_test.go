@@ -275,6 +275,26 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+func TestMetricsOfWhatIsStored(t *testing.T) {
+	s := start(t)
+	for _, name := range []string{"a", "b"} {
+		body := strings.NewReader(`{"metadata":{"name":"` + name + `"}}`)
+		if rec := ask(t, s, "POST", "/api/v1/namespaces/default/configmaps", body, "Content-Type", "application/json"); rec.Code != http.StatusCreated {
+			t.Fatalf("POST = %d %s", rec.Code, rec.Body)
+		}
+	}
+	ask(t, s, "GET", "/api/v1/configmaps", nil) // The cache has seen them.
+	metrics := ask(t, s, "GET", "/metrics", nil).Body.String()
+	for _, want := range []string{
+		`apiserver_resource_objects{group="",resource="configmaps"} 2`, `apiserver_storage_objects{resource="configmaps"} 2`,
+		`apiserver_storage_objects{resource="deployments.apps"} 0`, `apiserver_resource_size_estimate_bytes{group="",resource="configmaps"} `,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+}
+
 func TestServerTellsOfItself(t *testing.T) {
 	s := start(t, func(c *apiserver.Config) { c.Flags = map[string]string{"secure-port": "6443"} })
 	ask(t, s, "GET", "/livez/ping", nil)

@@ -69,6 +69,7 @@ func New(cfg Config) (*Server, error) {
 		}
 		return schema.GroupVersionResource{}, false
 	})
+	s.metrics.registry.MustRegister(storedSize{engine})
 	s.registry = discovery.NewRegistry()
 	s.registry.FindStored(func(gvr schema.GroupVersionResource) schema.GroupVersionKind {
 		if t := engine.Lookup(gvr); t != nil && t.Kind.Storage.Prefix != "" {

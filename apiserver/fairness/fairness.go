@@ -37,8 +37,8 @@ import (
 type Config struct {
 	// Seats is how many requests may execute at once, over all levels. Default 600, as upstream's 400 reads and 200 writes.
 	Seats int
-	// Objects is how many objects a resource has, which says what a list costs; nil: every list costs one seat.
-	Objects func(gvr schema.GroupVersionResource) int
+	// Size is how many objects a resource has, and how many bytes they are, which says what a list costs; nil: every list costs one seat.
+	Size func(gvr schema.GroupVersionResource) (objects int, bytes int64)
 	// Watchers is how many watchers hear of a change of an object, which says what a write costs; nil: every write costs one seat. The name may be empty.
 	Watchers func(gvr schema.GroupVersionResource, namespace, name string) int
 }

@@ -176,10 +176,11 @@ func TestWatchGivesItsSeatBackWhenItStreams(t *testing.T) {
 	})
 }
 
-func TestListsOfManyObjectsAreWide(t *testing.T) {
+func TestListsOfMuchAreWide(t *testing.T) {
 	l := New(Config{})
-	l.cfg.Objects = func(gvr schema.GroupVersionResource) int {
-		return map[string]int{"pods": 450, "events": 100_000}[gvr.Resource]
+	l.cfg.Size = func(gvr schema.GroupVersionResource) (int, int64) {
+		objects := map[string]int{"pods": 450, "events": 100_000}[gvr.Resource]
+		return objects, int64(objects) * 1_000
 	}
 	for _, c := range []struct {
 		resource, verb, name, query string
@@ -187,6 +188,8 @@ func TestListsOfManyObjectsAreWide(t *testing.T) {
 	}{
 		{"pods", "list", "", "", 5},
 		{"pods", "list", "", "limit=150", 2},
+		{"pods", "list", "", "limit=150&labelSelector=a", 2},
+		{"pods", "list", "", "limit=500", 5},
 		{"events", "list", "", "", 10},
 		{"nodes", "list", "", "", 1},
 		{"events", "get", "e", "", 1},

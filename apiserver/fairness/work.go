@@ -13,8 +13,9 @@ import (
 
 // What seats stand for.
 const (
-	// objectsPerSeat of a list.
-	objectsPerSeat = 100
+	// bytesPerSeat of a list, whose cost grows no more above mostBytes: it is written as it is read.
+	bytesPerSeat = 100_000
+	mostBytes    = 1_000_000
 	// watchersPerSeat of a write, for the time that telling them takes.
 	watchersPerSeat = 10
 	telling         = 5 * time.Millisecond
@@ -32,7 +33,7 @@ func (w work) seats() int { return max(w.initial, w.final) }
 func (l *Limiter) workOf(r *http.Request, i *request.Info, widest int) work {
 	switch i.Verb {
 	case "list", "watch":
-		return work{initial: min(l.objectSeats(r, i), widest)}
+		return work{initial: min(l.listSeats(r, i), widest)}
 	case "create", "update", "patch", "delete":
 		return l.writeWork(i, widest)
 	default:
@@ -40,10 +41,10 @@ func (l *Limiter) workOf(r *http.Request, i *request.Info, widest int) work {
 	}
 }
 
-// objectSeats are for the objects that are read: a list of many is as much work as several small requests. A watch costs that when it begins with
+// listSeats are for the bytes that are read: a list of many is as much work as several small requests. A watch costs that when it begins with
 // the objects that are there.
-func (l *Limiter) objectSeats(r *http.Request, i *request.Info) int {
-	if l.cfg.Objects == nil || i.Name != "" {
+func (l *Limiter) listSeats(r *http.Request, i *request.Info) int {
+	if l.cfg.Size == nil || i.Name != "" {
 		return 1
 	}
 	query := r.URL.Query()
@@ -51,11 +52,11 @@ func (l *Limiter) objectSeats(r *http.Request, i *request.Info) int {
 	if version := query.Get("resourceVersion"); i.Verb == "watch" && version != "" && version != "0" && !initial {
 		return 1
 	}
-	count := l.cfg.Objects(i.GroupVersionResource)
-	if limit, err := strconv.Atoi(query.Get("limit")); err == nil && limit > 0 && i.FieldSelector == "" && i.LabelSelector == "" {
-		count = min(count, limit)
+	objects, size := l.cfg.Size(i.GroupVersionResource)
+	if limit, err := strconv.Atoi(query.Get("limit")); err == nil && limit > 0 && limit < objects {
+		size = size / int64(objects) * int64(limit)
 	}
-	return max((count+objectsPerSeat-1)/objectsPerSeat, 1)
+	return max(int((min(size, mostBytes)+bytesPerSeat-1)/bytesPerSeat), 1)
 }
 
 // writeWork is one seat for the write and, when many watchers hear of it, more for telling them.

@@ -294,12 +294,24 @@ func (e *Engine) Ready() <-chan struct{} { return e.ready }
 // Lookup returns the target of a resource at a version, or nil.
 func (e *Engine) Lookup(gvr schema.GroupVersionResource) *Target { return (*e.targets.Load())[gvr] }
 
-// Count is the number of stored objects of a resource; 0 for one that is not stored here.
-func (e *Engine) Count(gvr schema.GroupVersionResource) int {
+// Size is the number of stored objects of a resource and of their bytes; 0 for one that is not stored here.
+func (e *Engine) Size(gvr schema.GroupVersionResource) (objects int, bytes int64) {
 	if t := e.Lookup(gvr); t != nil && t.bound != nil && t.cache != nil {
-		return t.cache.Len()
+		return t.cache.Size()
 	}
-	return 0
+	return 0, 0
+}
+
+// Sizes calls fn with what Size says of each stored resource, once for all its versions, in no order.
+func (e *Engine) Sizes(fn func(gr schema.GroupResource, objects int, bytes int64)) {
+	seen := map[schema.GroupResource]bool{}
+	for gvr, t := range *e.targets.Load() {
+		if gr := gvr.GroupResource(); t.bound != nil && t.cache != nil && !seen[gr] {
+			seen[gr] = true
+			objects, bytes := t.cache.Size()
+			fn(gr, objects, bytes)
+		}
+	}
 }
 
 // Watchers is how many watchers hear of a change of an object, as far as it is named; those of one value of an indexed field are not counted.

@@ -91,7 +91,7 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 	if err != nil {
 		return apiserver.Parts{}, err
 	}
-	limiter := fairness.New(fairness.Config{Objects: s.Engine().Count, Watchers: s.Engine().Watchers})
+	limiter := fairness.New(fairness.Config{Size: s.Engine().Size, Watchers: s.Engine().Watchers})
 	return apiserver.Parts{
 		Authenticators: []authn.Authenticator{
 			&authn.FrontProxy{Roots: p.trust.frontProxy.get, AllowedNames: []string{frontProxyName}},

@@ -197,11 +197,11 @@ func (c *Cache) age(ctx context.Context) error {
 	}
 }
 
-// Len is the number of objects, without looking at the store.
-func (c *Cache) Len() int {
+// Size is the number of objects and of their stored bytes, without looking at the store.
+func (c *Cache) Size() (objects int, bytes int64) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.core.tree.Len()
+	return c.core.tree.Len(), c.core.size
 }
 
 // Watchers is how many watchers may hear of a change under any of these scopes, each a key or a namespace's prefix, besides those who watch all.

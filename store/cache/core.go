@@ -44,6 +44,8 @@ type core struct {
 	byIndex *btree.BTreeG[item]
 
 	tree *btree.BTreeG[item]
+	// size is the sum of the stored bytes of what tree holds.
+	size int64
 	// revision of the youngest change, or of the list that the cache began with.
 	revision int64
 	// oldest revision after which changes can be read.
@@ -73,7 +75,7 @@ func newCore(prefix string, index func(*Entry) string) *core {
 // replace sets the content to what was listed at revision. Entries that did not change are kept, so that what was derived from
 // them stays. History ends: every watcher has lost its place. It returns the entries that nobody can find any more.
 func (c *core) replace(entries []*Entry, revision int64) (dead []*Entry) {
-	tree := newTree()
+	tree, size := newTree(), int64(0)
 	for _, e := range entries {
 		if old, ok := c.tree.Get(item{key: e.Key}); ok && old.entry.Revision == e.Revision && bytes.Equal(old.entry.Value(), e.Value()) {
 			// The value differs where the store below could not decrypt it before.
@@ -81,6 +83,7 @@ func (c *core) replace(entries []*Entry, revision int64) (dead []*Entry) {
 		} else {
 			e.count()
 		}
+		size += e.counted
 		tree.ReplaceOrInsert(item{e.Key, e})
 	}
 	c.tree.Ascend(func(old item) bool {
@@ -98,7 +101,7 @@ func (c *core) replace(entries []*Entry, revision int64) (dead []*Entry) {
 	for _, s := range c.scopes {
 		s.seqs, s.head, s.since, s.lost = nil, 0, c.log.next, c.log.next
 	}
-	c.tree, c.current, c.paged, c.kept = tree, nil, false, nil
+	c.tree, c.size, c.current, c.paged, c.kept = tree, size, nil, false, nil
 	c.revision, c.oldest = revision, revision
 	if c.byIndex != nil {
 		c.byIndex = nil
@@ -127,10 +130,12 @@ func (c *core) apply(ev store.Event, fresh *Entry, now time.Time, touched []*sco
 		ch.prev = old.entry
 	}
 	if ch.prev != nil {
+		c.size -= ch.prev.counted
 		ch.prev.uncount()
 	}
 	if !ch.deleted {
 		fresh.count()
+		c.size += fresh.counted
 	}
 	if ch.prev != nil && ch.deleted {
 		fresh.stored.Store(ch.prev.stored.Load()) // One copy.

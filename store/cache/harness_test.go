@@ -172,6 +172,23 @@ func (r *rig) read(w *cache.Watcher, n int) []string {
 	return out
 }
 
+// checkSize compares the cache's size with what a list says.
+func (r *rig) checkSize() {
+	r.t.Helper()
+	r.fresh()
+	page, err := r.pods.List(r.t.Context(), cache.ListOptions{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	want := 0
+	for _, e := range page.Entries {
+		want += len(e.Value())
+	}
+	if objects, bytes := r.pods.Size(); objects != len(page.Entries) || bytes != int64(want) || want == 0 {
+		r.t.Errorf("size is %d objects with %d bytes, want %d with %d", objects, bytes, len(page.Entries), want)
+	}
+}
+
 func eventText(ev cache.Event) string {
 	if ev.Type == cache.Bookmark {
 		if ev.InitialEnd {

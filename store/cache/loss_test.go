@@ -136,6 +136,7 @@ func TestLostHistory(t *testing.T) {
 		w := r.watch(cache.WatchOptions{AfterRevision: last})
 		next := r.put("ns/new", "", "v=2")
 		checkTexts(t, "events", r.read(w, 1), fmt.Sprintf("MODIFIED new(v=2)#%d at %d was new()#%d", next, next, last))
+		r.checkSize()
 	})
 }
 

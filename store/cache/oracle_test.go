@@ -78,6 +78,7 @@ func TestWatchersReplayHistory(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
+	r.checkSize()
 }
 
 // replay runs one watcher for a while.
