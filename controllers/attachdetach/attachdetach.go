@@ -58,8 +58,14 @@ type controller struct {
 	mu sync.Mutex
 	// unwanted is since when a VolumeAttachment has had no user, by its name.
 	unwanted map[string]time.Time
-	// asked names the VolumeAttachment that was asked for, by a volume that only one node may have, until the view shows it.
-	asked map[string]string
+	// asked are the VolumeAttachments that were asked for, by a volume that only one node may have, until the view shows them.
+	asked map[string]asked
+}
+
+// asked is a VolumeAttachment that the view does not show.
+type asked struct {
+	name string
+	made bool // the API server has answered
 }
 
 // New makes the loop.
@@ -71,7 +77,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 		volumes: client.InformerFor[*corev1.PersistentVolume](scope.Informers),
 		drivers: client.InformerFor[*storagev1.CSIDriver](scope.Informers), attachments: client.InformerFor[*storagev1.VolumeAttachment](scope.Informers),
 		api: client.Of[*storagev1.VolumeAttachment](scope.Client), nodeAPI: client.Of[*corev1.Node](scope.Client), unwanted: map[string]time.Time{},
-		asked: map[string]string{},
+		asked: map[string]asked{},
 	}
 	c.loop = reconcile.New(reconcile.Config{
 		Name: "attachdetach-controller", Log: scope.Log, Workers: 4, Informers: scope.Informers, Reconcile: c.reconcile,
@@ -379,32 +385,36 @@ func (c *controller) attach(ctx context.Context, node *corev1.Node, name string,
 		c.answered(w.pv.Name, name)
 		return fmt.Errorf("attach volume %s to %s: %w", w.pv.Name, node.Name, err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked[w.pv.Name].name == name {
+		c.asked[w.pv.Name] = asked{name: name, made: true}
+	}
 	return nil
 }
 
 // ask notes that a volume's attachment is about to be asked for, unless another one was that the view does not show yet.
 func (c *controller) ask(ctx context.Context, pv, name string) error {
 	other := c.askedOr(pv, name)
-	if other == name {
+	if other.name == name {
 		return nil
 	}
-	_, err := c.api.Get(ctx, "", other)
-	if apierrors.IsNotFound(err) { // It has gone, and a new list may never show that it was there.
-		c.answered(pv, other)
-		if other = c.askedOr(pv, name); other == name {
-			return nil
+	err := fmt.Errorf("volume %s is being attached by %s", pv, other.name) // tried again until that is seen
+	if other.made {
+		_, gone := c.api.Get(ctx, "", other.name)
+		if apierrors.IsNotFound(gone) { // A new list may never show that it was there.
+			c.answered(pv, other.name)
 		}
-		err = nil
 	}
-	return errors.Join(fmt.Errorf("volume %s is being attached by %s", pv, other), err)
+	return err
 }
 
 // askedOr returns the attachment that was asked for, which is the given one if there was none.
-func (c *controller) askedOr(pv, name string) string {
+func (c *controller) askedOr(pv, name string) asked {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.asked[pv] == "" {
-		c.asked[pv] = name
+	if c.asked[pv].name == "" {
+		c.asked[pv] = asked{name: name}
 	}
 	return c.asked[pv]
 }
@@ -413,7 +423,7 @@ func (c *controller) askedOr(pv, name string) string {
 func (c *controller) answered(pv, name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.asked[pv] == name {
+	if c.asked[pv].name == name {
 		delete(c.asked, pv)
 	}
 }

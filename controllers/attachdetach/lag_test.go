@@ -52,6 +52,7 @@ func TestAttachmentsAreSeenLate(t *testing.T) {
 		}
 		first := list.Items[0]
 		remove(t, c, map[string]string{"n1": "first", "n2": "second"}[first.Spec.NodeName])
+		time.Sleep(time.Second) // nobody wants it there any more
 		if err := api.Delete(t.Context(), "", first.Name, metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
