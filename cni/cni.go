@@ -73,6 +73,8 @@ type Server struct {
 	host   *hostnet.Host
 	tables *kernel.Writer
 	store  store
+	// answers is closed when Run answers.
+	answers chan struct{}
 
 	// mu orders all verbs: each is a few milliseconds of netlink, and the kernel serialises those anyway.
 	mu sync.Mutex
@@ -103,7 +105,7 @@ func New(config Config) (*Server, error) {
 	}
 	s := &Server{
 		config: config, host: host, tables: kernel.New(kernel.Config{NetNS: host.Namespace().FD()}),
-		store: store{dir: filepath.Join(config.DataDir, "attachments")},
+		store: store{dir: filepath.Join(config.DataDir, "attachments")}, answers: make(chan struct{}),
 	}
 	if s.attachments, err = s.store.load(); err != nil {
 		return nil, errors.Join(err, host.Close())
@@ -150,6 +152,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := os.Chmod(s.config.Socket, 0o600); err != nil {
 		return errors.Join(fmt.Errorf("pod network: %w", err), listener.Close())
 	}
+	close(s.answers)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		<-ctx.Done()
@@ -182,9 +185,15 @@ func (s *Server) accept(ctx context.Context, listener *net.UnixListener, group *
 }
 
 // Configure gives the node its pod ranges, at most one per family: it makes bridge, sysctls and table, and then writes the
-// network configuration, upon which the runtime reports the network ready. Calling it again with the same ranges repairs
-// what was changed from outside. Ranges cannot change while pods have addresses of others, except by their ending.
+// network configuration, upon which the runtime reports the network ready. It waits until Run answers, as the runtime asks at once.
+// Calling it again with the same ranges repairs what was changed from outside. Ranges cannot change while pods have addresses of others, except
+// by their ending.
 func (s *Server) Configure(ctx context.Context, podCIDRs []netip.Prefix) error {
+	select {
+	case <-s.answers:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	addresses := s.addresses

@@ -135,14 +135,19 @@ func (m *machine) wire(outside string) {
 	}
 }
 
-// start runs the server and configures it.
-func (m *machine) start(podCIDRs ...string) {
-	m.t.Helper()
-	server, err := New(Config{
+// serverConfig is what each server of the machine is made from.
+func (m *machine) serverConfig() Config {
+	return Config{
 		DataDir: filepath.Join(m.dir, "data"), Socket: filepath.Join(m.dir, "cni.sock"), ConfDir: filepath.Join(m.dir, "net.d"),
 		BinDir: filepath.Join(m.dir, "bin"), NetNS: m.node, Ledger: m.ledger,
 		ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Logger: slog.New(slog.NewTextHandler(m.t.Output(), nil)),
-	})
+	}
+}
+
+// start runs the server and configures it.
+func (m *machine) start(podCIDRs ...string) {
+	m.t.Helper()
+	server, err := New(m.serverConfig())
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -381,6 +386,31 @@ func TestResetLeavesNothing(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(m.dir, dir)); !os.IsNotExist(err) {
 			t.Errorf("folder %s: %v, want it gone", dir, err)
 		}
+	}
+}
+
+// TestNetworkIsNotReadyBeforeItAnswers configures a server that does not run: the runtime must not be told that there is a network.
+func TestNetworkIsNotReadyBeforeItAnswers(t *testing.T) {
+	m := newMachine(t, "10.244.1.0/30")
+	m.stop()
+	conf := filepath.Join(m.dir, "net.d", confFile)
+	if err := os.Remove(conf); err != nil {
+		t.Fatal(err)
+	}
+	server, err := New(m.serverConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := server.Configure(ctx, []netip.Prefix{netip.MustParsePrefix("10.244.1.0/30")}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Configure of a server that does not run = %v, want the end of its context", err)
+	}
+	if _, err := os.Stat(conf); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("configuration of the network: %v, want none", err)
+	}
+	if err := server.Run(ctx); err != nil {
+		t.Errorf("Run: %v", err)
 	}
 }
 
