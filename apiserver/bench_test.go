@@ -135,7 +135,7 @@ func TestListsKeepToTheirBudgets(t *testing.T) {
 	for i := range objects {
 		c.create(fmt.Sprintf("p-%03d", i))
 	}
-	for format, budget := range map[string]float64{"JSON": 345, "protobuf": 130} {
+	for format, budget := range map[string]float64{"JSON": 200, "protobuf": 130} {
 		got := testing.AllocsPerRun(20, func() { c.ask(http.MethodGet, benchPods, "", formats[format], nil) })
 		t.Logf("list of %d objects in %s: %.0f allocations", objects, format, got)
 		if got > budget {

@@ -90,6 +90,8 @@ type bound struct {
 	cancel context.CancelFunc
 	// transcriber writes what is stored in JSON; nil for custom resources, and where that would be unpacked each time.
 	transcriber func() *codec.Transcriber
+	// transcribed counts for the sampled checks of the invariants build.
+	transcribed atomic.Uint32
 }
 
 // Target is a resource at one of its versions.
