@@ -44,7 +44,8 @@ type Config struct {
 	// Index reads the value of IndexField from a stored value without decoding it, and returns false where it can't; then, or when it is
 	// nil, the object's attributes tell. It must not keep value, but what it returns may share its bytes.
 	Index func(value []byte) (string, bool)
-	// Pack keeps values compressed from a minute after they came on, and opens them for each read. It is for what is large and hardly read.
+	// Pack keeps values compressed from a minute after they came on, and opens them for each read; what is decoded is not remembered for longer than anybody
+	// holds it. It is for what is large and hardly read: while that stayed for some minutes, all that lives long would come to lie between its parts.
 	Pack bool
 }
 
@@ -117,7 +118,7 @@ func New(cfg Config) (*Cache, error) {
 	c := &Cache{
 		feed:       cfg.Feed,
 		prefix:     cfg.Prefix,
-		codec:      &codec{decode: cfg.Decode, attrs: cfg.Attrs, budget: cfg.Feed.budget},
+		codec:      &codec{decode: cfg.Decode, attrs: cfg.Attrs, budget: cfg.Feed.budget, fleeting: cfg.Pack},
 		indexField: cfg.IndexField,
 		readIndex:  cfg.Index,
 		resync:     make(chan struct{}, 1),

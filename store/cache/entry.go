@@ -54,6 +54,8 @@ type codec struct {
 	decode func(key string, value []byte, revision int64) (kinds.Object, error)
 	attrs  func(kinds.Object) (labels.Set, fields.Set)
 	budget *budget
+	// fleeting objects are not remembered for longer than anybody holds them.
+	fleeting bool
 }
 
 // derived holds what was made from an entry.
@@ -276,7 +278,7 @@ func (e *Entry) decoded() (*memo, error) {
 		return nil, err
 	}
 	m := &memo{owner: d, object: obj, cost: decodedCost(e.stored.Load().len())}
-	if e.dead.Load() {
+	if e.dead.Load() || e.codec.fleeting {
 		return m, nil
 	}
 	d.object.Store(m)

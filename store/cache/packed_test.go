@@ -7,11 +7,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"kogge.dev/kogge/internal/invariant"
 	"kogge.dev/kogge/store"
 	"kogge.dev/kogge/store/cache"
 	"kogge.dev/kogge/store/memory"
@@ -123,4 +125,35 @@ func TestPackedHistoryIsShort(t *testing.T) {
 			t.Errorf("watch from ten changes back: %d events, %v; want 9", len(events), err)
 		}
 	})
+}
+
+// Where values are packed, an object is found again while somebody holds it, and decoded anew afterwards.
+func TestObjectsOfPackedValuesAreNotRemembered(t *testing.T) {
+	for _, pack := range []bool{true, false} {
+		r := &rig{t: t, store: memory.New()}
+		var err error
+		if r.feed, err = cache.NewFeed(cache.FeedConfig{Store: r.store}); err != nil {
+			t.Fatal(err)
+		}
+		r.run(r.feed.Run)
+		if r.pods, err = cache.New(cache.Config{Feed: r.feed, Prefix: pods, Decode: r.decode, Attrs: attrs, Pack: pack}); err != nil {
+			t.Fatal(err)
+		}
+		r.run(r.pods.Run)
+		r.put("ns/a", "n", "")
+		r.fresh()
+		e := r.get("ns/a")
+		first := object(t, e)
+		if again := object(t, e); again != first {
+			t.Errorf("packed %v: an object that is held is decoded again", pack)
+		}
+		runtime.KeepAlive(first)
+		runtime.GC()
+		runtime.GC()
+		before := r.decoded.Load()
+		object(t, e)
+		if again := r.decoded.Load() > before; again != pack && !invariant.Enabled { // which decodes again
+			t.Errorf("packed %v: an object that nobody holds is decoded again: %v", pack, again)
+		}
+	}
 }
