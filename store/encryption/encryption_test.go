@@ -126,7 +126,8 @@ func TestConformance(t *testing.T) {
 		"aescbc": provider("aescbc", key("a", 1, 32)), "aesgcm": provider("aesgcm", key("a", 1, 16)), "secretbox": provider("secretbox", key("a", 1, 32)), "identity": plainly,
 	} {
 		t.Run(name, func(t *testing.T) {
-			storetest.Suite{Open: func(t *testing.T) store.Store { return newBed(t, memory.New(), entry("'*.*'", p)).Store }}.Run(t)
+			open := func(t *testing.T) store.Store { return newBed(t, memory.New(), entry("'*.*'", p)).Store }
+			storetest.Suite{Open: open, Bubble: true}.Run(t)
 		})
 	}
 }
