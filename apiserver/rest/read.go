@@ -95,7 +95,7 @@ func (e *Engine) list(ctx context.Context, c *Call) (*Result, error) {
 // page reads what the options ask for, at the revision that they ask for.
 func (e *Engine) page(ctx context.Context, c *Call, sel *selection, opts *metav1.ListOptions) (*List, error) {
 	b := c.Target.bound
-	read := cache.ListOptions{Prefix: sel.prefix, Limit: int(opts.Limit), Filter: sel.listFilter()}
+	read := cache.ListOptions{Prefix: sel.prefix, Limit: int(opts.Limit), Filter: sel.filter()}
 	if field := indexField(b.Resource); field != "" {
 		read.Index = exact(sel.fields, field)
 	}

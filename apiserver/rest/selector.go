@@ -82,23 +82,19 @@ func (c *Call) selection(opts *metav1.ListOptions) (*selection, error) {
 	return s, nil
 }
 
-// filter judges entries; nil lets all through. What can't be decoded is let through, so that the error shows.
+// filter judges entries; nil lets all through. What can't be decoded is let through, so that the error shows. Labels alone are read from the stored
+// bytes, so that nothing needs to be kept of each object for it. They are looked through for each requirement: so a selector with many is for the
+// attributes, which find at once.
 func (s *selection) filter() func(*cache.Entry) bool {
 	if s.everything {
 		return nil
 	}
-	return func(e *cache.Entry) bool {
+	judge := func(e *cache.Entry) bool {
 		l, f, err := s.target.attrsOf(e)
 		return err != nil || s.labels.Matches(l) && s.fields.Matches(f)
 	}
-}
-
-// listFilter is filter for lists of what has been there for some time: labels alone are read from the stored bytes, so that nothing needs to be
-// kept of each object for it. They are looked through for each requirement: so a selector with many is for the attributes, which find at once.
-func (s *selection) listFilter() func(*cache.Entry) bool {
 	const few = 4
-	judge := s.filter()
-	if requirements, _ := s.labels.Requirements(); judge == nil || !s.fields.Empty() || len(requirements) > few {
+	if requirements, _ := s.labels.Requirements(); !s.fields.Empty() || len(requirements) > few {
 		return judge
 	}
 	marks := s.marks()

@@ -138,7 +138,7 @@ func (c *core) apply(ev store.Event, fresh *Entry, now time.Time, touched []*sco
 		c.size += fresh.counted
 	}
 	if ch.prev != nil && ch.deleted {
-		fresh.stored.Store(ch.prev.stored.Load()) // One copy.
+		fresh.is(ch.prev)
 	}
 	if c.byIndex != nil {
 		if ch.prev != nil {

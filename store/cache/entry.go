@@ -105,8 +105,14 @@ func (e *Entry) uncount() {
 // at returns the same object as of another revision: what a watcher sees when the object leaves its sight.
 func (e *Entry) at(revision int64) *Entry {
 	out := &Entry{Key: e.Key, Revision: revision, CreateRevision: e.CreateRevision, codec: e.codec}
-	out.stored.Store(e.stored.Load())
+	out.is(e)
 	return out
+}
+
+// is gives a new entry the value of another: one copy. What was found out about the value goes on to hold.
+func (e *Entry) is(other *Entry) {
+	e.stored.Store(other.stored.Load())
+	e.judged.Store(other.judged.Load())
 }
 
 // Name is the last part of the key.
@@ -242,7 +248,7 @@ const (
 	Yes
 )
 
-// Judged asks judge about the entry once, and answers from then on what it said. All who ask entries of a cache ask the same.
+// Judged asks judge about the entry's value once, and answers from then on what it said. All who ask entries of a cache ask the same.
 func (e *Entry) Judged(judge func() Verdict) Verdict {
 	if known := e.judged.Load(); known != 0 {
 		return Verdict(known)

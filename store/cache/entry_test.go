@@ -307,6 +307,15 @@ func TestJudgementIsPassedOnce(t *testing.T) {
 				t.Errorf("Judged = %v, want %v", got, verdict)
 			}
 		}
+		w := r.watch(cache.WatchOptions{AfterRevision: r.fresh()})
+		r.remove(name)
+		events, err := w.Next(t.Context())
+		if err != nil || len(events) != 1 {
+			t.Fatalf("Next = %d events, %v", len(events), err)
+		}
+		if got := events[0].Entry.Judged(func() cache.Verdict { asked++; return 0 }); got != verdict {
+			t.Errorf("Judged of what was deleted = %v, want %v", got, verdict)
+		}
 		if asked != 1 {
 			t.Errorf("asked %d times, want once", asked)
 		}
