@@ -4,9 +4,11 @@
 package repo
 
 import (
+	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -125,6 +127,33 @@ func TestKubernetesVersion(t *testing.T) {
 	}
 	if seen < 10 {
 		t.Errorf("only %d k8s.io modules in go list -m all", seen)
+	}
+}
+
+// TestModulesFollow holds that the modules which build on kogge's own name all that kogge needs: they do not notice by themselves when that changes.
+func TestModulesFollow(t *testing.T) {
+	found := 0
+	err := filepath.WalkDir(filepath.Join(root(t), "test"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Name() != "go.mod" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(text, []byte("kogge.dev/kogge => ../..")) {
+			return err
+		}
+		found++
+		cmd := exec.CommandContext(t.Context(), "go", "list", "-mod=readonly", "-deps", "-test", "./...")
+		cmd.Dir = filepath.Dir(path)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("go list in %s: %v\n%s", cmd.Dir, err, out)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found < 3 {
+		t.Errorf("only %d modules build on kogge's own", found)
 	}
 }
 
