@@ -88,7 +88,7 @@ type localStream struct {
 	mu sync.Mutex
 	// forget takes the stream out of those that end with the server.
 	forget func() bool
-	// reading is set during read, stopped by Stop, ended from the end on.
+	// reading is set during read, and for good once the channel is read; stopped by Stop, ended from the end on.
 	reading, stopped, ended bool
 	// events is the channel, nil before somebody asks for it.
 	events chan apiwatch.Event
@@ -98,17 +98,21 @@ var _ client.Puller = (*localStream)(nil)
 
 // Next implements client.Puller.
 func (s *localStream) Next() ([]apiwatch.Event, bool) {
-	s.mu.Lock()
-	if s.ended {
-		s.mu.Unlock()
+	if !s.begin() {
 		return nil, false
 	}
-	s.reading = true
-	s.mu.Unlock()
 	events, more := s.read()
 	s.mu.Lock()
 	s.reading = false
 	return events, !s.endIf(!more || s.stopped)
+}
+
+// begin notes that somebody reads; false when the stream has ended.
+func (s *localStream) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reading = !s.ended
+	return s.reading
 }
 
 // endIf ends the stream unless it has ended, and tells whether it has. The caller holds mu, and does no longer afterwards.
@@ -144,21 +148,22 @@ func (s *localStream) Events() <-chan apiwatch.Event {
 	return s.events
 }
 
-// pump sends all events. The channel has no buffer.
+// pump sends all events, the last ones before the stream ends. The channel has no buffer.
 func (s *localStream) pump(to chan<- apiwatch.Event) {
 	defer close(to)
-	defer s.Stop()
-	for {
-		events, more := s.Next()
-		for _, ev := range events {
-			if !s.send(ev, to) {
-				return
-			}
-		}
-		if !more {
-			return
+	if !s.begin() {
+		return
+	}
+	for more, wanted := true, true; more && wanted; {
+		var events []apiwatch.Event
+		events, more = s.read()
+		for i := 0; i < len(events) && wanted; i++ {
+			wanted = s.send(events[i], to)
 		}
 	}
+	s.mu.Lock()
+	s.reading = false
+	s.endIf(true)
 }
 
 // pull waits for a stream's events, with the objects or their metadata; false means that they are the last ones.

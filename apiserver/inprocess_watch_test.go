@@ -112,3 +112,25 @@ func TestStreamsEndHoweverTheyAreRead(t *testing.T) {
 		}
 	})
 }
+
+// TestLastEventIsSent has watches begin at a version that nobody has seen, which the one event that they have says.
+func TestLastEventIsSent(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context, s *apiserver.Server) {
+		maps := client.Of[*corev1.ConfigMap](client.New(s.Client(request.User{Name: "watcher"}), catalog.New()))
+		for range 40 {
+			stream, err := maps.Watch(ctx, "", metav1.ListOptions{
+				ResourceVersion: "99999999", ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan, SendInitialEvents: new(true), TimeoutSeconds: new(int64(1)),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ev, open := <-stream.Events(); !open || ev.Type != watch.Error {
+				t.Fatalf("event = %v, %v; want an error", ev, open)
+			}
+			if ev, open := <-stream.Events(); open {
+				t.Errorf("after the error came %v", ev)
+			}
+			stream.Stop()
+		}
+	})
+}
