@@ -258,7 +258,10 @@ func (s *transcript) value(v *wireValue, data []byte) bool {
 	case wireBool, wireInt32, wireInt64:
 		return s.number(v.kind, data)
 	case wireMessaged:
-		if v.message.made {
+		switch {
+		case v.message.typed: // A template of another object.
+			return false
+		case v.message.made:
 			return s.made(v, data)
 		}
 		return s.object(v.message, data)

@@ -25,6 +25,8 @@ type wireMessage struct {
 	index []int8
 	// made is set where not all is known: it must be made to be written.
 	made bool
+	// typed is set where JSON says of which type it is, which protobuf does not: only of whole objects that is known.
+	typed bool
 }
 
 // wireField is one field of a message.
@@ -103,9 +105,20 @@ func (w wirer) message(t reflect.Type) *wireMessage {
 	if !ok {
 		m = &wireMessage{of: t}
 		w[t] = m
+		m.typed = hasType(t)
 		m.made = implements(t, marshaler) || implements(t, textMarshaler) || !w.fields(m) || !distinct(m, map[string]bool{})
 	}
 	return m
+}
+
+// hasType tells whether a structure says of which type it is.
+func hasType(t reflect.Type) bool {
+	for sf := range t.Fields() {
+		if sf.Type == reflect.TypeFor[metav1.TypeMeta]() {
+			return true
+		}
+	}
+	return false
 }
 
 // fields lists the fields of a message; false where something is not known.

@@ -25,6 +25,9 @@ type readsItself interface {
 	Unmarshal(data []byte) error
 }
 
+// holdsObjects are the kinds that may hold others whole, of which protobuf does not say what JSON says: their type.
+var holdsObjects = map[string]bool{"StatefulSet": true, "Eviction": true}
+
 // transcribed decodes raw into an empty object and compares what comes of that, in JSON, with what is transcribed. It returns false where there is
 // JSON, but no transcript.
 func transcribed(t *testing.T, obj runtime.Object, gvk schema.GroupVersionKind, raw []byte) bool {
@@ -62,11 +65,57 @@ func TestTranscriptsAreThoseOfTheObjects(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !transcribed(t, served.New(), served.GroupVersionKind, raw) {
+			if !transcribed(t, served.New(), served.GroupVersionKind, raw) && !holdsObjects[served.Kind] {
 				t.Errorf("a %s is not transcribed", served.Kind)
 			}
 		}
 	})
+}
+
+// TestTranscriptsAreThoseOfWhatIsServed has defaults filled in, as they are in what is read: some say what protobuf does not.
+func TestTranscriptsAreThoseOfWhatIsServed(t *testing.T) {
+	seen := 0
+	eachFilled(t, func(t *testing.T, k *kinds.Kind, served *kinds.Served, obj kinds.Object) {
+		if served.GroupVersionKind != k.Storage.GroupVersionKind || k.Default == nil {
+			return
+		}
+		read := func(raw []byte) (kinds.Object, []byte) {
+			out := served.New()
+			if err := out.(readsItself).Unmarshal(raw); err != nil {
+				t.Fatal(err)
+			}
+			out.GetObjectKind().SetGroupVersionKind(served.GroupVersionKind)
+			k.Default(out)
+			again, err := codec.Raw(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return out, again
+		}
+		for _, obj := range []kinds.Object{obj, served.New()} {
+			raw, err := codec.Raw(obj)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, stored := read(raw)
+			out, again := read(stored)
+			if !bytes.Equal(stored, again) {
+				continue // It is not taken for what is stored.
+			}
+			want, err := codec.AppendJSON(nil, out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, ok := codec.NewTranscriber(out, served.GroupVersionKind).AppendJSON(nil, codec.NewMessage(stored)); ok {
+				if seen++; !bytes.Equal(got, want) {
+					t.Errorf("%s is transcribed as %s, want %s", served.Kind, got, want)
+				}
+			}
+		}
+	})
+	if seen < 30 {
+		t.Errorf("only %d objects were transcribed", seen)
+	}
 }
 
 // TestUpstreamsExamplesAreTranscribed goes through what k8s.io/api has of every type in its releases, with all fields set.
@@ -93,7 +142,7 @@ func TestUpstreamsExamplesAreTranscribed(t *testing.T) {
 		if err != nil {
 			continue // Not served any more, or nothing of its own.
 		}
-		if n++; !transcribed(t, obj, envelope.GroupVersionKind(), envelope.Raw) {
+		if n++; !transcribed(t, obj, envelope.GroupVersionKind(), envelope.Raw) && !holdsObjects[envelope.Kind] {
 			t.Errorf("%s is not transcribed", file)
 		}
 	}
