@@ -4,12 +4,11 @@
 package h2
 
 import (
-	"bufio"
 	"net"
 	"sync"
 )
 
-// Listen returns a listener whose connections read and write more at once than TLS does. It belongs below TLS.
+// Listen returns a listener whose connections are corked. It belongs below TLS.
 func Listen(l net.Listener) net.Listener { return corkListener{l, &buffers{}} }
 
 type corkListener struct {
@@ -23,22 +22,14 @@ func (l corkListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cork{Conn: nc, buffers: l.buffers}
-	c.in.Reset(nc)
-	return c, nil
+	return &cork{Conn: nc, buffers: l.buffers}, nil
 }
 
-// Read implements net.Conn.
-func (c *cork) Read(p []byte) (int, error) { return c.in.Read(p) }
-
 // cork is a connection below TLS that can collect what is written: TLS writes each of its records of 16 KiB by itself, which is a system call, and
-// a wake-up of the reader, too many for a connection that has more to send. And it reads what there is, of which TLS would ask for half a KiB: window
-// updates come in records of some 50 bytes.
+// a wake-up of the reader, too many for a connection that has more to send.
 type cork struct {
 	net.Conn
 	buffers *buffers
-	// in is what was read and not asked for yet. It is of who reads.
-	in bufio.Reader
 
 	// mu is held while the connection is written to: records must stay in order.
 	mu      sync.Mutex

@@ -5,7 +5,6 @@ package h2
 
 import (
 	"errors"
-	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -23,30 +22,6 @@ func (c *conn) read() error {
 			return err
 		}
 		c.answer()
-		if f, ok := frame.(*http2.WindowUpdateFrame); ok && f.StreamID != 0 {
-			c.gather()
-		}
-	}
-}
-
-// manyTold pushes are answered with as many window updates, one by one, which are as many wake-ups to read them. Whoever got the first waits
-// for the others, for gathering, which the scheduler makes up to a millisecond.
-const (
-	manyTold  = 8
-	gathering = 200 * time.Microsecond
-)
-
-// gather waits for what the client is about to send, where it was told much and has answered little of it.
-func (c *conn) gather() {
-	c.mu.Lock()
-	c.told = max(0, c.told-1)
-	wait := c.told >= manyTold && c.in.Buffered() == 0
-	if wait {
-		c.told /= 2 // It need not answer each.
-	}
-	c.mu.Unlock()
-	if wait {
-		<-time.After(gathering)
 	}
 }
 
