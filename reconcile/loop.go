@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -144,6 +145,18 @@ const unseen = 5 * time.Second
 // Unseen is returned by a Reconcile that is content for something that exists and that its view does not show, as a read of its own or its own write
 // has told. The view will show it and wake the loop, but not if it goes before the list that would have shown it.
 func Unseen() error { return After(unseen) }
+
+// Made is returned by a Reconcile that has created what its view does not show, with the error of that, which may say that it was there. In a namespace
+// that goes away nothing can be made, and nothing need be.
+func Made(err error) error {
+	switch {
+	case err == nil || apierrors.IsAlreadyExists(err):
+		return Unseen()
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return nil
+	}
+	return err
+}
 
 type terminalError struct{ err error }
 

@@ -9,7 +9,6 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kogge.dev/kogge/client"
@@ -41,13 +40,7 @@ func New(scope reconcile.Scope, bundle []byte) *reconcile.Loop {
 					ObjectMeta: metav1.ObjectMeta{Namespace: key.Name, Name: mapName, Annotations: map[string]string{description: meaning}},
 					Data:       map[string]string{dataKey: string(bundle)},
 				})
-				switch {
-				case err == nil || apierrors.IsAlreadyExists(err):
-					return reconcile.Unseen()
-				case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-					return nil
-				}
-				return err
+				return reconcile.Made(err)
 			}
 			if len(known.Data) == 1 && known.Data[dataKey] == string(bundle) && known.Annotations[description] != "" {
 				return nil

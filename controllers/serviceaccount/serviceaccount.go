@@ -8,7 +8,6 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kogge.dev/kogge/client"
@@ -33,13 +32,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 				return nil
 			}
 			_, err := api.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: key.Name, Name: defaultName}})
-			switch {
-			case err == nil || apierrors.IsAlreadyExists(err):
-				return reconcile.Unseen()
-			case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-				return nil
-			}
-			return err
+			return reconcile.Made(err)
 		},
 	})
 	reconcile.Self(loop, namespaces)
