@@ -363,11 +363,5 @@ func (c *controller) gone(ctx context.Context, pv *corev1.PersistentVolume) (boo
 // no reason yet to refuse a node, or to let go of a volume, whose folder nobody would remove.
 func (c *controller) nodeNow(ctx context.Context, name string) (*corev1.Node, error) {
 	node, err := c.node.Get(ctx, "", name)
-	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // as said
-	}
-	if err != nil {
-		return nil, fmt.Errorf("look at node %s: %w", name, err)
-	}
-	return node, nil
+	return node, client.IgnoreNotFound(err)
 }

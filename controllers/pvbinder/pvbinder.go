@@ -195,13 +195,7 @@ func (c *controller) class(ctx context.Context, name string) (*storagev1.Storage
 		return known, nil
 	}
 	asked, err := client.Of[*storagev1.StorageClass](c.Client).Get(ctx, "", name)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil //nolint:nilnil // as said
-	case err != nil:
-		return nil, fmt.Errorf("class of claims %s: %w", name, err)
-	}
-	return asked, nil
+	return asked, client.IgnoreNotFound(err)
 }
 
 // requested binds a claim to the volume that it names.

@@ -85,10 +85,7 @@ func (r *round) claim(ctx context.Context, pod *corev1.Pod, name string) (*corev
 		return nil, nil
 	}
 	asked, err := r.claimAPI.Get(ctx, r.set.Namespace, name)
-	if err != nil {
-		return nil, client.IgnoreNotFound(err)
-	}
-	return asked, nil
+	return asked, client.IgnoreNotFound(err)
 }
 
 // staleClaim reports whether a claim of the pod to be made still belongs to an earlier pod of the name, with which it is
