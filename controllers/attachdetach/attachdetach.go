@@ -395,28 +395,21 @@ func (c *controller) attach(ctx context.Context, node *corev1.Node, name string,
 
 // ask notes that a volume's attachment is about to be asked for, unless another one was that the view does not show yet.
 func (c *controller) ask(ctx context.Context, pv, name string) error {
-	other := c.askedOr(pv, name)
-	if other.name == name {
+	c.mu.Lock()
+	other, known := c.asked[pv]
+	if !known {
+		c.asked[pv] = asked{name: name}
+	}
+	c.mu.Unlock()
+	if !known || other.name == name {
 		return nil
 	}
-	err := fmt.Errorf("volume %s is being attached by %s", pv, other.name) // tried again until that is seen
 	if other.made {
-		_, gone := c.api.Get(ctx, "", other.name)
-		if apierrors.IsNotFound(gone) { // A new list may never show that it was there.
+		if _, err := c.api.Get(ctx, "", other.name); apierrors.IsNotFound(err) { // A new list may never show that it was there.
 			c.answered(pv, other.name)
 		}
 	}
-	return err
-}
-
-// askedOr returns the attachment that was asked for, which is the given one if there was none.
-func (c *controller) askedOr(pv, name string) asked {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.asked[pv].name == "" {
-		c.asked[pv] = asked{name: name}
-	}
-	return c.asked[pv]
+	return fmt.Errorf("volume %s is being attached by %s", pv, other.name) // tried again until that is seen
 }
 
 // answered forgets that an attachment was asked for.
