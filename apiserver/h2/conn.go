@@ -77,11 +77,9 @@ type conn struct {
 	out         output
 	// waiting streams want room in window or out, first come first served.
 	waiting []*stream
-	// ready streams have something to take, spare is room for the next ones; pushing is set while a goroutine takes it.
-	ready, spare []*stream
-	pushing      bool
-	// told counts pushes that were not answered with a window update.
-	told int
+	// ready streams have something to take; pushing is set while a goroutine takes it.
+	ready   []*stream
+	pushing bool
 	// framer writes into out. packer compresses into packed.
 	framer *http2.Framer
 	packer *hpack.Encoder

@@ -140,7 +140,7 @@ func (c *conn) push() {
 // takeReadyLocked takes from each stream that is ready now. What is much is written at once.
 func (c *conn) takeReadyLocked() {
 	ready := c.ready
-	c.ready = c.spare[:0]
+	c.ready = make([]*stream, 0, len(ready))
 	for _, st := range ready {
 		st.push.queued = false
 		for c.out.writing && len(c.out.pending) >= outEnough && c.err == nil {
@@ -151,8 +151,6 @@ func (c *conn) takeReadyLocked() {
 			c.pushLocked(atOnce)
 		}
 	}
-	clear(ready)
-	c.spare = ready
 }
 
 // takeLocked takes from one stream, and frames it. It gives up the lock meanwhile.
@@ -210,7 +208,6 @@ func (st *stream) framedLocked(pieces [][]byte) bool {
 	}
 	st.window -= int64(size)
 	c.window -= int64(size)
-	c.told++
 	c.out.pieces(st.id, pieces, size, c.maxFrame)
 	return true
 }
