@@ -27,8 +27,8 @@ type appender func(to []byte, p unsafe.Pointer) ([]byte, error)
 // plan is how a type is written. It is looked up when it is run, so that a type can contain itself.
 type plan struct{ write appender }
 
-// plans remembers the plans of all types written so far, by reflect.Type. Types live as long as the program does.
-var plans sync.Map
+// plans of all types written so far. Types live as long as the program does.
+var plans perType[plan]
 
 // AppendJSON appends what encoding/json makes of obj, byte for byte, several times as fast: how a type is written is worked out
 // once, and what the API's own types write of themselves is not parsed again to be trusted. obj is a pointer; what it points to does
@@ -83,18 +83,29 @@ func marshalJSON(obj any) ([]byte, error) {
 	})
 }
 
-func planOf(t reflect.Type) *plan {
-	if known, ok := plans.Load(t); ok {
-		if p, ok := known.(*plan); ok {
-			return p
+// perType keeps what is made once for each type, of those that contain each other together.
+type perType[R any] struct{ known sync.Map }
+
+// of returns what is made of a type. Together makes it, with what is made of the types inside.
+func (p *perType[R]) of(t reflect.Type, together func(t reflect.Type) map[reflect.Type]*R) *R {
+	if known, ok := p.known.Load(t); ok {
+		if r, ok := known.(*R); ok {
+			return r
 		}
 	}
-	made := planner{}
-	p := made.plan(t)
-	for of, p := range made { // All are whole now.
-		plans.Store(of, p)
+	made := together(t)
+	for of, r := range made { // All are whole now.
+		p.known.Store(of, r)
 	}
-	return p
+	return made[t]
+}
+
+func planOf(t reflect.Type) *plan {
+	return plans.of(t, func(t reflect.Type) map[reflect.Type]*plan {
+		made := planner{}
+		made.plan(t)
+		return made
+	})
 }
 
 // planner makes the plans of types that contain each other.

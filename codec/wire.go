@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
-	"sync"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -80,21 +79,14 @@ const (
 	wireFieldSet
 )
 
-// wireMessages remembers all that were made, by reflect.Type.
-var wireMessages sync.Map
+var wireMessages perType[wireMessage]
 
 func wireMessageOf(t reflect.Type) *wireMessage {
-	if known, ok := wireMessages.Load(t); ok {
-		if m, ok := known.(*wireMessage); ok {
-			return m
-		}
-	}
-	made := wirer{}
-	m := made.message(t)
-	for of, m := range made { // All are whole now.
-		wireMessages.Store(of, m)
-	}
-	return m
+	return wireMessages.of(t, func(t reflect.Type) map[reflect.Type]*wireMessage {
+		made := wirer{}
+		made.message(t)
+		return made
+	})
 }
 
 // wirer makes the messages that contain each other.
@@ -179,7 +171,7 @@ func (w wirer) field(sf reflect.StructField) (f wireField, ok bool) {
 		return f, false
 	}
 	var empty structField
-	if !f.typed(w, sf.Type) || !empty.read(sf.Type, strings.Split(options, ",")) {
+	if !f.take(w, sf.Type) || !empty.read(sf.Type, strings.Split(options, ",")) {
 		return f, false
 	}
 	if f.key = number << 3; !f.isNumber() { // What the tag says of its type on the wire is now and then not so.
@@ -201,8 +193,8 @@ func (v *wireValue) isNumber() bool {
 	return v.kind == wireBool || v.kind == wireInt32 || v.kind == wireInt64
 }
 
-// typed takes in a field's type; false where it is not known.
-func (f *wireField) typed(w wirer, t reflect.Type) bool {
+// take takes in a field's type; false where it is not known.
+func (f *wireField) take(w wirer, t reflect.Type) bool {
 	f.absent = "null"
 	switch {
 	case t.Kind() != reflect.Struct && (implements(t, marshaler) || implements(t, textMarshaler)):
