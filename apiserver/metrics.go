@@ -18,66 +18,43 @@ import (
 // metrics of the server, under upstream's names. docs/man/kube-apiserver.md lists them.
 type metrics struct {
 	registry *prometheus.Registry
-	requests *series[answered, count]
-	duration *series[target, histogram]
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
 	inflight *prometheus.GaugeVec
-	long     *series[target, count]
-	sizes    *series[target, histogram]
-	events   *series[schema.GroupVersionResource, count]
-	bytes    *series[schema.GroupVersionResource, count]
+	long     *prometheus.GaugeVec
+	sizes    *prometheus.HistogramVec
+	events   *prometheus.CounterVec
+	bytes    *prometheus.CounterVec
 	authn    *prometheus.CounterVec
 	// deprecated are the versions that will go and were asked for.
 	deprecated *prometheus.GaugeVec
-	// served finds the resource that is served now by a name; the zero value where none is.
-	served func(schema.GroupVersionResource) (schema.GroupVersionResource, bool)
+	// serves tells whether a resource is served now.
+	serves func(schema.GroupVersionResource) bool
 
 	// mu is held for reading from the question whether a resource is served to the making of its series, so that none is made after
 	// forget has removed those of a resource that is served no more.
 	mu sync.RWMutex
 }
 
-// target is what a request asks for and how, as metrics tell it: the resource is empty where it is no resource that is served.
-type target struct {
-	schema.GroupVersionResource
-	verb, subresource, scope string
-}
-
-// answered is a target and the code of an answer.
-type answered struct {
-	target
-	code int
-}
-
-func newMetrics(served func(schema.GroupVersionResource) (schema.GroupVersionResource, bool)) *metrics {
-	resource := []string{"group", "version", "resource"}
-	ofTarget := append([]string{"verb", "subresource", "scope"}, resource...)
-	resourceLabels := func(gvr schema.GroupVersionResource) []string { return []string{gvr.Group, gvr.Version, gvr.Resource} }
-	targetLabels := func(t target) []string {
-		return append([]string{t.verb, t.subresource, t.scope}, resourceLabels(t.GroupVersionResource)...)
-	}
-	// Here no other component answers, and dry runs are not told apart.
-	component, undivided := prometheus.Labels{"component": "apiserver"}, prometheus.Labels{"component": "apiserver", "dry_run": ""}
+func newMetrics(serves func(schema.GroupVersionResource) bool) *metrics {
+	target := []string{"verb", "group", "version", "resource", "subresource", "scope", "component"}
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
-		served:   served,
-		requests: newCounts(prometheus.CounterValue, opts{
-			name: "apiserver_request_total", help: "Requests by verb, target and code.", labels: append([]string{"code"}, ofTarget...), same: undivided,
-		}, func(a answered) []string { return append([]string{strconv.Itoa(a.code)}, targetLabels(a.target)...) }),
-		duration: newHistograms(durations, opts{
-			name: "apiserver_request_duration_seconds", help: "Response latency of requests that are not long-running.", labels: ofTarget, same: undivided,
-		}, targetLabels),
+		serves:   serves,
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_request_total", Help: "Requests by verb, target and code."},
+			append([]string{"code", "dry_run"}, target...)),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "apiserver_request_duration_seconds", Help: "Response latency of requests that are not long-running.",
+			Buckets: []float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 3, 5, 10, 30, 60},
+		}, append([]string{"dry_run"}, target...)),
 		inflight: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_current_inflight_requests", Help: "Requests being served."}, []string{"request_kind"}),
-		long: newCounts(prometheus.GaugeValue, opts{
-			name: "apiserver_longrunning_requests", help: "Long-running requests being served.", labels: ofTarget, same: component,
-		}, targetLabels),
-		sizes: newHistograms(sizes, opts{name: "apiserver_response_sizes", help: "Response sizes in bytes.", labels: ofTarget, same: component}, targetLabels),
-		events: newCounts(prometheus.CounterValue, opts{
-			name: "apiserver_watch_events_total", help: "Events sent to watchers.", labels: resource,
-		}, resourceLabels),
-		bytes: newCounts(prometheus.CounterValue, opts{
-			name: "apiserver_watch_events_bytes_total", help: "Bytes of events sent to watchers.", labels: resource,
-		}, resourceLabels),
-		authn: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "authentication_attempts", Help: "Authentication attempts by result."}, []string{"result"}),
+		long:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_longrunning_requests", Help: "Long-running requests being served."}, target),
+		sizes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "apiserver_response_sizes", Help: "Response sizes in bytes.", Buckets: prometheus.ExponentialBuckets(1000, 10, 7),
+		}, target),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_watch_events_total", Help: "Events sent to watchers."}, []string{"group", "version", "resource"}),
+		bytes:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_watch_events_bytes_total", Help: "Bytes of events sent to watchers."}, []string{"group", "version", "resource"}),
+		authn:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "authentication_attempts", Help: "Authentication attempts by result."}, []string{"result"}),
 		deprecated: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_requested_deprecated_apis", Help: "Deprecated versions that were asked for."},
 			[]string{"group", "version", "resource", "subresource", "removed_release"}),
 	}
@@ -90,39 +67,44 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// verbs as metrics have them.
-var verbs = map[string]string{
-	"create": "POST", "update": "PUT", "get": "GET", "list": "LIST", "watch": "WATCH", "patch": "PATCH", "delete": "DELETE", "deletecollection": "DELETECOLLECTION",
-}
-
-// targetOf is what a request asks for. The caller holds mu.
-func (m *metrics) targetOf(p *parsed) target {
-	var t target
+// labelsOf are the values of target's labels.
+func labelsOf(p *parsed) []string {
+	scope := ""
 	switch {
 	case !p.IsResource:
 	case p.Name != "":
-		t.scope = "resource"
+		scope = "resource"
 	case p.Namespace != "":
-		t.scope = "namespace"
+		scope = "namespace"
 	default:
-		t.scope = "cluster"
+		scope = "cluster"
 	}
-	if t.verb = verbs[p.Verb]; t.verb == "" {
-		t.verb = "other"
+	verb := p.Verb
+	switch verb {
+	case "create":
+		verb = "POST"
+	case "update":
+		verb = "PUT"
+	case "deletecollection":
+		verb = "DELETECOLLECTION"
+	case "list":
+		verb = "LIST"
+	case "watch":
+		verb = "WATCH"
+	case "get":
+		verb = "GET"
+	case "patch":
+		verb = "PATCH"
+	case "delete":
+		verb = "DELETE"
+	default:
+		verb = "other"
 	}
-	if p.served { // Paths come from clients: names that mean nothing must not make series.
-		t.GroupVersionResource, t.subresource = p.GroupVersionResource, p.Subresource
+	if !p.served {
+		// Paths come from clients: names that mean nothing must not make series.
+		return []string{verb, "", "", "", "", scope, "apiserver"}
 	}
-	return m.now(t)
-}
-
-// now is a target without the names of a resource that is served no more. The caller holds mu.
-func (m *metrics) now(t target) target {
-	var ok bool
-	if t.GroupVersionResource, ok = m.served(t.GroupVersionResource); !ok {
-		t.subresource = ""
-	}
-	return t
+	return []string{verb, p.Group, p.Version, p.Resource, p.Subresource, scope, "apiserver"}
 }
 
 // begin counts a request; the function returned ends it.
@@ -130,45 +112,50 @@ func (m *metrics) begin(p *parsed) func(code int) {
 	started := time.Now()
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	t := m.targetOf(p)
-	if p.LongRunning() {
-		running := m.long.of(t)
-		running.add(1)
-		return func(code int) {
-			running.add(-1)
-			m.mu.RLock()
-			defer m.mu.RUnlock()
-			m.requests.of(answered{target: m.now(t), code: code}).add(1)
-		}
+	labels := m.labelsNow(p)
+	long := p.LongRunning()
+	var gauge prometheus.Gauge
+	switch verb := labels[0]; {
+	case long:
+		gauge = m.long.WithLabelValues(labels...)
+	case verb == "GET" || verb == "LIST":
+		gauge = m.inflight.WithLabelValues("readOnly")
+	default:
+		gauge = m.inflight.WithLabelValues("mutating")
 	}
-	kind := "mutating"
-	if t.verb == "GET" || t.verb == "LIST" {
-		kind = "readOnly"
-	}
-	running := m.inflight.WithLabelValues(kind)
-	running.Inc()
+	gauge.Inc()
 	return func(code int) {
-		running.Dec()
+		gauge.Dec()
 		m.mu.RLock()
 		defer m.mu.RUnlock()
-		t := m.now(t)
-		m.requests.of(answered{target: t, code: code}).add(1)
-		m.duration.of(t).observe(time.Since(started).Seconds(), durations)
+		if p.served && !m.serves(p.GroupVersionResource) {
+			labels = m.labelsNow(p)
+		}
+		const dryRun = ""
+		counted := append([]string{strconv.Itoa(code), dryRun}, labels...)
+		m.requests.WithLabelValues(counted...).Inc()
+		if !long {
+			m.duration.WithLabelValues(counted[1:]...).Observe(time.Since(started).Seconds())
+		}
 	}
+}
+
+// labelsNow are those of a request, without the names of a resource that is served no more.
+func (m *metrics) labelsNow(p *parsed) []string {
+	if p.served && !m.serves(p.GroupVersionResource) {
+		p.served = false
+	}
+	return labelsOf(p)
 }
 
 // forget removes the series of a resource that is served no more.
 func (m *metrics) forget(gr schema.GroupResource) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	of := func(gvr schema.GroupVersionResource) bool { return gvr.GroupResource() == gr }
-	ofTarget := func(t target) bool { return of(t.GroupVersionResource) }
-	m.requests.forget(func(a answered) bool { return ofTarget(a.target) })
-	m.duration.forget(ofTarget)
-	m.long.forget(ofTarget)
-	m.sizes.forget(ofTarget)
-	m.events.forget(of)
-	m.bytes.forget(of)
+	labels := prometheus.Labels{"group": gr.Group, "resource": gr.Resource}
+	for _, vec := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.duration, m.long, m.sizes, m.events, m.bytes} {
+		vec.DeletePartialMatch(labels)
+	}
 }
 
 func (m *metrics) size(p *parsed, n int) {
@@ -177,29 +164,28 @@ func (m *metrics) size(p *parsed, n int) {
 	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if t := m.targetOf(p); t.Resource != "" {
-		m.sizes.of(t).observe(float64(n), sizes)
+	if m.serves(p.GroupVersionResource) {
+		m.sizes.WithLabelValues(labelsOf(p)...).Observe(float64(n))
 	}
 }
 
 // watched are the series of a watch; nil when its resource is served no more.
-type watched struct{ events, bytes *count }
+type watched struct{ events, bytes prometheus.Counter }
 
 func (m *metrics) watching(gvr schema.GroupVersionResource) watched {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	gvr, ok := m.served(gvr)
-	if !ok {
+	if !m.serves(gvr) {
 		return watched{}
 	}
-	return watched{m.events.of(gvr), m.bytes.of(gvr)}
+	return watched{m.events.WithLabelValues(gvr.Group, gvr.Version, gvr.Resource), m.bytes.WithLabelValues(gvr.Group, gvr.Version, gvr.Resource)}
 }
 
 // event counts one of n bytes. What was forgotten meanwhile is not seen any more.
 func (w watched) event(n int) {
 	if w.events != nil {
-		w.events.add(1)
-		w.bytes.add(n)
+		w.events.Inc()
+		w.bytes.Add(float64(n))
 	}
 }
 

@@ -6,7 +6,6 @@ package apiserver
 import (
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,52 +29,10 @@ func exposed(r *prometheus.Registry) []string {
 	return out
 }
 
-// TestSeriesAreExposedAsTheLibrarys counts the same with ours and with the Prometheus library's.
-func TestSeriesAreExposedAsTheLibrarys(t *testing.T) {
-	type key struct{ verb, resource string }
-	labels := func(k key) []string { return []string{k.verb, k.resource} }
-	names, same := []string{"verb", "resource"}, prometheus.Labels{"component": "apiserver"}
-	bounds := []float64{0.5, 1, 2}
-
-	counts := newCounts(prometheus.CounterValue, opts{name: "c", help: "help", labels: names, same: same}, labels)
-	gauges := newCounts(prometheus.GaugeValue, opts{name: "g", help: "help", labels: names}, labels)
-	histograms := newHistograms(bounds, opts{name: "h", help: "help", labels: names, same: same}, labels)
-	ours := prometheus.NewRegistry()
-	ours.MustRegister(counts, gauges, histograms)
-
-	counters := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "c", Help: "help", ConstLabels: same}, names)
-	gaugeVec := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "g", Help: "help"}, names)
-	histogramVec := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "h", Help: "help", ConstLabels: same, Buckets: bounds}, names)
-	theirs := prometheus.NewRegistry()
-	theirs.MustRegister(counters, gaugeVec, histogramVec)
-
-	var all sync.WaitGroup
-	for i, value := range []float64{0, 0.5, 0.75, 1, 1.5, 2, 2.5, 100, 0.25} {
-		k := key{[]string{"GET", "LIST"}[i%2], "x"}
-		all.Go(func() {
-			counts.of(k).add(i)
-			gauges.of(k).add(-i)
-			histograms.of(k).observe(value, bounds)
-		})
-		counters.WithLabelValues(labels(k)...).Add(float64(i))
-		gaugeVec.WithLabelValues(labels(k)...).Sub(float64(i))
-		histogramVec.WithLabelValues(labels(k)...).Observe(value)
-	}
-	all.Wait()
-	if d := cmp.Diff(exposed(theirs), exposed(ours)); d != "" {
-		t.Errorf("metrics differ from the library's (-theirs +ours):\n%s", d)
-	}
-}
-
 // TestMetricsNameWhatIsServed follows requests for a resource that is served, for one that never was, and for one that is taken away.
 func TestMetricsNameWhatIsServed(t *testing.T) {
 	served := map[schema.GroupVersionResource]bool{}
-	m := newMetrics(func(gvr schema.GroupVersionResource) (schema.GroupVersionResource, bool) {
-		if served[gvr] {
-			return gvr, true
-		}
-		return schema.GroupVersionResource{}, false
-	})
+	m := newMetrics(func(gvr schema.GroupVersionResource) bool { return served[gvr] })
 	of := func(verb, resource, name string) *parsed {
 		gvr := schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: resource}
 		return &parsed{served: served[gvr], Info: request.Info{IsResource: true, Verb: verb, GroupVersionResource: gvr, Subresource: "status", Name: name}}

@@ -63,12 +63,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.engine = engine
-	s.metrics = newMetrics(func(gvr schema.GroupVersionResource) (schema.GroupVersionResource, bool) {
-		if t := engine.Lookup(gvr); t != nil {
-			return t.GVR, true // not a part of a request's path
-		}
-		return schema.GroupVersionResource{}, false
-	})
+	s.metrics = newMetrics(func(gvr schema.GroupVersionResource) bool { return engine.Lookup(gvr) != nil })
 	s.metrics.registry.MustRegister(storedSize{engine})
 	s.registry = discovery.NewRegistry()
 	s.registry.FindStored(func(gvr schema.GroupVersionResource) schema.GroupVersionKind {
