@@ -524,67 +524,111 @@ func (c counted) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestWritesOfManyStreamsAreFew wakes fifty streams of a connection at once, each of which has something to send.
+// turns are taken by many streams at once. The zero value is ready.
+type turns struct {
+	mu      sync.Mutex
+	turn    int
+	waiting []func()
+}
+
+// since returns the turn, and calls wake with the next one if it is none but seen.
+func (x *turns) since(seen int, wake func()) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.turn == seen {
+		x.waiting = append(x.waiting, wake)
+	}
+	return x.turn
+}
+
+// next wakes all who wait.
+func (x *turns) next() {
+	x.mu.Lock()
+	x.turn++
+	waiting := x.waiting
+	x.waiting = nil
+	x.mu.Unlock()
+	for _, wake := range waiting {
+		wake()
+	}
+}
+
+// TestWritesOfManyStreamsAreFew wakes fifty streams of a connection at once, each of which has something to send: by its handler, or by a push.
 func TestWritesOfManyStreamsAreFew(t *testing.T) {
 	const streams, times = 50, 20
-	var writes atomic.Int32
-	var mu sync.Mutex
-	woken := sync.NewCond(&mu)
-	turn := 0
-	ours, theirs := net.Pipe()
-	s := newServer(serverOf(streams), slog.New(slog.DiscardHandler))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.serve(context.Background(), counted{ours, &writes}, nil, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	for name, handler := range map[string]func(x *turns, w http.ResponseWriter, r *http.Request){
+		"written": func(x *turns, w http.ResponseWriter, _ *http.Request) {
 			for seen := 0; seen < times; {
 				_, _ = io.WriteString(w, "x")
 				_ = http.NewResponseController(w).Flush()
-				mu.Lock()
-				for turn == seen {
-					woken.Wait()
+				woken := make(chan struct{})
+				if now := x.since(seen, func() { close(woken) }); now == seen {
+					<-woken
 				}
-				seen = turn
-				mu.Unlock()
+				seen++
 			}
-		}))
-	}()
-	defer func() { _ = theirs.Close(); <-done }()
-	p := &peer{conn: theirs, framer: http2.NewFramer(theirs, theirs), next: 1}
-	p.packer = hpack.NewEncoder(&p.text)
-	go func() {
-		_, _ = io.WriteString(theirs, http2.ClientPreface)
-		_ = p.framer.WriteSettings()
-		for range streams {
-			p.request(t, "GET", "/", true)
-		}
-	}()
-	heard := 0
-	for ended := 0; ended < streams; {
-		f, err := p.framer.ReadFrame()
-		if err != nil {
-			t.Fatal(err)
-		}
-		d, ok := f.(*http2.DataFrame)
-		if !ok {
-			continue
-		}
-		if d.StreamEnded() {
-			ended++
-		}
-		if len(d.Data()) == 0 {
-			continue
-		}
-		if heard++; heard%streams == 0 {
-			mu.Lock()
-			turn++
-			mu.Unlock()
-			woken.Broadcast()
-		}
-	}
-	t.Logf("%d pieces of %d streams took %d writes", streams*times, streams, writes.Load())
-	if n := writes.Load(); n > streams*times/2 {
-		t.Errorf("%d pieces took %d writes", streams*times, n)
+		},
+		"pushed": func(x *turns, w http.ResponseWriter, r *http.Request) {
+			pusher, _ := PusherOf(w)
+			seen := -1
+			pusher.Push(r.Context(), func() ([][]byte, Then) {
+				switch now := x.since(seen, pusher.Notify); now {
+				case times:
+					return nil, Done
+				case seen:
+					return nil, Wait
+				default:
+					seen = now
+					return [][]byte{[]byte("x")}, Again
+				}
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var x turns
+			var writes atomic.Int32
+			ours, theirs := net.Pipe()
+			s := newServer(serverOf(streams), slog.New(slog.DiscardHandler))
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				s.serve(context.Background(), counted{ours, &writes}, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler(&x, w, r) }))
+			}()
+			defer func() { _ = theirs.Close(); <-done }()
+			p := &peer{conn: theirs, framer: http2.NewFramer(theirs, theirs), next: 1}
+			p.packer = hpack.NewEncoder(&p.text)
+			go func() {
+				_, _ = io.WriteString(theirs, http2.ClientPreface)
+				_ = p.framer.WriteSettings()
+				for range streams {
+					p.request(t, "GET", "/", true)
+				}
+			}()
+			heard := 0
+			for ended := 0; ended < streams; {
+				f, err := p.framer.ReadFrame()
+				if err != nil {
+					t.Fatal(err)
+				}
+				d, ok := f.(*http2.DataFrame)
+				if !ok {
+					continue
+				}
+				if d.StreamEnded() {
+					ended++
+				}
+				if len(d.Data()) == 0 {
+					continue
+				}
+				if heard++; heard%streams == 0 {
+					x.next()
+				}
+			}
+			t.Logf("%d pieces of %d streams took %d writes", streams*times, streams, writes.Load())
+			if n := writes.Load(); n > streams*times/2 || heard != streams*times {
+				t.Errorf("%d pieces of %d took %d writes", heard, streams*times, n)
+			}
+		})
 	}
 }
 

@@ -15,7 +15,7 @@
 // what its streams have, and writes it.
 //
 // A watch event that goes to fifty streams of a connection so costs a few system calls, not fifty, and one goroutine that wakes, not fifty
-// (TestWritesOfManyStreamsAreFew, TestPushesOfManyStreams).
+// (TestWritesOfManyStreamsAreFew).
 //
 // Frames and header compression are those of golang.org/x/net/http2. Not served, as in net/http: server push, priorities, CONNECT, trailers of
 // requests (they are read and dropped).
