@@ -21,6 +21,7 @@ import (
 	"net/url"
 	"time"
 
+	"kogge.dev/kogge/test/peers/bench/cell"
 	"kogge.dev/kogge/test/peers/bench/load"
 )
 
@@ -240,4 +241,34 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
+}
+
+// Bounds of rest: a system rests that used no more than restUse of a CPU for the time of restLook; one that does not within restMost is
+// measured as it is.
+const (
+	restLook = 250 * time.Millisecond
+	restUse  = 25 * time.Millisecond
+	restMost = 20 * time.Second
+)
+
+// rest waits until the system has done what it still does for what came before, such as collecting the garbage of it.
+func rest(ctx context.Context) error {
+	used, err := cell.CPU()
+	if err != nil {
+		return err
+	}
+	for begin := time.Now(); time.Since(begin) < restMost; {
+		if err := pause(ctx, restLook); err != nil {
+			return err
+		}
+		now, err := cell.CPU()
+		if err != nil {
+			return err
+		}
+		if now-used <= restUse {
+			return nil
+		}
+		used = now
+	}
+	return nil
 }

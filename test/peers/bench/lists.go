@@ -52,7 +52,7 @@ type lister struct {
 
 // run measures each way to list, several times.
 func (l *lister) run(ctx context.Context) error {
-	const few = 200 // lists of next to nothing: fewer would measure what both systems still do for the lists before
+	const few = 200 // lists of next to nothing: fewer would measure what else happens in the moment
 	all := url.Values{}
 	cached := url.Values{"resourceVersion": {"0"}}
 	for _, way := range []struct {
@@ -80,8 +80,12 @@ func (l *lister) run(ctx context.Context) error {
 	return nil
 }
 
-// way measures one way: time and CPU time per whole list, and how far it lifted the memory of the system at most.
+// way measures one way: time and CPU time per whole list, and how far it lifted the memory of the system at most. What is left to do for what
+// came before is not counted.
 func (l *lister) way(ctx context.Context, c string, query url.Values, accept string, want, times int) error {
+	if err := rest(ctx); err != nil {
+		return err
+	}
 	if err := cell.ResetPeak(); err != nil {
 		return err
 	}

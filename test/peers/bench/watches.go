@@ -64,7 +64,7 @@ func (r *round) fanOut(ctx context.Context, s *subject, user *load.Client, c str
 		return err
 	}
 	defer stalled.Body.Close()
-	if err := pause(ctx, time.Second); err != nil {
+	if err := rest(ctx); err != nil {
 		return err
 	}
 	with, err := cell.Memory()
