@@ -24,14 +24,21 @@ const (
 // quiet is the time without a collection after which none is urgent.
 const quiet = 10 * time.Second
 
+// spare is how much free heap beyond what the next collection lets grow is not worth giving back.
+const spare = 8 << 20
+
 // Pace lets the heap grow further between two collections while much is allocated, until ctx ends. A collection costs what lives, and by itself
 // the runtime collects when as much again was allocated: with little alive that is many times a second, when a client writes. Idle,
-// the process has no more memory than by itself. Who sets GOGC has what it says.
+// the process has no more memory than by itself, and less after a load: what it left free is given back to the kernel, where the runtime
+// would take many minutes. Who sets GOGC has what it says.
 func Pace(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	p := pacer{room: room, quiet: quiet, set: func(percent int) { debug.SetGCPercent(percent) }}
+	p := pacer{
+		room: room, quiet: quiet, spare: spare,
+		set: func(percent int) { debug.SetGCPercent(percent) }, giveBack: debug.FreeOSMemory,
+	}
 	var info syscall.Sysinfo_t
 	if err := syscall.Sysinfo(&info); err == nil {
 		p.room = min(p.room, int64(info.Totalram)*int64(info.Unit)/16)
@@ -43,9 +50,11 @@ func Pace(ctx context.Context) {
 const usual = 100
 
 type pacer struct {
-	room  int64
-	quiet time.Duration
-	set   func(percent int)
+	room, spare int64
+	quiet       time.Duration
+	set         func(percent int)
+	// giveBack collects, and gives all that is free back to the kernel.
+	giveBack func()
 }
 
 // run sets the percentage after each collection, and sets it back after a quiet time and at the end.
@@ -61,26 +70,42 @@ func (p *pacer) run(ctx context.Context) {
 	collected := make(chan struct{}, 1)
 	calm := time.NewTimer(p.quiet)
 	defer calm.Stop()
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	var last time.Time
 	await(collected)
+	rest := func() {
+		if live, free := heap(); free > live+p.spare {
+			p.giveBack()
+			<-collected // That collection says nothing about a load.
+			await(collected)
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-calm.C:
 			choose(usual)
+			rest()
 		case <-collected:
 			await(collected)
 			now := time.Now()
 			if now.Sub(last) < p.quiet {
-				metrics.Read(live)
-				choose(p.percent(int64(live[0].Value.Uint64())))
+				live, _ := heap()
+				choose(p.percent(live))
 				calm.Reset(p.quiet)
+			} else {
+				rest()
 			}
 			last = now
 		}
 	}
+}
+
+// heap tells what the last collection left alive, and what is free and was not given back, in bytes.
+func heap() (live, free int64) {
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+	metrics.Read(samples)
+	return int64(samples[0].Value.Uint64()), int64(samples[1].Value.Uint64())
 }
 
 // percent returns the percentage for what lives, in steps of a quarter.

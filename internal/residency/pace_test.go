@@ -6,6 +6,7 @@ package residency
 import (
 	"context"
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"time"
 )
@@ -24,7 +25,7 @@ func TestPaceFollowsCollections(t *testing.T) {
 	set := make(chan int)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	p := pacer{room: 1 << 40, quiet: time.Minute, set: func(percent int) { set <- percent }}
+	p := pacer{room: 1 << 40, spare: 1 << 40, quiet: time.Minute, set: func(percent int) { set <- percent }}
 	go func() {
 		defer close(ended)
 		p.run(ctx)
@@ -57,5 +58,38 @@ func TestPaceFollowsCollections(t *testing.T) {
 	}
 	if got := <-set; got != usual {
 		t.Errorf("percentage when it is quiet = %d, want %d", got, usual)
+	}
+}
+
+// TestWhatALoadLeftIsGivenBack when no collection is urgent, and only while it is much.
+func TestWhatALoadLeftIsGivenBack(t *testing.T) {
+	given := make(chan struct{}, 8)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	p := pacer{spare: 64 << 20, quiet: time.Nanosecond, set: func(int) {}, giveBack: func() {
+		debug.FreeOSMemory()
+		given <- struct{}{}
+	}}
+	go func() {
+		defer close(ended)
+		p.run(ctx)
+	}()
+	load := make([]byte, 256<<20)
+	clear(load)
+	runtime.KeepAlive(load)
+	for len(given) == 0 {
+		runtime.GC()
+		runtime.Gosched()
+	}
+	for range 4 {
+		runtime.GC()
+	}
+	cancel()
+	<-ended
+	if n := len(given); n != 1 {
+		t.Errorf("given back %d times, want once", n)
+	}
+	if _, free := heap(); free > 64<<20 {
+		t.Errorf("%d bytes are free and were not given back", free)
 	}
 }
