@@ -38,7 +38,15 @@ type peer struct {
 // pair serves one end of a pipe and returns the other one; the connection is over when done is closed.
 func pair(t testing.TB, from *http.Server, handler http.HandlerFunc, settings ...http2.Setting) (p *peer, s *server, done chan struct{}) {
 	t.Helper()
-	s, done = newServer(from, slog.New(slog.DiscardHandler)), make(chan struct{})
+	s = newServer(from, slog.New(slog.DiscardHandler))
+	p, done = join(t, s, handler, settings...)
+	return p, s, done
+}
+
+// join is pair for one more connection of a server.
+func join(t testing.TB, s *server, handler http.HandlerFunc, settings ...http2.Setting) (p *peer, done chan struct{}) {
+	t.Helper()
+	done = make(chan struct{})
 	ours, theirs := net.Pipe()
 	go func() {
 		defer close(done)
@@ -62,7 +70,7 @@ func pair(t testing.TB, from *http.Server, handler http.HandlerFunc, settings ..
 		t.Fatal(err)
 	}
 	p.must(t, p.framer.WriteSettings(settings...))
-	return p, s, done
+	return p, done
 }
 
 // frame is what a test asks of one: those of the framer are gone with the next.

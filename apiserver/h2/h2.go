@@ -14,6 +14,8 @@
 // A handler that only waits for what it is to pass on, as that of a watch, may leave it to the connection (Pusher): one goroutine of the connection then takes
 // what its streams have, and writes it.
 //
+// Handlers run on goroutines that are used again (workers).
+//
 // A watch event that goes to fifty streams of a connection so costs a few system calls, not fifty, and one goroutine that wakes, not fifty
 // (TestWritesOfManyStreamsAreFew).
 //
@@ -64,6 +66,7 @@ type server struct {
 	begin, idle    time.Duration // idle 0: forever
 	log            *slog.Logger
 	buffers        buffers
+	workers        workers
 	date           date
 
 	mu       sync.Mutex
@@ -90,6 +93,8 @@ func newServer(from *http.Server, logger *slog.Logger) *server {
 
 // serve owns a connection until it and all its handlers have ended.
 func (s *server) serve(ctx context.Context, nc net.Conn, state *tls.ConnectionState, handler http.Handler) {
+	s.workers.join()
+	defer s.workers.leave()
 	c := newConn(ctx, s, nc, state, handler)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}

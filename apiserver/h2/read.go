@@ -204,7 +204,7 @@ func (c *conn) start(f *http2.MetaHeadersFrame) error {
 	if f.Truncated {
 		handler = tooLarge
 	}
-	go st.run(handler, req)
+	c.server.workers.run(task{st, handler, req})
 	return nil
 }
 
