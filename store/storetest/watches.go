@@ -68,6 +68,16 @@ var watchChecks = []check{
 			checkProgress(t, s, r, rev)
 		}
 	}},
+	{name: "a progress mark comes after the events before it", run: checkMarks},
+	{name: "a watch of all keys", run: func(t *testing.T, s store.Store) {
+		r, _ := record(t, s, "", now(t, s))
+		one := create(t, s, "\xff", "1")
+		two := create(t, s, "/registry/pods/a", "1")
+		checkEvents(t, r, []string{
+			fmt.Sprintf("created \xff=1 created %d modified %d", one, one),
+			fmt.Sprintf("created /registry/pods/a=1 created %d modified %d", two, two),
+		})
+	}},
 	{name: "the caller's error ends the watch", run: func(t *testing.T, s store.Store) {
 		enough := errors.New("enough")
 		after := now(t, s)
@@ -129,6 +139,43 @@ func checkProgress(t *testing.T, s store.Store, r *recorder, revision int64) {
 		}
 	}
 	t.Errorf("no progress mark of revision %d", revision)
+}
+
+// checkMarks asks for marks while keys are written. All of them are watched: a mark of a revision without its event is early.
+func checkMarks(t *testing.T, s store.Store) {
+	const writers, each = 3, 100
+	begin := now(t, s)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				if _, err := s.Create(t.Context(), fmt.Sprintf("/registry/pods/%d-%d", w, i), []byte("1"), store.WriteOptions{}); err != nil {
+					t.Errorf("Create: %v", err)
+				}
+				if err := s.Progress(t.Context()); err != nil {
+					t.Errorf("Progress: %v", err)
+				}
+			}
+		})
+	}
+	last, enough := begin, errors.New("enough")
+	err := s.Watch(t.Context(), "/registry/pods/", begin, func(b store.Batch) error {
+		for _, ev := range b.Events {
+			if ev.ModRevision != last+1 {
+				t.Errorf("an event of revision %d comes after revision %d", ev.ModRevision, last)
+			}
+			last = ev.ModRevision
+		}
+		if b.Revision > last {
+			t.Errorf("a mark of revision %d comes after an event of revision %d", b.Revision, last)
+		}
+		if last == begin+writers*each {
+			return enough
+		}
+		return nil
+	})
+	wg.Wait()
+	wantErr(t, "Watch", err, enough)
 }
 
 func checkExactlyOnce(t *testing.T, s store.Store) {
