@@ -69,7 +69,8 @@ type Page struct {
 	Remaining int64
 }
 
-// Event is one change. Deleted events carry the last value in Record.Value with ModRevision set to the deletion's.
+// Event is one change. Deleted events carry the last value in Record.Value with ModRevision set to the deletion's. A watch that comes to a
+// deletion when what was before it has been compacted finds neither the value nor CreateRevision.
 type Event struct {
 	Record
 	// Created is set for a key that was not there before.

@@ -4,7 +4,6 @@
 package etcd
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -54,8 +53,7 @@ func Dial(cfg DialConfig) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("external etcd: %w", err)
 	}
-	// A watch on a member without a leader ends, and the client goes to another one.
-	return &Remote{Store: newStore(client, func(ctx context.Context) context.Context { return clientv3.WithRequireLeader(ctx) })}, nil
+	return &Remote{Store: newStore(newConnection(client), client)}, nil
 }
 
 // Close ends the connections.

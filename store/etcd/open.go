@@ -128,8 +128,7 @@ func Open(ctx context.Context, cfg Config) (*Embedded, error) {
 		server.Close()
 		return nil, fmt.Errorf("open etcd in %s: %w", cfg.DataDir, err)
 	}
-	same := func(ctx context.Context) context.Context { return ctx }
-	e := &Embedded{Store: newStore(v3client.New(server.Server), same), etcd: server}
+	e := &Embedded{Store: newStore(newMember(server.Server), v3client.New(server.Server)), etcd: server}
 	e.alone = cfg.alone()
 	if cfg.alone() {
 		e.trim = newTrimmer(func(ctx context.Context) error {
@@ -140,7 +139,7 @@ func Open(ctx context.Context, cfg Config) (*Embedded, error) {
 	return e, nil
 }
 
-// Close ends client and server. What was acknowledged is on the disk anyway.
+// Close ends client and server, and with them the watches and requests that run. What was acknowledged is on the disk anyway.
 func (e *Embedded) Close() error {
 	e.trim.stop()
 	err := e.client.Close()

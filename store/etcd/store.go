@@ -9,11 +9,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -29,8 +28,10 @@ const requestOverhead = 256
 // revisionKey is read to learn the revision. Nobody writes it.
 const revisionKey = "/registry/.revision"
 
-// Store is a store.Store on an etcd client.
+// Store is a store.Store on an etcd.
 type Store struct {
+	backend backend
+	// client reaches the same etcd, for what is rare.
 	client *clientv3.Client
 	leases leases
 	// alone is set where the member is its cluster's only one, for good: what it has applied is what was acknowledged, so that reads of it are
@@ -38,17 +39,14 @@ type Store struct {
 	alone bool
 	// told is the newest revision of which a watch has told. etcd tells of a change a moment before it has applied it.
 	told atomic.Int64
-	// watchContext prepares the context of watches and of progress requests, which must be alike: the client keeps one
-	// stream per kind of context.
-	watchContext func(context.Context) context.Context
 	// trim is told of what is written; nil where somebody else keeps the log.
 	trim *trimmer
 }
 
 var _ store.Store = (*Store)(nil)
 
-func newStore(client *clientv3.Client, watchContext func(context.Context) context.Context) *Store {
-	return &Store{client: client, leases: leases{client: client, current: map[int64]lease{}}, watchContext: watchContext}
+func newStore(backend backend, client *clientv3.Client) *Store {
+	return &Store{backend: backend, client: client, leases: leases{client: client, current: map[int64]lease{}}}
 }
 
 // Client is the etcd client under the store, for what the contract does not cover (snapshots, members, defragmentation).
@@ -56,9 +54,9 @@ func (s *Store) Client() *clientv3.Client { return s.client }
 
 // Get implements store.Store.
 func (s *Store) Get(ctx context.Context, key string) (store.Record, int64, error) {
-	resp, err := s.read(ctx, key)
+	resp, err := s.read(ctx, &pb.RangeRequest{Key: []byte(key)})
 	if err != nil {
-		return store.Record{}, 0, fmt.Errorf("get %s: %w", key, translate(err))
+		return store.Record{}, 0, fmt.Errorf("get %s: %w", key, err)
 	}
 	if len(resp.Kvs) == 0 {
 		return store.Record{}, resp.Header.GetRevision(), store.ErrNotFound
@@ -68,16 +66,17 @@ func (s *Store) Get(ctx context.Context, key string) (store.Record, int64, error
 
 // read is every read. Where the member is alone it asks for what is applied, and once more, for all that was acknowledged, when that is older
 // than what somebody was told.
-func (s *Store) read(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	if s.alone {
-		told := s.told.Load()
-		resp, err := s.client.Get(ctx, key, append(slices.Clip(options), clientv3.WithSerializable())...)
-		late := err == nil && resp.Header.GetRevision() < told || errors.Is(err, rpctypes.ErrFutureRev)
-		if !late {
-			return resp, err
-		}
+func (s *Store) read(ctx context.Context, request *pb.RangeRequest) (*pb.RangeResponse, error) {
+	told := s.told.Load()
+	request.Serializable = s.alone
+	resp, err := s.backend.Range(ctx, request)
+	err = translate(ctx, err)
+	if s.alone && (err == nil && resp.Header.GetRevision() < told || errors.Is(err, store.ErrFuture)) {
+		request.Serializable = false
+		resp, err = s.backend.Range(ctx, request)
+		err = translate(ctx, err)
 	}
-	return s.client.Get(ctx, key, options...)
+	return resp, err
 }
 
 func record(kv *mvccpb.KeyValue) store.Record {
@@ -88,10 +87,12 @@ func record(kv *mvccpb.KeyValue) store.Record {
 
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, opts store.ListOptions) (store.Page, error) {
-	resp, err := s.read(ctx, max(opts.Prefix, opts.From),
-		clientv3.WithRange(clientv3.GetPrefixRangeEnd(opts.Prefix)), clientv3.WithLimit(opts.Limit), clientv3.WithRev(opts.Revision))
+	resp, err := s.read(ctx, &pb.RangeRequest{
+		Key: []byte(max(opts.Prefix, opts.From)), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(opts.Prefix)),
+		Limit: opts.Limit, Revision: opts.Revision,
+	})
 	if err != nil {
-		return store.Page{}, fmt.Errorf("list %s: %w", opts.Prefix, translate(err))
+		return store.Page{}, fmt.Errorf("list %s: %w", opts.Prefix, err)
 	}
 	page := store.Page{
 		Records:   make([]store.Record, len(resp.Kvs)),
@@ -121,7 +122,7 @@ func (s *Store) Create(ctx context.Context, key string, value []byte, opts store
 
 // Update implements store.Store.
 func (s *Store) Update(ctx context.Context, key string, value []byte, expected int64, opts store.WriteOptions) (int64, error) {
-	resp, err := s.put(ctx, key, value, expected, opts, clientv3.OpGet(key))
+	resp, err := s.put(ctx, key, value, expected, opts, opGet(key))
 	if err != nil {
 		return 0, fmt.Errorf("update %s: %w", key, err)
 	}
@@ -133,37 +134,48 @@ func (s *Store) Update(ctx context.Context, key string, value []byte, expected i
 
 // put writes a key if its revision is expected, and does otherwise if not. A lease that has vanished is replaced once.
 func (s *Store) put(
-	ctx context.Context, key string, value []byte, expected int64, opts store.WriteOptions, otherwise ...clientv3.Op,
-) (*clientv3.TxnResponse, error) {
+	ctx context.Context, key string, value []byte, expected int64, opts store.WriteOptions, otherwise ...*pb.RequestOp,
+) (*pb.TxnResponse, error) {
 	if len(value)+3*len(key)+requestOverhead > store.MaxRequestBytes {
 		return nil, store.ErrTooLarge
 	}
 	for second := false; ; second = true {
-		var options []clientv3.OpOption
-		var id clientv3.LeaseID
+		put := &pb.PutRequest{Key: []byte(key), Value: value}
 		if opts.TTL > 0 {
-			var err error
-			if id, err = s.leases.get(ctx, opts.TTL); err != nil {
-				return nil, translate(err)
+			id, err := s.leases.get(ctx, opts.TTL)
+			if err != nil {
+				return nil, translate(ctx, err)
 			}
-			options = append(options, clientv3.WithLease(id))
+			put.Lease = int64(id)
 		}
-		resp, err := s.client.Txn(ctx).
-			If(clientv3.Compare(clientv3.ModRevision(key), "=", expected)).
-			Then(clientv3.OpPut(key, unsafe.String(unsafe.SliceData(value), len(value)), options...)). // It copies.
-			Else(otherwise...).
-			Commit()
-		if id != 0 && !second && errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			s.leases.forget(id)
+		resp, err := s.txn(ctx, key, expected, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: put}}, otherwise...)
+		if put.Lease != 0 && !second && errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			s.leases.forget(clientv3.LeaseID(put.Lease))
 			continue
 		}
 		s.trim.wrote(len(value))
-		return resp, translate(err)
+		return resp, err
 	}
 }
 
+// txn does one thing if a key's revision is expected, and others if not.
+func (s *Store) txn(ctx context.Context, key string, expected int64, then *pb.RequestOp, otherwise ...*pb.RequestOp) (*pb.TxnResponse, error) {
+	resp, err := s.backend.Txn(ctx, &pb.TxnRequest{
+		Compare: []*pb.Compare{{
+			Key: []byte(key), Target: pb.Compare_MOD, Result: pb.Compare_EQUAL, TargetUnion: &pb.Compare_ModRevision{ModRevision: expected},
+		}},
+		Success: []*pb.RequestOp{then}, Failure: otherwise,
+	})
+	return resp, translate(ctx, err)
+}
+
+// opGet reads a key in a transaction.
+func opGet(key string) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(key)}}}
+}
+
 // conflict makes the error of a refused update or delete from what the transaction read instead.
-func conflict(resp *clientv3.TxnResponse) error {
+func conflict(resp *pb.TxnResponse) error {
 	kvs := resp.Responses[0].GetResponseRange().GetKvs()
 	if len(kvs) == 0 {
 		return store.ErrNotFound
@@ -176,13 +188,10 @@ func (s *Store) Delete(ctx context.Context, key string, expected int64) (int64, 
 	if expected == 0 { // etcd would find that an absent key is as expected.
 		expected = -1
 	}
-	resp, err := s.client.Txn(ctx).
-		If(clientv3.Compare(clientv3.ModRevision(key), "=", expected)).
-		Then(clientv3.OpDelete(key)).
-		Else(clientv3.OpGet(key)).
-		Commit()
+	remove := &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}}
+	resp, err := s.txn(ctx, key, expected, &pb.RequestOp{Request: remove}, opGet(key))
 	if err != nil {
-		return 0, fmt.Errorf("delete %s: %w", key, translate(err))
+		return 0, fmt.Errorf("delete %s: %w", key, err)
 	}
 	if !resp.Succeeded {
 		return 0, conflict(resp)
@@ -192,23 +201,24 @@ func (s *Store) Delete(ctx context.Context, key string, expected int64) (int64, 
 
 // Revision implements store.Store.
 func (s *Store) Revision(ctx context.Context) (int64, error) {
-	resp, err := s.read(ctx, revisionKey, clientv3.WithCountOnly())
+	resp, err := s.read(ctx, &pb.RangeRequest{Key: []byte(revisionKey), CountOnly: true})
 	if err != nil {
-		return 0, fmt.Errorf("read revision: %w", translate(err))
+		return 0, fmt.Errorf("read revision: %w", err)
 	}
 	return resp.Header.GetRevision(), nil
 }
 
 // Compact implements store.Store.
 func (s *Store) Compact(ctx context.Context, revision int64) error {
-	if _, err := s.client.Compact(ctx, revision); err != nil {
-		return fmt.Errorf("compact to revision %d: %w", revision, translate(err))
+	if _, err := s.backend.Compact(ctx, &pb.CompactionRequest{Revision: revision}); err != nil {
+		return fmt.Errorf("compact to revision %d: %w", revision, translate(ctx, err))
 	}
 	return nil
 }
 
-// translate maps etcd's errors to the contract's.
-func translate(err error) error {
+// translate maps etcd's errors to the contract's, and to those of rpctypes.
+func translate(ctx context.Context, err error) error {
+	err = clientv3.ContextError(ctx, err)
 	switch {
 	case err == nil:
 		return nil
