@@ -98,6 +98,8 @@ func (c *Config) validate() error {
 type Embedded struct {
 	*Store
 	etcd *embed.Etcd
+	trim *trimmer   // nil in a cluster, where other members may ask for the log
+	fill *prefiller // nil where nothing is synced
 }
 
 // Open opens (or creates) the database in cfg.DataDir and returns when it can serve. The caller closes it.
@@ -136,12 +138,20 @@ func Open(ctx context.Context, cfg Config) (*Embedded, error) {
 			return err
 		})
 	}
+	if !cfg.UnsafeNoFsync {
+		e.fill = &prefiller{dir: walDir(cfg.DataDir), log: cfg.Logger}
+	}
+	e.wrote = func(bytes int) {
+		e.trim.wrote(bytes)
+		e.fill.wrote(bytes)
+	}
 	return e, nil
 }
 
 // Close ends client and server, and with them the watches and requests that run. What was acknowledged is on the disk anyway.
 func (e *Embedded) Close() error {
 	e.trim.stop()
+	e.fill.stop()
 	err := e.client.Close()
 	if errors.Is(err, context.Canceled) { // So says a client that never had a connection.
 		err = nil

@@ -39,8 +39,8 @@ type Store struct {
 	alone bool
 	// told is the newest revision of which a watch has told. etcd tells of a change a moment before it has applied it.
 	told atomic.Int64
-	// trim is told of what is written; nil where somebody else keeps the log.
-	trim *trimmer
+	// wrote is told of each write how many bytes it has; nil where somebody else keeps the log.
+	wrote func(bytes int)
 }
 
 var _ store.Store = (*Store)(nil)
@@ -153,7 +153,9 @@ func (s *Store) put(
 			s.leases.forget(clientv3.LeaseID(put.Lease))
 			continue
 		}
-		s.trim.wrote(len(value))
+		if s.wrote != nil {
+			s.wrote(len(value))
+		}
 		return resp, err
 	}
 }
