@@ -21,10 +21,13 @@ const (
 	most = 4
 )
 
-// quiet is the time without a collection after which none is urgent.
-const quiet = 10 * time.Second
+// Times without a collection: after quiet none is urgent, after idle little is allocated until the next one.
+const (
+	quiet = 10 * time.Second
+	idle  = time.Minute
+)
 
-// spare is how much free heap beyond what the next collection lets grow is not worth giving back.
+// spare is how much free heap beyond what will be allocated until the next collection is not worth giving back.
 const spare = 8 << 20
 
 // Pace lets the heap grow further between two collections while much is allocated, until ctx ends. A collection costs what lives, and by itself
@@ -36,7 +39,7 @@ func Pace(ctx context.Context) {
 		return
 	}
 	p := pacer{
-		room: room, quiet: quiet, spare: spare,
+		room: room, quiet: quiet, idle: idle, spare: spare,
 		set: func(percent int) { debug.SetGCPercent(percent) }, giveBack: debug.FreeOSMemory,
 	}
 	var info syscall.Sysinfo_t
@@ -51,7 +54,7 @@ const usual = 100
 
 type pacer struct {
 	room, spare int64
-	quiet       time.Duration
+	quiet, idle time.Duration
 	set         func(percent int)
 	// giveBack collects, and gives all that is free back to the kernel.
 	giveBack func()
@@ -72,8 +75,12 @@ func (p *pacer) run(ctx context.Context) {
 	defer calm.Stop()
 	var last time.Time
 	await(collected)
-	rest := func() {
-		if live, free := heap(); free > live+p.spare {
+	rest := func(since time.Duration) {
+		live, free := heap()
+		if since >= p.idle {
+			live = 0 // As much again will not be allocated soon.
+		}
+		if free > live+p.spare {
 			p.giveBack()
 			<-collected // That collection says nothing about a load.
 			await(collected)
@@ -85,16 +92,16 @@ func (p *pacer) run(ctx context.Context) {
 			return
 		case <-calm.C:
 			choose(usual)
-			rest()
+			rest(p.quiet)
 		case <-collected:
 			await(collected)
 			now := time.Now()
-			if now.Sub(last) < p.quiet {
+			if since := now.Sub(last); since < p.quiet {
 				live, _ := heap()
 				choose(p.percent(live))
 				calm.Reset(p.quiet)
 			} else {
-				rest()
+				rest(since)
 			}
 			last = now
 		}
