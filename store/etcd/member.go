@@ -74,12 +74,28 @@ func (m *member) Range(ctx context.Context, request *pb.RangeRequest) (*pb.Range
 		}
 		request.Serializable = true
 	}
+	if len(request.GetRangeEnd()) == 0 && request.GetRevision() == 0 {
+		return m.get(ctx, request.GetKey())
+	}
 	m.reading.RLock()
 	defer m.reading.RUnlock()
 	if m.stopping() {
 		return nil, rpctypes.ErrStopped
 	}
 	return m.kv.Range(ctx, request)
+}
+
+// get reads a key as it is now.
+func (m *member) get(ctx context.Context, key []byte) (*pb.RangeResponse, error) {
+	found, now, err := m.one(ctx, key, 0)
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: now}}
+	if found != nil {
+		resp.Kvs, resp.Count = []*mvccpb.KeyValue{found}, 1
+	}
+	return resp, nil
 }
 
 // Txn implements backend.
@@ -166,31 +182,29 @@ func (m *member) addLast(ctx context.Context, events []*mvccpb.Event) error {
 			continue
 		}
 		var err error
-		if ev.PrevKv, err = m.last(ctx, ev.GetKv().GetKey(), ev.GetKv().GetModRevision()-1); err != nil {
+		ev.PrevKv, _, err = m.one(ctx, ev.GetKv().GetKey(), ev.GetKv().GetModRevision()-1)
+		if err != nil && !errors.Is(err, mvcc.ErrCompacted) {
 			return err
 		}
 	}
 	return nil
 }
 
-// last reads a key at a revision. It returns nil where that was compacted away.
-func (m *member) last(ctx context.Context, key []byte, revision int64) (*mvccpb.KeyValue, error) {
+// one reads a key at a revision, or now where that is zero, and what revision is now. It returns nil for a key that is not there.
+func (m *member) one(ctx context.Context, key []byte, revision int64) (found *mvccpb.KeyValue, now int64, err error) {
 	m.reading.RLock()
 	defer m.reading.RUnlock()
 	if m.stopping() {
-		return nil, rpctypes.ErrStopped
+		return nil, 0, rpctypes.ErrStopped
 	}
 	// Other reads copy the list of all that waits to be written to the disk first, so as not to hold up writers. That pays for long ones.
 	view := m.server.KV().Read(mvcc.SharedBufReadTxMode, traceutil.TODO())
 	defer view.End()
-	found, err := view.Range(ctx, key, nil, mvcc.RangeOptions{Rev: revision})
-	if errors.Is(err, mvcc.ErrCompacted) {
-		return nil, nil
+	result, err := view.Range(ctx, key, nil, mvcc.RangeOptions{Rev: revision})
+	if err != nil || len(result.KVs) == 0 {
+		return nil, view.Rev(), err
 	}
-	if err != nil || len(found.KVs) == 0 {
-		return nil, err
-	}
-	return found.KVs[0], nil
+	return result.KVs[0], view.Rev(), nil
 }
 
 // Progress implements backend.
