@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"net/url"
@@ -207,6 +208,17 @@ func fieldNames(t reflect.Type) []string {
 	return names
 }
 
+// followLinks returns where a path leads, whose last parts need not exist: the kernel names mounts by where they are, and whoever looks for
+// them by another name would not find them.
+func followLinks(path string) (string, error) {
+	leads, err := filepath.EvalSymlinks(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return leads, err
+	}
+	parent, err := followLinks(filepath.Dir(path))
+	return filepath.Join(parent, filepath.Base(path)), err
+}
+
 // Complete fills in the defaults that do not depend on the network.
 func (s *Settings) Complete() error {
 	s.APIVersion, s.Kind = SettingsVersion, SettingsKind
@@ -214,7 +226,10 @@ func (s *Settings) Complete() error {
 		s.DataDir = DefaultDataDir
 	}
 	var err error
-	if s.DataDir, err = filepath.Abs(s.DataDir); err != nil {
+	if s.DataDir, err = filepath.Abs(s.DataDir); err == nil {
+		s.DataDir, err = followLinks(s.DataDir)
+	}
+	if err != nil {
 		return fmt.Errorf("dataDir: %w", err)
 	}
 	if s.API.Port == 0 {

@@ -6,6 +6,8 @@ package cluster
 import (
 	"crypto/tls"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -104,5 +106,30 @@ func TestSettingsRefusals(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %s", text, err, want)
 		}
+	}
+}
+
+// TestDataFolderIsWhereLinksLead, there or not yet, so that the kubelet finds its mounts by the names that the kernel has for them.
+func TestDataFolderIsWhereLinksLead(t *testing.T) {
+	disk, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(disk, link); err != nil {
+		t.Fatal(err)
+	}
+	for given, want := range map[string]string{link: disk, filepath.Join(link, "a", "b"): filepath.Join(disk, "a", "b"), disk: disk} {
+		s := Settings{DataDir: given}
+		if err := s.Complete(); err != nil || s.DataDir != want {
+			t.Errorf("data folder %s is %s, %v, want %s", given, s.DataDir, err, want)
+		}
+	}
+	if err := os.Symlink(link+"-round", link+"-round"); err != nil {
+		t.Fatal(err)
+	}
+	s := Settings{DataDir: link + "-round"}
+	if err := s.Complete(); err == nil || !strings.Contains(err.Error(), "dataDir: ") {
+		t.Errorf("a link to itself: got %v, want an error of dataDir", err)
 	}
 }
