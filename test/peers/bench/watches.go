@@ -219,10 +219,16 @@ func (c *crowd) open(ctx context.Context, user *load.Client, path string) error 
 // wait returns when every watcher has heard of every change.
 func (c *crowd) wait(ctx context.Context) error {
 	c.group.Wait()
+	failed, first := 0, error(nil)
 	for i := range c.watchers {
-		if err := c.watchers[i].err; err != nil {
-			return err
+		if w := &c.watchers[i]; w.err != nil {
+			if failed++; first == nil {
+				first = fmt.Errorf("watcher %d after %d of %d changes: %w", i, len(w.heard), len(c.sent), w.err)
+			}
 		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d watchers, the first of them %w", failed, len(c.watchers), first)
 	}
 	return ctx.Err()
 }
