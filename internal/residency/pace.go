@@ -32,8 +32,8 @@ const spare = 8 << 20
 
 // Pace lets the heap grow further between two collections while much is allocated, until ctx ends. A collection costs what lives, and by itself
 // the runtime collects when as much again was allocated: with little alive that is many times a second, when a client writes. Idle,
-// the process has no more memory than by itself, and less after a load: what it left free is given back to the kernel, where the runtime
-// would take many minutes. Who sets GOGC has what it says.
+// the process has no more memory than by itself, and less after a load: what that left free is given back to the kernel after the next collection,
+// two minutes later at most, where the runtime would take many more. Who sets GOGC has what it says.
 func Pace(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
@@ -92,7 +92,6 @@ func (p *pacer) run(ctx context.Context) {
 			return
 		case <-calm.C:
 			choose(usual)
-			rest(p.quiet)
 		case <-collected:
 			await(collected)
 			now := time.Now()
