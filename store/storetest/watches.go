@@ -145,19 +145,11 @@ func checkProgress(t *testing.T, s store.Store, r *recorder, revision int64) {
 func checkMarks(t *testing.T, s store.Store) {
 	const writers, each = 3, 100
 	begin := now(t, s)
-	var wg sync.WaitGroup
-	for w := range writers {
-		wg.Go(func() {
-			for i := range each {
-				if _, err := s.Create(t.Context(), fmt.Sprintf("/registry/pods/%d-%d", w, i), []byte("1"), store.WriteOptions{}); err != nil {
-					t.Errorf("Create: %v", err)
-				}
-				if err := s.Progress(t.Context()); err != nil {
-					t.Errorf("Progress: %v", err)
-				}
-			}
-		})
-	}
+	wait := createMany(t, s, writers, each, func() {
+		if err := s.Progress(t.Context()); err != nil {
+			t.Errorf("Progress: %v", err)
+		}
+	})
 	last, enough := begin, errors.New("enough")
 	err := s.Watch(t.Context(), "/registry/pods/", begin, func(b store.Batch) error {
 		for _, ev := range b.Events {
@@ -174,14 +166,12 @@ func checkMarks(t *testing.T, s store.Store) {
 		}
 		return nil
 	})
-	wg.Wait()
+	wait()
 	wantErr(t, "Watch", err, enough)
 }
 
-func checkExactlyOnce(t *testing.T, s store.Store) {
-	const writers, each = 4, 50
-	begin := now(t, s)
-	early, _ := record(t, s, "/registry/pods/", begin)
+// createMany begins to create pods, by several writers at a time, and calls then after each. Its result waits for all of them.
+func createMany(t *testing.T, s store.Store, writers, each int, then func()) (wait func()) {
 	var wg sync.WaitGroup
 	for w := range writers {
 		wg.Go(func() {
@@ -189,11 +179,20 @@ func checkExactlyOnce(t *testing.T, s store.Store) {
 				if _, err := s.Create(t.Context(), fmt.Sprintf("/registry/pods/%d-%d", w, i), []byte("1"), store.WriteOptions{}); err != nil {
 					t.Errorf("Create: %v", err)
 				}
+				then()
 			}
 		})
 	}
+	return wg.Wait
+}
+
+func checkExactlyOnce(t *testing.T, s store.Store) {
+	const writers, each = 4, 50
+	begin := now(t, s)
+	early, _ := record(t, s, "/registry/pods/", begin)
+	wait := createMany(t, s, writers, each, func() {})
 	middle, _ := record(t, s, "/registry/pods/", begin)
-	wg.Wait()
+	wait()
 	late, _ := record(t, s, "/registry/pods/", begin)
 	want := early.events(t, writers*each)
 	for what, r := range map[string]*recorder{"one begun among the writes": middle, "one begun after the writes": late} {
