@@ -5,7 +5,6 @@ package etcd
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -77,13 +76,13 @@ func (p *prefiller) fill() error {
 		return err
 	}
 	spare := filepath.Join(p.dir, spareSegment)
-	if err := fillFile(spare, segmentBytes); err != nil {
-		return errors.Join(err, ignoreAbsent(os.Remove(spare)))
+	if err = fillFile(spare, segmentBytes); err == nil {
+		err = os.Link(spare, next)
 	}
-	if err := os.Link(spare, next); err != nil && !errors.Is(err, fs.ErrExist) { // etcd may have been faster.
-		return errors.Join(err, os.Remove(spare))
+	if errors.Is(err, fs.ErrExist) { // etcd was faster.
+		err = nil
 	}
-	return os.Remove(spare)
+	return errors.Join(err, os.Remove(spare))
 }
 
 // next is the path of the segment that etcd opens next; empty when it is there, or etcd is about to open it.
@@ -116,15 +115,5 @@ func fillFile(path string, size int) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("fill %s: %w", path, err)
-	}
-	return nil
-}
-
-func ignoreAbsent(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return errors.Join(err, f.Close())
 }

@@ -5,6 +5,7 @@ package etcd
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -12,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 
 	"kogge.dev/kogge/store"
 )
@@ -135,4 +138,40 @@ func segments(t *testing.T, dir string, names ...string) (out []os.FileInfo) {
 		}
 	}
 	return out
+}
+
+// BenchmarkSync appends records of 4.5 KB to a segment and syncs each, as etcd does for single writes: where the segment was only allocated, as
+// by etcd, and where it was filled. To make segments is not counted.
+func BenchmarkSync(b *testing.B) {
+	record := bytes.Repeat([]byte("x"), 4500)
+	for name, prepare := range map[string]func(f *os.File) error{
+		"allocated": func(f *os.File) error { return errors.Join(fileutil.Preallocate(f, segmentBytes, true), f.Sync()) },
+		"filled":    func(f *os.File) error { return fillFile(f.Name(), segmentBytes) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			f, err := os.Create(filepath.Join(b.TempDir(), "segment"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			records := segmentBytes / len(record)
+			for n := 0; b.Loop(); n++ {
+				if n%records == 0 {
+					b.StopTimer()
+					if err := errors.Join(f.Truncate(0), prepare(f)); err != nil {
+						b.Fatal(err)
+					}
+					b.StartTimer()
+				}
+				if _, err := f.WriteAt(record, int64(n%records*len(record))); err != nil {
+					b.Fatal(err)
+				}
+				if err := fileutil.Fdatasync(f); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := f.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
 }
