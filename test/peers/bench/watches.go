@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -37,32 +36,39 @@ const configMapsPath = "/api/v1/namespaces/" + namespace + "/configmaps"
 // The gate: every watcher gets every change once, in order; the stalled one, when it reads at last, gets them in order too, all of them or up
 // to an end that tells it to list anew.
 func benchWatches(ctx context.Context, r *round, s *subject, user *load.Client) error {
-	for _, f := range []fan{
-		{"100 watchers, 200 changes a second", 100, 2000, 5 * time.Millisecond},
-		{"1000 watchers, 20 changes a second", 1000, 200, 50 * time.Millisecond},
-		{"100 watchers, as fast as it goes", 100, 2000, 0},
-		{"1000 watchers, as fast as it goes", 1000, 200, 0},
-	} {
-		err := r.profiled(ctx, s, f.name, func() error { return r.fanOut(ctx, s, user, f) })
+	for _, f := range []fan{{100, 2000, 200}, {1000, 200, 20}, {100, 2000, 0}, {1000, 200, 0}} {
+		err := r.profiled(ctx, s, f.String(), func() error { return r.fanOut(ctx, s, user, f) })
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
+			return fmt.Errorf("%s: %w", f, err)
 		}
 	}
 	return nil
 }
 
-// fan is a case: so many watchers of so many changes, one after the other and no more than one in every time.
-type fan struct {
-	name              string
-	watchers, changes int
-	every             time.Duration
+// fan is a case: so many watchers of so many changes, one after the other, and no more than rate of them a second; zero for as many as go.
+type fan struct{ watchers, changes, rate int }
+
+func (f fan) String() string {
+	if f.rate == 0 {
+		return fmt.Sprintf("%d watchers, as fast as it goes", f.watchers)
+	}
+	return fmt.Sprintf("%d watchers, %d changes a second", f.watchers, f.rate)
+}
+
+// due is when the i-th change is to be written, begun at a time; now, without a rate.
+func (f fan) due(begin time.Time, i int) time.Time {
+	if f.rate == 0 {
+		return time.Now()
+	}
+	return begin.Add(time.Duration(i) * time.Second / time.Duration(f.rate))
 }
 
 // fanOut measures one case.
 func (r *round) fanOut(ctx context.Context, s *subject, user *load.Client, f fan) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	name := "changing-" + strings.ReplaceAll(strings.ReplaceAll(f.name, ",", ""), " ", "-")
+	id := fmt.Sprintf("%d-%d", f.watchers, f.rate)
+	name := "changing-" + id
 	path := configMapsPath + "?watch=1&fieldSelector=metadata.name%3D" + name
 	if err := s.create(ctx, configMapsPath, changing(name, -1, watchPayload)); err != nil {
 		return err
@@ -71,7 +77,7 @@ func (r *round) fanOut(ctx context.Context, s *subject, user *load.Client, f fan
 	if err := crowd.open(ctx, user, path); err != nil {
 		return err
 	}
-	stalled, err := r.stall(ctx, user, strings.TrimPrefix(name, "changing-"))
+	stalled, err := r.stall(ctx, user, id)
 	if err != nil {
 		return err
 	}
@@ -89,11 +95,11 @@ func (r *round) fanOut(ctx context.Context, s *subject, user *load.Client, f fan
 	}
 	begin := time.Now()
 	for i := range f.changes {
-		due := begin.Add(time.Duration(i) * f.every)
-		if f.every == 0 {
-			due = time.Now()
-		} else if err := pause(ctx, time.Until(due)); err != nil {
-			return err
+		due := f.due(begin, i)
+		if early := time.Until(due); early > 0 {
+			if err := pause(ctx, early); err != nil {
+				return err
+			}
 		}
 		crowd.sent[i] = due.Sub(crowd.begin) // A write that the ones before it held up is late for its watchers.
 		put := load.Request{Method: "PUT", Path: configMapsPath + "/" + name, ContentType: load.JSON, Accept: load.Protobuf, Body: encode(changing(name, i, watchPayload))}
@@ -109,30 +115,30 @@ func (r *round) fanOut(ctx context.Context, s *subject, user *load.Client, f fan
 	if err != nil {
 		return err
 	}
-	delays := crowd.delays()
-	if f.every == 0 {
-		r.more(f.name, "deliveries per second", float64(len(delays))/took.Seconds())
+	delays, c := crowd.delays(), f.String()
+	if f.rate == 0 {
+		r.more(c, "deliveries per second", float64(len(delays))/took.Seconds())
 	} else { // Where the one writes faster than the other, more is under way, and all of it later.
-		r.less(f.name, "write to delivery, median ms", milliseconds(load.Percentile(delays, 50)))
-		r.less(f.name, "write to delivery, 99 % within ms", milliseconds(load.Percentile(delays, 99)))
+		r.less(c, "write to delivery, median ms", milliseconds(load.Percentile(delays, 50)))
+		r.less(c, "write to delivery, 99 % within ms", milliseconds(load.Percentile(delays, 99)))
 	}
-	r.less(f.name, "CPU µs per delivery", microseconds(usedAfter-used)/float64(len(delays)))
-	r.less(f.name, "watches that the server ended", float64(crowd.resumed()))
-	r.less(f.name, "resident MiB with them", mebibytes(with.RSS))
+	r.less(c, "CPU µs per delivery", microseconds(usedAfter-used)/float64(len(delays)))
+	r.less(c, "watches that the server ended", float64(crowd.resumed()))
+	r.less(c, "resident MiB with them", mebibytes(with.RSS))
 	return readStalled(stalled.Body)
 }
 
 // stall opens a watch of everything, reads nothing of it, and has more written than fits between it and the server.
-func (r *round) stall(ctx context.Context, user *load.Client, crowd string) (*http.Response, error) {
-	name := "fat-" + crowd
-	path := configMapsPath + "?labelSelector=crowd%3D" + crowd
+func (r *round) stall(ctx context.Context, user *load.Client, id string) (*http.Response, error) {
+	name := "fat-" + id
+	path := configMapsPath + "?labelSelector=crowd%3D" + id
 	stalled, err := user.Slow().Open(ctx, 0, load.Request{Method: "GET", Path: path + "&watch=1", Accept: load.JSON})
 	if err != nil {
 		return nil, err
 	}
 	for i := -1; i < fatChanges; i++ {
 		o := changing(name, i, fatPayload)
-		o["metadata"].(object)["labels"] = object{"crowd": crowd}
+		o["metadata"].(object)["labels"] = object{"crowd": id}
 		req := load.Request{Method: "PUT", Path: configMapsPath + "/" + name, ContentType: load.JSON, Accept: load.Protobuf, Body: encode(o)}
 		if i < 0 {
 			req.Method, req.Path = "POST", configMapsPath
