@@ -81,10 +81,11 @@ func (s *watchSource) Next(ctx context.Context) ([]watch.Event, error) {
 	return s.read(ctx, s.stream.Next)
 }
 
-// Poll implements watch.Source.
+// Poll implements watch.Source. Who sends the rest of an earlier look has not looked again: what came meanwhile has been told of, and is not told again.
 func (s *watchSource) Poll(ctx context.Context) (events []watch.Event, more bool, err error) {
+	looks := len(s.rest) == 0
 	events, err = s.read(ctx, s.stream.Poll)
-	return events, s.failed || len(s.rest) > 0 || !s.stream.Drained(), err
+	return events, s.failed || !looks || len(s.rest) > 0 || !s.stream.Drained(), err
 }
 
 func (s *watchSource) read(ctx context.Context, next func(context.Context) ([]cache.Event, error)) ([]watch.Event, error) {

@@ -31,8 +31,9 @@ type Event struct {
 type Source interface {
 	// Next blocks for at least one event. It is not called where the response has an h2.Pusher.
 	Next(ctx context.Context) ([]Event, error)
-	// Poll returns the events that there are, which may be none, and whether there are more. It is called only where the response has an
-	// h2.Pusher, which the source notifies of those that come later.
+	// Poll returns the events that there are, which may be none, and whether there may be more: false means that it has looked for all that the
+	// source has notified of before the call. It is called only where the response has an h2.Pusher, which the source notifies of those that come
+	// later.
 	Poll(ctx context.Context) (events []Event, more bool, err error)
 }
 
