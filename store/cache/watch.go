@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// batchSize bounds the changes that a watcher reads under the lock at once, and the events of one Next.
+	// batchSize bounds the changes that a watcher reads under the lock at once, and the events of one Next but for a bookmark.
 	batchSize = 64
 	// bookmarkEvery is the time between bookmarks, and bookmarkBefore how long before the deadline the last one comes.
 	bookmarkEvery  = time.Minute
@@ -204,7 +204,7 @@ func (w *Watcher) addInitial(e *Entry) {
 	}
 }
 
-// fill reads changes until some are to be delivered or none are left; then adds a bookmark, when one is due.
+// fill reads changes until some are to be delivered or none are left; when none are left it adds a bookmark, if one is due.
 func (w *Watcher) fill() error {
 	c := w.cache
 	for {
@@ -226,11 +226,10 @@ func (w *Watcher) fill() error {
 		}
 		w.drained = len(w.changes) < batchSize
 		clear(w.changes) // They must not stay alive because the watcher is idle.
-		if len(w.events) > 0 {
-			return nil
-		}
 		if w.drained {
-			w.addBookmark(seen)
+			w.addBookmark(seen) // Also behind events: its timer has told of it, and does not again.
+		}
+		if w.drained || len(w.events) > 0 {
 			return nil
 		}
 	}

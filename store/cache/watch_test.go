@@ -142,6 +142,33 @@ func TestWatchBookmarks(t *testing.T) {
 	})
 }
 
+// TestBookmarkBehindEvents has a bookmark become due while its watcher does not read, as one whose client is slow, and a change follow.
+func TestBookmarkBehindEvents(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		w := r.watch(cache.WatchOptions{AfterRevision: r.fresh(), Bookmarks: true, Woken: func() {}})
+		poll := func() (texts []string) {
+			t.Helper()
+			events, err := w.Poll(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ev := range events {
+				texts = append(texts, eventText(ev))
+			}
+			return texts
+		}
+		time.Sleep(time.Minute)
+		rev := r.put("ns/a", "", "")
+		r.fresh()
+		bookmark := fmt.Sprintf("BOOKMARK %d", rev)
+		checkTexts(t, "events", poll(), fmt.Sprintf("ADDED a()#%d at %d", rev, rev), bookmark)
+		time.Sleep(time.Minute - time.Nanosecond)
+		checkTexts(t, "events before the next bookmark is due", poll())
+		time.Sleep(time.Nanosecond)
+		checkTexts(t, "events when it is", poll(), bookmark)
+	})
+}
+
 // TestPoll has a watcher that never waits: it is told when to look.
 func TestPoll(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
