@@ -92,14 +92,14 @@ type conn struct {
 func newConn(ctx context.Context, s *server, nc net.Conn, state *tls.ConnectionState, handler http.Handler) *conn {
 	c := &conn{
 		server: s, nc: nc, socket: nc, state: state, remote: nc.RemoteAddr().String(), handler: handler, ctx: ctx,
-		in: bufio.NewReader(nc), streams: map[uint32]*stream{},
-		window: beginWindow, streamBegin: beginWindow, maxFrame: beginFrame, credit: connWindow,
+		streams: map[uint32]*stream{}, window: beginWindow, streamBegin: beginWindow, maxFrame: beginFrame, credit: connWindow,
 	}
 	if t, ok := nc.(*tls.Conn); ok {
 		c.socket = t.NetConn()
 		c.cork, _ = c.socket.(*cork)
 	}
 	c.free.L = &c.mu
+	c.in = bufio.NewReader(source{c})
 	c.reader = http2.NewFramer(nil, c.in)
 	c.reader.SetReuseFrames()
 	c.reader.SetMaxReadFrameSize(beginFrame)

@@ -207,6 +207,32 @@ func TestDeafClientsLoseTheStream(t *testing.T) {
 	})
 }
 
+// TestAnswersDoNotWaitForHalfAFrame sends a question and, in one piece with it, half of what comes next.
+func TestAnswersDoNotWaitForHalfAFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _, _ := pair(t, serverOf(0), func(http.ResponseWriter, *http.Request) {})
+		var text bytes.Buffer
+		framer := http2.NewFramer(&text, nil)
+		p.must(t, framer.WritePing(false, [8]byte{}))
+		p.must(t, framer.WritePing(false, [8]byte{}))
+		half := text.Len() * 3 / 4
+		for _, piece := range [][]byte{text.Bytes()[:half], text.Bytes()[half:]} {
+			_, err := p.conn.Write(piece)
+			p.must(t, err)
+			synctest.Wait()
+			answers := 0
+			for len(p.frames) > 0 {
+				if f := <-p.frames; f.kind == http2.FramePing {
+					answers++
+				}
+			}
+			if answers != 1 {
+				t.Errorf("%d pings were answered, want one after each piece", answers)
+			}
+		}
+	})
+}
+
 // TestStuckConnectionsEnd has a client that reads nothing at all, not even from its socket.
 func TestStuckConnectionsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

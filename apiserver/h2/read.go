@@ -25,17 +25,28 @@ func (c *conn) read() error {
 	}
 }
 
-// answer sends what frames were answered with. More of them may have come: their answers go together, up to a bound.
+// answer sends what frames were answered with where that is much. Else it waits for those of more frames that have come (source).
 func (c *conn) answer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.in.Buffered() > 0 && len(c.out.pending) < outEnough {
-		return
+	if len(c.out.pending) >= outEnough {
+		c.pushLocked(atOnce)
 	}
-	c.pushLocked(atOnce)
 	for len(c.out.pending) >= outMost && c.err == nil { // Somebody is writing, and the client takes nothing.
 		c.free.Wait()
 	}
+}
+
+// source is what a connection is read from: before it waits for the client, be it for half a frame, the client gets what it may wait for.
+type source struct{ conn *conn }
+
+// Read implements io.Reader.
+func (s source) Read(p []byte) (int, error) {
+	c := s.conn
+	c.mu.Lock()
+	c.pushLocked(atOnce)
+	c.mu.Unlock()
+	return c.nc.Read(p)
 }
 
 func (c *conn) frame(frame http2.Frame) error {
