@@ -103,6 +103,20 @@ func (m *member) Txn(ctx context.Context, request *pb.TxnRequest) (*pb.TxnRespon
 	return m.kv.Txn(ctx, request)
 }
 
+// forget has etcd let go of what it buffered between two commits of its database. It keeps each buffer for the next values, with the last ones in it, until two commits
+// follow each other without any; and the copy that a reader got until one reads after the next write.
+func (m *member) forget() {
+	m.reading.RLock()
+	defer m.reading.RUnlock()
+	if m.stopping() {
+		return
+	}
+	for range 2 {
+		m.server.Backend().ForceCommit()
+	}
+	m.server.Backend().ConcurrentReadTx().RUnlock()
+}
+
 // Compact implements backend.
 func (m *member) Compact(ctx context.Context, request *pb.CompactionRequest) (*pb.CompactionResponse, error) {
 	return m.kv.Compact(ctx, request)

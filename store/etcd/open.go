@@ -130,13 +130,14 @@ func Open(ctx context.Context, cfg Config) (*Embedded, error) {
 		server.Close()
 		return nil, fmt.Errorf("open etcd in %s: %w", cfg.DataDir, err)
 	}
-	e := &Embedded{Store: newStore(newMember(server.Server), v3client.New(server.Server)), etcd: server}
+	own := newMember(server.Server)
+	e := &Embedded{Store: newStore(own, v3client.New(server.Server)), etcd: server}
 	e.alone = cfg.alone()
 	if cfg.alone() {
 		e.trim = newTrimmer(func(ctx context.Context) error {
 			_, err := e.client.AlarmList(ctx) // It goes through the log and changes nothing.
 			return err
-		})
+		}, own.forget)
 	}
 	if !cfg.UnsafeNoFsync {
 		e.fill = &prefiller{dir: walDir(cfg.DataDir), log: cfg.Logger}

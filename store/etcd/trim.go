@@ -22,13 +22,15 @@ const (
 	trimAfter = time.Minute
 )
 
-// trimmer keeps a log in memory from holding large values for as long as a cluster is idle: it has nothing written so many times that etcd
-// takes what is before it out of memory. It is for a member that is alone.
+// trimmer keeps etcd's memory from holding large values for as long as a cluster is idle: it has nothing written so many times that etcd
+// takes what is before it out of its log in memory, and then forgets what etcd has buffered. It is for a member that is alone.
 type trimmer struct {
 	// nothing appends an entry to the log that changes nothing.
 	nothing func(ctx context.Context) error
-	ctx     context.Context //nolint:containedctx // of the timer's goroutine, which nobody calls
-	cancel  context.CancelFunc
+	// forget drops the buffers of what is in the database by now.
+	forget func()
+	ctx    context.Context //nolint:containedctx // of the timer's goroutine, which nobody calls
+	cancel context.CancelFunc
 
 	mu      sync.Mutex
 	written int
@@ -37,8 +39,8 @@ type trimmer struct {
 	running sync.WaitGroup
 }
 
-func newTrimmer(nothing func(ctx context.Context) error) *trimmer {
-	t := &trimmer{nothing: nothing}
+func newTrimmer(nothing func(ctx context.Context) error, forget func()) *trimmer {
+	t := &trimmer{nothing: nothing, forget: forget}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
@@ -63,13 +65,18 @@ func (t *trimmer) wrote(n int) {
 	})
 }
 
-// trim fills the log with entries of nothing, all at once: they share their writes to the disk.
+// trim fills the log with entries of nothing, all at once: they share their writes to the disk. One comes after them, as etcd keeps what it read from the log last, and
+// with it the log as it was then, until it reads again.
 func (t *trimmer) trim(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, together := errgroup.WithContext(ctx)
 	for range trimEntries {
-		g.Go(func() error { return t.nothing(ctx) })
+		g.Go(func() error { return t.nothing(together) })
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	t.forget()
+	return t.nothing(ctx)
 }
 
 // stop ends what is on its way.
