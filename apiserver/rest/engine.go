@@ -88,7 +88,7 @@ type bound struct {
 	*Resource
 	cache  *cache.Cache // nil for virtual resources
 	cancel context.CancelFunc
-	// transcriber writes what is stored in JSON; nil for custom resources, and where that would be unpacked each time.
+	// transcriber writes what is stored in JSON; nil for custom resources.
 	transcriber func() *codec.Transcriber
 	// transcribed counts for the sampled checks of the invariants build.
 	transcribed atomic.Uint32
@@ -136,7 +136,7 @@ func (e *Engine) bind(r *Resource, replaced *bound) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	b := &bound{Resource: r}
-	if r.Custom == nil && !r.Kind.Storage.Packed {
+	if r.Custom == nil {
 		b.transcriber = sync.OnceValue(func() *codec.Transcriber {
 			return codec.NewTranscriber(r.Kind.Storage.New(), r.Kind.Storage.GroupVersionKind)
 		})

@@ -44,7 +44,7 @@ type Config struct {
 	// Index reads the value of IndexField from a stored value without decoding it, and returns false where it can't; then, or when it is
 	// nil, the object's attributes tell. It must not keep value, but what it returns may share its bytes.
 	Index func(value []byte) (string, bool)
-	// Pack keeps values compressed from a minute after they came on, and opens them for each read; what is decoded is not remembered for longer than anybody
+	// Pack keeps values compressed from soon after they came on, and opens them for each read; what is decoded is not remembered for longer than anybody
 	// holds it. It is for what is large and hardly read: while that stayed for some minutes, all that lives long would come to lie between its parts.
 	Pack bool
 }
@@ -83,10 +83,8 @@ type Cache struct {
 	readIndex  func(value []byte) (string, bool)
 	// resync holds a token when the feed has lost changes and the prefix must be listed again.
 	resync chan struct{}
-	// aging holds a token when the log has changes that will be too old even if no other follows.
-	aging chan struct{}
-	// arrived holds a token when there are values that are to be packed later; nil where none is.
-	arrived chan struct{}
+	// packing is held while values are packed. It is taken before mu.
+	packing sync.Mutex
 
 	mu   sync.RWMutex
 	core *core
@@ -105,6 +103,8 @@ type Cache struct {
 	// filled is set when core has been filled once.
 	filled bool
 	ended  bool
+	// aging runs when the log has changes that will be too old even if no other follows, arrived while there are values that are to be packed.
+	aging, arrived *time.Timer
 
 	// waking is apply's buffer; it belongs to the feed's goroutine.
 	waking []*Watcher
@@ -122,14 +122,13 @@ func New(cfg Config) (*Cache, error) {
 		indexField: cfg.IndexField,
 		readIndex:  cfg.Index,
 		resync:     make(chan struct{}, 1),
-		aging:      make(chan struct{}, 1),
 		listing:    true,
 		early:      map[string]*Entry{},
 		synced:     make(chan struct{}),
 	}
 	c.core = newCore(cfg.Prefix, c.index)
 	if cfg.Pack {
-		c.arrived = make(chan struct{}, 1)
+		c.codec.packer = newPacker()
 		c.core.least = logMinPacked
 	}
 	return c, nil
@@ -149,11 +148,13 @@ func (c *Cache) Run(ctx context.Context) error {
 	}
 	defer c.feed.detach(c)
 	for {
-		err := c.fill(ctx)
+		err := c.fillApart(ctx)
 		if err == nil {
 			wait.reset()
-			if err := c.age(ctx); err != nil {
-				return err
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-c.resync:
 			}
 			continue
 		}
@@ -163,37 +164,6 @@ func (c *Cache) Run(ctx context.Context) error {
 		c.feed.log.Info("list for watch cache", "prefix", c.prefix, "err", err)
 		if err := wait.sleep(ctx); err != nil {
 			return err
-		}
-	}
-}
-
-// age forgets changes as they become too old, also while none follows, and packs what is old enough. It returns nil when the prefix must be
-// listed again, or the error of ctx.
-func (c *Cache) age(ctx context.Context) error {
-	aging, arrived := c.aging, c.arrived
-	old := time.After(logWindow) // for what came while the prefix was listed
-	var plain <-chan time.Time
-	if arrived != nil {
-		plain = time.After(packAfter)
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-c.resync:
-			return nil
-		case <-aging:
-			aging = nil // until the timer has looked
-			old = time.After(logWindow)
-		case <-old:
-			aging = c.aging
-			c.forget(time.Now())
-		case <-arrived:
-			arrived = nil // until the timer has looked
-			plain = time.After(packAfter)
-		case <-plain:
-			arrived = c.arrived
-			c.pack()
 		}
 	}
 }
@@ -285,9 +255,21 @@ func (c *Cache) end() {
 		c.synced = make(chan struct{})
 	}
 	wake := c.watchersLocked()
+	for _, timer := range []*time.Timer{c.aging, c.arrived} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
 	c.mu.Unlock()
 	wakeAll(wake)
 	for _, e := range dead {
 		e.release()
+	}
+}
+
+// laterLocked calls do so much later, unless that is about to come already; timer is one of the cache's, which do gives back by setting it to nil.
+func (c *Cache) laterLocked(timer **time.Timer, after time.Duration, do func()) {
+	if *timer == nil && !c.ended {
+		*timer = time.AfterFunc(after, do)
 	}
 }

@@ -56,6 +56,8 @@ type codec struct {
 	budget *budget
 	// fleeting objects are not remembered for longer than anybody holds them.
 	fleeting bool
+	// packer is nil where values are not packed.
+	packer *packer
 }
 
 // derived holds what was made from an entry.
@@ -89,7 +91,7 @@ func newEntry(c *codec, r store.Record) *Entry {
 }
 
 // Value returns the bytes as stored. Callers may share them and must not change them.
-func (e *Entry) Value() []byte { return e.stored.Load().open() }
+func (e *Entry) Value() []byte { return e.stored.Load().open(e.codec.packer) }
 
 // count tells the budget of an entry that is content of the cache. What only history refers to is not counted: hardly anybody reads it.
 func (e *Entry) count() {
@@ -174,7 +176,7 @@ func (e *Entry) remember(m *memo) {
 // format must name everything that the bytes depend on; build gives its bytes
 // away. Callers share the bytes and must not change them.
 func (e *Entry) Encoded(format string, build func() ([]byte, error)) ([]byte, error) {
-	if e.dead.Load() {
+	if e.dead.Load() || e.stored.Load().size > 0 {
 		return build()
 	}
 	m := e.derivation().encoding(format)
@@ -195,6 +197,9 @@ func (e *Entry) Encoded(format string, build func() ([]byte, error)) ([]byte, er
 	m.data.Store(&data)
 	m.cost = int64(len(data)) + memoCost
 	e.remember(m)
+	if e.stored.Load().size > 0 { // It was packed in between, and is as above.
+		e.codec.budget.remove(m)
+	}
 	return data, nil
 }
 
@@ -206,7 +211,7 @@ func (e *Entry) Append(to []byte, format string, build func(to []byte) ([]byte, 
 	}
 	begun := len(to)
 	to, err := build(to)
-	if err != nil || e.dead.Load() {
+	if err != nil || e.dead.Load() || e.stored.Load().size > 0 {
 		return to, err
 	}
 	if m := e.derivation().object.Load(); m != nil && !m.hot.Load() {
@@ -320,6 +325,15 @@ func (e *Entry) release() {
 		if m != nil {
 			e.codec.budget.remove(m)
 		}
+	}
+	e.forgetEncodings()
+}
+
+// forgetEncodings forgets the other encodings.
+func (e *Entry) forgetEncodings() {
+	d := e.derived.Load()
+	if d == nil {
+		return
 	}
 	d.mu.Lock()
 	encodings := d.encodings

@@ -16,6 +16,13 @@ import (
 // pageSize of the lists that fill a cache.
 const pageSize = 1000
 
+// fillApart calls fill on a goroutine that ends with it: the stack of the one that waits for as long as there is the cache stays small.
+func (c *Cache) fillApart(ctx context.Context) error {
+	filled := make(chan error, 1)
+	go func() { filled <- c.fill(ctx) }()
+	return <-filled
+}
+
 // fill lists the prefix and then follows the feed. What the feed brings in between waits in pending.
 func (c *Cache) fill(ctx context.Context) error {
 	c.mu.RLock()
@@ -60,6 +67,8 @@ func (c *Cache) install(entries []*Entry, revision int64, generation int) error 
 		}
 	}
 	c.pending, c.listing, c.filled = nil, false, true
+	dead = append(dead, c.trimLocked(time.Now())...)
+	c.arrivedLocked()
 	close(c.synced)
 	wake := c.watchersLocked()
 	c.mu.Unlock()
@@ -159,18 +168,16 @@ func (c *Cache) takeLocked(events []store.Event, fresh []*Entry, now time.Time) 
 func (c *Cache) trimLocked(now time.Time) (dead []*Entry) {
 	dead = c.core.trim(now)
 	if c.core.log.size() > c.core.least {
-		select {
-		case c.aging <- struct{}{}:
-		default: // It is known.
-		}
+		c.laterLocked(&c.aging, logWindow, c.forget)
 	}
 	return dead
 }
 
-// forget drops changes that are too old.
-func (c *Cache) forget(now time.Time) {
+// forget drops changes that are too old, also while none follows.
+func (c *Cache) forget() {
 	c.mu.Lock()
-	dead := c.trimLocked(now)
+	c.aging = nil
+	dead := c.trimLocked(time.Now())
 	c.mu.Unlock()
 	for _, e := range dead {
 		e.release()

@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// packAfter is how long values stay as they came: those who want to know of a change have read it then.
-	packAfter = time.Minute
+	// packAfter is how long values stay as they came: those who want to know of a change have read it then. What many changes in a row
+	// leave meanwhile is garbage later, and what lives long comes to lie between it.
+	packAfter = 250 * time.Millisecond
 	// packLeast is the length from which a value is worth packing.
 	packLeast = 1 << 10
 	// packLevel takes 4 % less off a definition of 80 kB than the next level, whose tables are four times as large.
@@ -41,21 +42,21 @@ func (s *stored) len() int {
 }
 
 // open returns the value; of a packed one a copy that is the caller's.
-func (s *stored) open() []byte {
+func (s *stored) open(by *packer) []byte {
 	if s.size == 0 {
 		return s.bytes
 	}
-	value, err := unpack(s.bytes, s.size)
+	value, err := by.unpack(s.bytes, s.size)
 	invariant.Check(err == nil && len(value) == s.size, "a packed value of %d bytes can't be opened: %d bytes, %v", s.size, len(value), err)
 	return value
 }
 
 // pack returns the value packed, or s where that is not worth it.
-func (s *stored) pack() *stored {
+func (s *stored) pack(by *packer) *stored {
 	if s.size > 0 || len(s.bytes) < packLeast {
 		return s
 	}
-	data := compress(s.bytes)
+	data := by.pack(s.bytes)
 	if len(data) >= len(s.bytes) {
 		return s
 	}
@@ -64,60 +65,71 @@ func (s *stored) pack() *stored {
 
 // pack packs the values of all that can be found, history too.
 func (c *Cache) pack() {
-	c.mu.RLock()
+	c.packing.Lock()
+	defer c.packing.Unlock()
+	c.mu.Lock()
+	c.arrived = nil
 	entries := c.core.entries()
-	c.mu.RUnlock()
+	c.mu.Unlock()
 	// An entry of a deletion shares the value of the one before it, and goes on to.
 	done := map[*stored]*stored{}
 	for _, e := range entries {
 		plain := e.stored.Load()
 		small := done[plain]
 		if small == nil {
-			small = plain.pack()
+			small = plain.pack(c.codec.packer)
 			done[plain] = small
 		}
-		e.stored.CompareAndSwap(plain, small)
+		if small != plain && e.stored.CompareAndSwap(plain, small) {
+			e.forgetEncodings()
+		}
 	}
 }
 
 // arrivedLocked says that there are values which nobody has packed.
 func (c *Cache) arrivedLocked() {
-	select {
-	case c.arrived <- struct{}{}:
-	default: // It is known, or nothing is packed here: then the channel is nil.
+	if c.codec.packer != nil {
+		c.laterLocked(&c.arrived, packAfter, c.pack)
 	}
 }
 
-// packers and openers are reused: each has tables of a megabyte or so.
-var (
-	packers = sync.Pool{New: func() any {
+// packer packs and opens the values of a cache.
+type packer struct {
+	// encoders and decoders are reused: each has tables of a megabyte or so. They have channels inside, so that tests with time of their own must not share them.
+	encoders, decoders sync.Pool
+}
+
+func newPacker() *packer {
+	p := &packer{}
+	p.encoders.New = func() any {
 		w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(packLevel), zstd.WithWindowSize(packWindow),
 			zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
 		if err != nil {
 			panic(err) // the settings are constants
 		}
 		return w
-	}}
-	openers = sync.Pool{New: func() any {
+	}
+	p.decoders.New = func() any {
 		r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			panic(err) // the settings are constants
 		}
 		return r
-	}}
-)
+	}
+	return p
+}
 
-// compress returns raw compressed, with no room to spare.
-func compress(raw []byte) []byte {
-	w, _ := packers.Get().(*zstd.Encoder)
-	defer packers.Put(w)
+// pack returns raw compressed, with no room to spare.
+func (p *packer) pack(raw []byte) []byte {
+	w, _ := p.encoders.Get().(*zstd.Encoder)
+	defer p.encoders.Put(w)
 	return bytes.Clone(w.EncodeAll(raw, nil))
 }
 
-// unpack returns what compress was given, of that size.
-func unpack(packed []byte, size int) ([]byte, error) {
-	r, _ := openers.Get().(*zstd.Decoder)
-	defer openers.Put(r)
+// unpack returns what pack was given, of that size.
+func (p *packer) unpack(packed []byte, size int) ([]byte, error) {
+	r, _ := p.decoders.Get().(*zstd.Decoder)
+	defer p.decoders.Put(r)
 	out, err := r.DecodeAll(packed, make([]byte, 0, size))
 	if err != nil {
 		return nil, fmt.Errorf("unpack: %w", err)
