@@ -52,7 +52,10 @@ type local struct {
 	remote func() (client.Backend, error)
 }
 
-var _ client.Backend = (*local)(nil)
+var (
+	_ client.Backend = (*local)(nil)
+	_ client.Sleeper = (*local)(nil)
+)
 
 // begin makes the state of a request and authorizes it.
 func (l *local) begin(ctx context.Context, req *client.Request) (context.Context, *request.State, *rest.Call, error) {
@@ -133,6 +136,18 @@ func (l *local) Do(ctx context.Context, req *client.Request) (*client.Result, er
 	done(code)
 	l.server.logRequest(ctx, state, code)
 	return out, err
+}
+
+// Sleep implements client.Sleeper for custom resources: there are many definitions whose objects nobody ever makes.
+func (l *local) Sleep(ctx context.Context, req *client.Request, wake func()) bool {
+	if remote, err := l.elsewhere(req.Resource.GroupVersion()); remote != nil || err != nil {
+		return false
+	}
+	ctx, _, call, err := l.begin(ctx, req)
+	if err != nil || call.Target.Custom == nil || l.server.engine.Fresh(ctx) != nil {
+		return false
+	}
+	return call.Target.Empty(wake)
 }
 
 func (l *local) execute(ctx context.Context, req *client.Request, call *rest.Call) (*client.Result, int, error) {

@@ -94,3 +94,10 @@ type Backend interface {
 	Do(ctx context.Context, req *Request) (*Result, error)
 	Watch(ctx context.Context, req *Request) (Stream, error)
 }
+
+// Sleeper is a Backend that knows of resources which have no objects: nothing has to run for who follows one of them.
+type Sleeper interface {
+	// Sleep reports whether a list of all objects of req's resource would be an empty one. Only then wake is called, once, as soon as that may be otherwise, on
+	// any goroutine; it must not block.
+	Sleep(ctx context.Context, req *Request, wake func()) bool
+}

@@ -245,6 +245,16 @@ func (f *Informer[T]) follow(ctx context.Context) error {
 	return nil
 }
 
+// sleep reports whether there is nothing to follow, where the backend knows that; then wake is called once there may be. The view is complete then.
+func (f *Informer[T]) sleep(ctx context.Context, wake func()) bool {
+	backend, ok := f.resource.backend.(Sleeper)
+	if !ok || f.options != (Selection{}) || !backend.Sleep(ctx, f.resource.request(List, "", ""), wake) {
+		return false
+	}
+	f.completed()
+	return true
+}
+
 // completed tells, once, that the first list is in the view.
 func (f *Informer[T]) completed() {
 	f.delivery.Lock()
@@ -411,6 +421,7 @@ func (f *Informer[T]) replace(items []T, version string) {
 
 // runner is what Informers knows of an informer of any type.
 type runner interface {
+	sleep(ctx context.Context, wake func()) bool
 	run(ctx context.Context, report func(err error, attempt int))
 	Synced() <-chan struct{}
 }

@@ -234,3 +234,57 @@ func TestLateHandlerHearsInOrder(t *testing.T) {
 		}
 	})
 }
+
+// sleepy is a backend that has no objects until it wakes who sleeps.
+type sleepy struct {
+	script
+
+	empty bool
+	wakes []func()
+}
+
+func (s *sleepy) Sleep(_ context.Context, _ *Request, wake func()) bool {
+	if s.empty {
+		s.wakes = append(s.wakes, wake)
+	}
+	return s.empty
+}
+
+// An informer of what has no objects is complete, and runs when there are some.
+func TestInformerSleepsWhileThereIsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		backend := &sleepy{script: script{lists: [][]runtime.Object{{object("a", "1", "u1")}}}, empty: true}
+		informers := NewInformers(New(backend, catalog.New()), slog.New(slog.DiscardHandler))
+		f := InformerFor[*corev1.ConfigMap](informers)
+		selected := InformerFor[*corev1.ConfigMap](informers, Selection{Namespace: "default"})
+		synced := 0
+		f.Handle(Handler[*corev1.ConfigMap]{Synced: func() { synced++ }})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = informers.Run(ctx)
+		}()
+		synctest.Wait()
+		if !informers.Synced() || synced != 1 || f.Len() != 0 || len(backend.wakes) != 1 || selected.Len() != 1 {
+			t.Fatalf("before there is an object: synced %v, told %d times, %d objects, %d sleep, %d objects of a selection; want true, 1, 0, 1, 1",
+				informers.Synced(), synced, f.Len(), len(backend.wakes), selected.Len())
+		}
+		backend.wakes[0]()
+		synctest.Wait()
+		if synced != 1 || f.Len() != 1 || len(backend.streams) != 2 {
+			t.Errorf("once there is an object: told %d times, %d objects, %d watches; want 1, 1, 2", synced, f.Len(), len(backend.streams))
+		}
+		dropped := InformerOf(informers, At(informers.Client(), corev1.SchemeGroupVersion.WithResource("others"), func() *corev1.ConfigMap { return new(corev1.ConfigMap) }))
+		synctest.Wait()
+		Drop(informers, dropped)
+		backend.wakes[1]()
+		synctest.Wait()
+		if len(backend.streams) != 2 {
+			t.Error("an informer that was dropped while it slept watches")
+		}
+		cancel()
+		<-ended
+		backend.wakes[1]() // late
+	})
+}

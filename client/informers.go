@@ -90,13 +90,30 @@ func (s *Informers) startLocked(f runner) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	s.ends[f] = cancel
 	s.wg.Go(func() {
-		f.run(ctx, func(err error, attempt int) {
-			level := slog.LevelDebug // the first comes whenever the server stops before its client
-			if attempt > 1 {
-				level = slog.LevelWarn
-			}
-			s.log.Log(ctx, level, "informer lost its watch", "attempt", attempt, "err", err)
-		})
+		// What has no objects gets its goroutine with the first one.
+		if !f.sleep(ctx, func() { s.wake(ctx, f) }) {
+			s.follow(ctx, f)
+		}
+	})
+}
+
+// wake starts an informer that sleeps.
+func (s *Informers) wake(ctx context.Context, f runner) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.done && ctx.Err() == nil {
+		s.wg.Go(func() { s.follow(ctx, f) })
+	}
+}
+
+// follow runs an informer until ctx ends.
+func (s *Informers) follow(ctx context.Context, f runner) {
+	f.run(ctx, func(err error, attempt int) {
+		level := slog.LevelDebug // the first comes whenever the server stops before its client
+		if attempt > 1 {
+			level = slog.LevelWarn
+		}
+		s.log.Log(ctx, level, "informer lost its watch", "attempt", attempt, "err", err)
 	})
 }
 

@@ -103,6 +103,8 @@ type Cache struct {
 	// filled is set when core has been filled once.
 	filled bool
 	ended  bool
+	// sleepers are called when there is something, and at the end.
+	sleepers []func()
 	// aging runs when the log has changes that will be too old even if no other follows, arrived while there are values that are to be packed.
 	aging, arrived *time.Timer
 
@@ -173,6 +175,26 @@ func (c *Cache) Size() (objects int, bytes int64) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.core.tree.Len(), c.core.size
+}
+
+// Empty reports whether the cache follows the store and there is nothing in it. Only then wake is called, once, when there is something or the cache has ended. It
+// must not block.
+func (c *Cache) Empty(wake func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.listing || c.ended || c.core.tree.Len() > 0 {
+		return false
+	}
+	c.sleepers = append(c.sleepers, wake)
+	return true
+}
+
+// awakeLocked returns whom to call, without the lock, as the cache is not empty any more.
+func (c *Cache) awakeLocked() (sleepers []func()) {
+	if len(c.sleepers) > 0 && (c.ended || c.core.tree.Len() > 0) {
+		sleepers, c.sleepers = c.sleepers, nil
+	}
+	return sleepers
 }
 
 // Watchers is how many watchers may hear of a change under any of these scopes, each a key or a namespace's prefix, besides those who watch all.
@@ -254,7 +276,7 @@ func (c *Cache) end() {
 		close(c.synced)
 		c.synced = make(chan struct{})
 	}
-	wake := c.watchersLocked()
+	wake, sleepers := c.watchersLocked(), c.awakeLocked()
 	for _, timer := range []*time.Timer{c.aging, c.arrived} {
 		if timer != nil {
 			timer.Stop()
@@ -262,6 +284,7 @@ func (c *Cache) end() {
 	}
 	c.mu.Unlock()
 	wakeAll(wake)
+	callAll(sleepers)
 	for _, e := range dead {
 		e.release()
 	}

@@ -70,9 +70,10 @@ func (c *Cache) install(entries []*Entry, revision int64, generation int) error 
 	dead = append(dead, c.trimLocked(time.Now())...)
 	c.arrivedLocked()
 	close(c.synced)
-	wake := c.watchersLocked()
+	wake, sleepers := c.watchersLocked(), c.awakeLocked()
 	c.mu.Unlock()
 	wakeAll(wake)
+	callAll(sleepers)
 	for _, e := range dead {
 		e.release()
 	}
@@ -108,8 +109,10 @@ func (c *Cache) apply(events []store.Event, now time.Time) {
 		s.touched = false
 		c.tellLocked(s, now)
 	}
+	sleepers := c.awakeLocked()
 	c.mu.Unlock()
 	wakeAll(c.waking)
+	callAll(sleepers)
 	clear(c.waking)
 	c.waking = c.waking[:0]
 	for _, e := range dead {
@@ -265,5 +268,11 @@ func (c *Cache) tellLocked(s *scope, now time.Time) {
 func wakeAll(watchers []*Watcher) {
 	for _, w := range watchers {
 		w.tell()
+	}
+}
+
+func callAll(all []func()) {
+	for _, call := range all {
+		call()
 	}
 }

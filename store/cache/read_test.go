@@ -4,6 +4,7 @@
 package cache_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -319,6 +320,43 @@ func TestListByIndexDecodesNoOthers(t *testing.T) {
 		}
 		if more := r.decoded.Load() - before; more != 0 {
 			t.Errorf("the second list decoded %d pods", more)
+		}
+	})
+}
+
+// Who asks an empty cache is called once, with the first object or when the cache ends.
+func TestEmptyCacheWakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory.New())
+		c, err := cache.New(cache.Config{Feed: r.feed, Prefix: "/registry/others/", Decode: r.decode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		woken := 0
+		wake := func() { woken++ }
+		if c.Empty(wake) {
+			t.Error("a cache that was not filled is empty")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = c.Run(ctx)
+		}()
+		synctest.Wait()
+		if !c.Empty(wake) || !r.pods.Empty(wake) {
+			t.Fatal("caches without objects are not empty")
+		}
+		r.put("ns/a", "n", "")
+		r.put("ns/b", "n", "")
+		synctest.Wait()
+		if woken != 1 || r.pods.Empty(wake) {
+			t.Errorf("after the first objects: woken %d times, want once, and not empty", woken)
+		}
+		cancel()
+		<-ended
+		if woken != 2 || c.Empty(wake) {
+			t.Errorf("after the end of the other one: woken %d times, want twice, and not empty", woken)
 		}
 	})
 }
