@@ -22,20 +22,26 @@ func (l corkListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cork{Conn: nc, buffers: l.buffers}, nil
+	return &cork{Conn: nc, socket: newSocket(nc), buffers: l.buffers}, nil
 }
 
 // cork is a connection below TLS that can collect what is written: TLS writes each of its records of 16 KiB by itself, which is a system call, and
-// a wake-up of the reader, too many for a connection that has more to send.
+// a wake-up of the reader, too many for a connection that has more to send. And it can put off reads.
 type cork struct {
 	net.Conn
 	buffers *buffers
+	socket  socket // what Conn reads from
+	// moderation belongs to the goroutine that reads.
+	moderation moderation
 
 	// mu is held while the connection is written to: records must stay in order.
 	mu      sync.Mutex
 	holding bool
 	held    []byte
 }
+
+// Read implements net.Conn.
+func (c *cork) Read(p []byte) (int, error) { return c.socket.read(p, &c.moderation) }
 
 // hold collects what is written until release.
 func (c *cork) hold() {

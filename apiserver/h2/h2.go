@@ -17,7 +17,7 @@
 // Handlers run on goroutines that are used again (workers).
 //
 // A watch event that goes to fifty streams of a connection so costs a few system calls, not fifty, and one goroutine that wakes, not fifty
-// (TestWritesOfManyStreamsAreFew).
+// (TestWritesOfManyStreamsAreFew). The window updates that fifty streams are answered with are read a few at a time, too (moderation).
 //
 // Frames and header compression are those of golang.org/x/net/http2. Not served, as in net/http: server push, priorities, CONNECT, trailers of
 // requests (they are read and dropped).

@@ -14,6 +14,9 @@ func (c *conn) read() error {
 	for {
 		frame, err := c.reader.ReadFrame()
 		if err == nil {
+			if c.cork != nil {
+				c.cork.moderation.saw(frame)
+			}
 			err = c.frame(frame)
 		}
 		if stream, ok := errors.AsType[http2.StreamError](err); ok {
