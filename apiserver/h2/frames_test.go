@@ -233,6 +233,61 @@ func TestAnswersDoNotWaitForHalfAFrame(t *testing.T) {
 	})
 }
 
+// TestFramesAreReadThatNobodyAnswers has a client that reads nothing, neither what it asked for nor answers to its frames, and sends on.
+func TestFramesAreReadThatNobodyAnswers(t *testing.T) {
+	for name, first := range map[string]func(p *peer){
+		"much of an answer waits":    func(p *peer) { p.request(t, "GET", "/large", true) },
+		"an answer to a frame waits": func(p *peer) { p.must(t, p.framer.WritePing(false, [8]byte{})) },
+		"the answer to a frame is next": func(p *peer) {
+			p.request(t, "GET", "/large", true)
+			p.must(t, p.framer.WritePing(false, [8]byte{}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				reached := false
+				ours, theirs := net.Pipe()
+				s := newServer(serverOf(10), slog.New(slog.DiscardHandler))
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					s.serve(t.Context(), ours, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						if r.URL.Path == "/large" {
+							_, _ = w.Write(make([]byte, 4*outFull))
+							return
+						}
+						reached = true
+					}))
+				}()
+				p := &peer{conn: theirs, framer: http2.NewFramer(theirs, theirs), next: 1}
+				p.packer = hpack.NewEncoder(&p.text)
+				unread := make(chan struct{}) // closed when nothing is read any more
+				go func() {
+					_, _ = io.WriteString(theirs, http2.ClientPreface)
+					_ = p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 8 * outFull})
+					<-unread
+					_ = p.framer.WriteWindowUpdate(0, 8*outFull)
+					first(p)
+					p.request(t, "GET", "/", true)
+				}()
+				for acknowledged := false; !acknowledged; {
+					f, err := p.framer.ReadFrame()
+					p.must(t, err)
+					settings, ok := f.(*http2.SettingsFrame)
+					acknowledged = ok && settings.IsAck()
+				}
+				close(unread)
+				synctest.Wait()
+				if !reached {
+					t.Error("a request waits for the client to read what came before it")
+				}
+				_ = theirs.Close()
+				<-done
+			})
+		})
+	}
+}
+
 // TestStuckConnectionsEnd has a client that reads nothing at all, not even from its socket.
 func TestStuckConnectionsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

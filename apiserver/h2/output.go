@@ -14,10 +14,12 @@ import (
 )
 
 const (
-	// outEnough is how much is collected before it is written though nobody asks for it, and outMost what may wait to be written. Frames of the
-	// connection's own go above that; who makes them waits for the write.
+	// outEnough is how much is collected before it is written though nobody asks for it, and outMost what handlers may have waiting to be written.
+	// Answers to frames go above that, up to outFull, which handlers alone don't reach. From there on no more frames are read: who stopped before might
+	// wait for a client that has its own frames read before it reads.
 	outEnough = 64 << 10
 	outMost   = 256 << 10
+	outFull   = 2*outMost + outEnough
 	// stuck is how long a client may need, and half of it how long it may need at least, for what is being written. Then its connection is ended.
 	stuck = time.Minute
 	// rounds is how often a handler writes what others add while it writes, before a goroutine goes on for it.
@@ -102,11 +104,7 @@ func (c *conn) pushLocked(p patience) {
 func (c *conn) writeLocked(most int) {
 	for ; len(c.out.pending) > 0 && c.err == nil; most-- {
 		if most == 0 {
-			go func() {
-				c.mu.Lock()
-				defer c.mu.Unlock()
-				c.writeLocked(-1)
-			}()
+			go c.writeOn()
 			return
 		}
 		data := c.out.pending
@@ -129,6 +127,21 @@ func (c *conn) writeLocked(most int) {
 	}
 	c.out.writing = false
 	c.free.Broadcast()
+}
+
+// writeOn goes on writing for who has something else to do.
+func (c *conn) writeOn() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writeLocked(-1)
+}
+
+// pushApartLocked has what is pending written by others than the caller, who must go on whatever the client takes.
+func (c *conn) pushApartLocked() {
+	if !c.out.writing && len(c.out.pending) > 0 {
+		c.out.writing = true
+		go c.writeOn()
+	}
 }
 
 // drainLocked returns when everything that was pending has been written, or can't be.

@@ -33,9 +33,9 @@ func (c *conn) answer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.out.pending) >= outEnough {
-		c.pushLocked(atOnce)
+		c.pushApartLocked()
 	}
-	for len(c.out.pending) >= outMost && c.err == nil { // Somebody is writing, and the client takes nothing.
+	for len(c.out.pending) >= outFull && c.err == nil { // The client takes nothing.
 		c.free.Wait()
 	}
 }
@@ -47,7 +47,7 @@ type source struct{ conn *conn }
 func (s source) Read(p []byte) (int, error) {
 	c := s.conn
 	c.mu.Lock()
-	c.pushLocked(atOnce)
+	c.pushApartLocked()
 	c.mu.Unlock()
 	return c.nc.Read(p)
 }
@@ -199,7 +199,7 @@ func (c *conn) start(f *http2.MetaHeadersFrame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.running >= c.server.maxStreams && c.err == nil {
-		c.pushLocked(atOnce) // It may be what those who run wait for.
+		c.pushApartLocked() // It may be what those who run wait for.
 		if c.running >= c.server.maxStreams {
 			c.free.Wait()
 		}
