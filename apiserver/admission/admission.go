@@ -73,4 +73,6 @@ type Reader interface {
 	GetFresh(ctx context.Context, gr schema.GroupResource, namespace, name string) (kinds.Object, error)
 	// List returns all objects of a namespace, or of all namespaces when it is empty.
 	List(ctx context.Context, gr schema.GroupResource, namespace string) ([]kinds.Object, error)
+	// Version is another one after each change of a resource that Get and List show. Who keeps what follows from a list asks for it before.
+	Version(gr schema.GroupResource) (uint64, error)
 }

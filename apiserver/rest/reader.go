@@ -93,6 +93,15 @@ func (r reader) List(_ context.Context, gr schema.GroupResource, namespace strin
 	return out, nil
 }
 
+// Version implements admission.Reader.
+func (r reader) Version(gr schema.GroupResource) (uint64, error) {
+	b, err := r.bound(gr)
+	if err != nil {
+		return 0, err
+	}
+	return b.cache.Version()
+}
+
 // components answers componentstatuses: the store is what this server can judge; scheduler and controllers show their health in leases.
 func (e *Engine) components(ctx context.Context, c *Call) (*Result, error) {
 	status := corev1.ComponentCondition{Type: corev1.ComponentHealthy, Status: corev1.ConditionTrue, Message: "ok"}

@@ -27,6 +27,16 @@ func (c *Cache) Get(key string) (*Entry, int64, error) {
 	return found.entry, c.seenLocked(seen), nil
 }
 
+// Version is another one after each change of what Get and Snapshot show. It is ErrNotReady before there is anything to be seen.
+func (c *Cache) Version() (uint64, error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if !c.filled {
+		return 0, ErrNotReady
+	}
+	return c.core.log.next, nil
+}
+
 // Entry returns the entry of a record that was read from the store: the cached one if it is of the same revision.
 func (c *Cache) Entry(r store.Record) *Entry {
 	if e, _, err := c.Get(r.Key); err == nil && e.Revision == r.ModRevision {

@@ -360,3 +360,37 @@ func TestEmptyCacheWakes(t *testing.T) {
 		}
 	})
 }
+
+// TestVersionChangesWithTheContent tells changes of a cache's own objects, and no others.
+func TestVersionChangesWithTheContent(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		seen := map[uint64]string{}
+		for _, step := range []struct {
+			name    string
+			do      func()
+			changes bool
+		}{
+			{"at first", func() {}, true},
+			{"after nothing", func() {}, false},
+			{"after a creation", func() { r.put("ns/a", "n1", "") }, true},
+			{"after an update", func() { r.put("ns/a", "n2", "") }, true},
+			{"after a change of another resource", func() {
+				if _, err := r.store.Update(t.Context(), "/registry/others/a", []byte("x"), 0, store.WriteOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}, false},
+			{"after a deletion", func() { r.remove("ns/a") }, true},
+		} {
+			step.do()
+			r.fresh()
+			version, err := r.pods.Version()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if before, known := seen[version]; known == step.changes {
+				t.Errorf("the version %s is %d, known: %v (%s), want %v", step.name, version, known, before, !step.changes)
+			}
+			seen[version] = step.name
+		}
+	})
+}

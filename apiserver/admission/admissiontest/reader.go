@@ -27,6 +27,8 @@ type Reader struct {
 	objects map[schema.GroupResource]map[string]kinds.Object
 	// fresh holds what only linearizable reads see.
 	fresh map[schema.GroupResource]map[string]kinds.Object
+	// changes of objects, of all resources.
+	changes uint64
 }
 
 var _ admission.Reader = (*Reader)(nil)
@@ -56,6 +58,7 @@ func (r *Reader) PutFresh(objects ...kinds.Object) {
 func (r *Reader) Delete(objects ...kinds.Object) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.changes++
 	for _, obj := range objects {
 		delete(r.objects[r.resource(obj)], key(obj.GetNamespace(), obj.GetName()))
 	}
@@ -72,6 +75,7 @@ func (r *Reader) resource(obj kinds.Object) schema.GroupResource {
 func (r *Reader) store(in map[schema.GroupResource]map[string]kinds.Object, obj kinds.Object) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.changes++
 	gr := r.resource(obj)
 	if in[gr] == nil {
 		in[gr] = map[string]kinds.Object{}
@@ -116,4 +120,11 @@ func (r *Reader) List(_ context.Context, gr schema.GroupResource, namespace stri
 		return strings.Compare(key(a.GetNamespace(), a.GetName()), key(b.GetNamespace(), b.GetName()))
 	})
 	return out, nil
+}
+
+// Version implements admission.Reader. It is that of all resources.
+func (r *Reader) Version(schema.GroupResource) (uint64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changes, nil
 }

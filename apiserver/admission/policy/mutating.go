@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -29,7 +28,7 @@ import (
 // Mutating is the MutatingAdmissionPolicy plugin.
 type Mutating struct {
 	cfg   Config
-	cache atomic.Pointer[snapshot[[]*mutatingPolicy]]
+	cache admission.Derived[[]*mutatingPolicy]
 }
 
 // NewMutating makes the plugin.

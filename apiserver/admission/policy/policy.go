@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -248,34 +247,15 @@ func failOpen(p *admissionregistrationv1.FailurePolicyType) bool {
 	return p != nil && *p == admissionregistrationv1.Ignore
 }
 
-// snapshot is what was compiled from two listings; it is made anew when either has another object.
-type snapshot[T any] struct {
-	policies, bindings []kinds.Object
-	compiled           T
-}
-
 // current returns the compiled form of the present policies and bindings.
-func current[T any](ctx context.Context, c *Config, cache *atomic.Pointer[snapshot[T]], prefix string, compile func(policies, bindings []kinds.Object) T) (T, error) {
-	var zero T
-	list := func(resource string) ([]kinds.Object, error) {
-		items, err := c.Reader.List(ctx, schema.GroupResource{Group: admissionregistrationv1.GroupName, Resource: resource}, "")
-		if err != nil {
-			return nil, apierrors.NewInternalError(fmt.Errorf("list %s: %w", resource, err))
-		}
-		return items, nil
+func current[T any](ctx context.Context, c *Config, known *admission.Derived[T], prefix string, compile func(policies, bindings []kinds.Object) T) (T, error) {
+	resources := []schema.GroupResource{
+		{Group: admissionregistrationv1.GroupName, Resource: prefix + "admissionpolicies"},
+		{Group: admissionregistrationv1.GroupName, Resource: prefix + "admissionpolicybindings"},
 	}
-	policies, err := list(prefix + "admissionpolicies")
+	out, err := known.Of(ctx, c.Reader, resources, func(objects [][]kinds.Object) T { return compile(objects[0], objects[1]) })
 	if err != nil {
-		return zero, err
+		return out, apierrors.NewInternalError(err)
 	}
-	bindings, err := list(prefix + "admissionpolicybindings")
-	if err != nil {
-		return zero, err
-	}
-	if known := cache.Load(); known != nil && slices.Equal(known.policies, policies) && slices.Equal(known.bindings, bindings) {
-		return known.compiled, nil
-	}
-	next := &snapshot[T]{policies: policies, bindings: bindings, compiled: compile(policies, bindings)}
-	cache.Store(next)
-	return next.compiled, nil
+	return out, nil
 }

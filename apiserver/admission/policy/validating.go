@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,7 +27,7 @@ import (
 // Validating is the ValidatingAdmissionPolicy plugin.
 type Validating struct {
 	cfg   Config
-	cache atomic.Pointer[snapshot[[]*validatingPolicy]]
+	cache admission.Derived[[]*validatingPolicy]
 }
 
 // NewValidating makes the plugin.

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -21,49 +20,28 @@ import (
 	"kogge.dev/kogge/kinds"
 )
 
-// compiled is an immutable list of hooks and the listing that it was made from.
-type compiled struct {
-	source []kinds.Object
-	hooks  []*hook
-}
-
-// list returns the hooks of the present configurations. They are compiled again only when one of the shared, immutable
-// configuration objects is another one than before.
-func list[T kinds.Object](ctx context.Context, c *Config, cache *atomic.Pointer[compiled], resource string, compile func([]T) []*hook) ([]*hook, error) {
-	items, err := c.Reader.List(ctx, schema.GroupResource{Group: admissionregistrationv1.GroupName, Resource: resource}, "")
+// list returns the hooks of the present configurations, compiled after each change of one.
+func list[T kinds.Object](ctx context.Context, c *Config, hooks *admission.Derived[[]*hook], resource string, compile func([]T) []*hook) ([]*hook, error) {
+	configurations := []schema.GroupResource{{Group: admissionregistrationv1.GroupName, Resource: resource}}
+	out, err := hooks.Of(ctx, c.Reader, configurations, func(objects [][]kinds.Object) []*hook {
+		typed := make([]T, 0, len(objects[0]))
+		for _, item := range objects[0] {
+			if obj, ok := item.(T); ok {
+				typed = append(typed, obj)
+			}
+		}
+		return compile(typed)
+	})
 	if err != nil {
-		return nil, apierrors.NewInternalError(fmt.Errorf("list %s: %w", resource, err))
+		return nil, apierrors.NewInternalError(err)
 	}
-	if known := cache.Load(); known != nil && same(known.source, items) {
-		return known.hooks, nil
-	}
-	typed := make([]T, 0, len(items))
-	for _, item := range items {
-		if obj, ok := item.(T); ok {
-			typed = append(typed, obj)
-		}
-	}
-	out := &compiled{source: items, hooks: compile(typed)}
-	cache.Store(out)
-	return out.hooks, nil
-}
-
-func same(a, b []kinds.Object) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
+	return out, nil
 }
 
 // Mutating is the MutatingAdmissionWebhook plugin.
 type Mutating struct {
 	cfg   Config
-	hooks atomic.Pointer[compiled]
+	hooks admission.Derived[[]*hook]
 }
 
 // NewMutating makes the plugin.
@@ -180,7 +158,7 @@ func tell(s *request.State, name string, out outcome) {
 // Validating is the ValidatingAdmissionWebhook plugin.
 type Validating struct {
 	cfg   Config
-	hooks atomic.Pointer[compiled]
+	hooks admission.Derived[[]*hook]
 }
 
 // NewValidating makes the plugin.

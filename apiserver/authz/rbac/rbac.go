@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -35,16 +34,12 @@ var (
 // Authorizer answers from roles and bindings. It never denies.
 type Authorizer struct {
 	reader admission.Reader
-	// cluster is an index over the cluster role bindings, which matter to every request. It is immutable; it is rebuilt when
-	// the listing no longer consists of the same objects. Namespaces have few bindings and are read as they are.
-	cluster atomic.Pointer[index]
+	// cluster is an index over the cluster role bindings, which matter to every request. Namespaces have few bindings and are read as they are.
+	cluster admission.Derived[*index]
 }
 
 // index finds the bindings of a user without looking at all of them.
 type index struct {
-	// source is the listing that the index was made from. Cached objects are shared per revision: equal pointers mean
-	// equal content.
-	source          []kinds.Object
 	byUser, byGroup map[string][]bound
 }
 
@@ -172,7 +167,7 @@ func (z *Authorizer) visit(ctx context.Context, user *request.User, namespace st
 }
 
 func (z *Authorizer) visitCluster(ctx context.Context, user *request.User, fn func(source, []rbacv1.PolicyRule, error) bool) bool {
-	ix, err := z.index(ctx)
+	ix, err := z.cluster.Of(ctx, z.reader, []schema.GroupResource{clusterRoleBindings}, indexOf)
 	if err != nil {
 		return fn(source{}, nil, err)
 	}
@@ -196,17 +191,10 @@ func (z *Authorizer) visitCluster(ctx context.Context, user *request.User, fn fu
 	return true
 }
 
-// index returns the index of the present bindings.
-func (z *Authorizer) index(ctx context.Context) (*index, error) {
-	items, err := z.reader.List(ctx, clusterRoleBindings, "")
-	if err != nil {
-		return nil, err
-	}
-	if ix := z.cluster.Load(); ix != nil && same(ix.source, items) {
-		return ix, nil
-	}
-	ix := &index{source: items, byUser: map[string][]bound{}, byGroup: map[string][]bound{}}
-	for _, item := range items {
+// indexOf returns the index of all cluster role bindings.
+func indexOf(objects [][]kinds.Object) *index {
+	ix := &index{byUser: map[string][]bound{}, byGroup: map[string][]bound{}}
+	for _, item := range objects[0] {
 		binding, ok := item.(*rbacv1.ClusterRoleBinding)
 		if !ok {
 			continue
@@ -223,20 +211,7 @@ func (z *Authorizer) index(ctx context.Context) (*index, error) {
 			to[key] = append(to[key], bound{binding: binding, subject: &binding.Subjects[i]})
 		}
 	}
-	z.cluster.Store(ix)
-	return ix, nil
-}
-
-func same(a, b []kinds.Object) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
+	return ix
 }
 
 // source names a binding for reasons.
