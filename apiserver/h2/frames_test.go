@@ -233,12 +233,12 @@ func TestAnswersDoNotWaitForHalfAFrame(t *testing.T) {
 	})
 }
 
-// TestFramesAreReadThatNobodyAnswers has a client that reads nothing, neither what it asked for nor answers to its frames, and sends on.
-func TestFramesAreReadThatNobodyAnswers(t *testing.T) {
+// TestFramesAreReadThoughTheClientReadsNone has a client that reads nothing, neither what it asked for nor answers to its frames, and sends on.
+func TestFramesAreReadThoughTheClientReadsNone(t *testing.T) {
 	for name, first := range map[string]func(p *peer){
 		"much of an answer waits":    func(p *peer) { p.request(t, "GET", "/large", true) },
 		"an answer to a frame waits": func(p *peer) { p.must(t, p.framer.WritePing(false, [8]byte{})) },
-		"the answer to a frame is next": func(p *peer) {
+		"both wait": func(p *peer) {
 			p.request(t, "GET", "/large", true)
 			p.must(t, p.framer.WritePing(false, [8]byte{}))
 		},

@@ -25,24 +25,31 @@ func plain(e *cache.Entry) bool {
 	return &one[0] == &other[0]
 }
 
+// packing returns a rig that packs values, of a store that begin has written to.
+func packing(t *testing.T, begin func(r *rig)) *rig {
+	t.Helper()
+	r := &rig{t: t, store: memory.New()}
+	var err error
+	if r.feed, err = cache.NewFeed(cache.FeedConfig{Store: r.store}); err != nil {
+		t.Fatal(err)
+	}
+	r.run(r.feed.Run)
+	begin(r)
+	if r.pods, err = cache.New(cache.Config{Feed: r.feed, Prefix: pods, Decode: r.decode, Attrs: attrs, Pack: true}); err != nil {
+		t.Fatal(err)
+	}
+	r.run(r.pods.Run)
+	if err := r.pods.WaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // Where values are packed, they are soon after they came, those that are history too; readers find them as they were stored.
 func TestValuesArePacked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{t: t, store: memory.New()}
-		var err error
-		if r.feed, err = cache.NewFeed(cache.FeedConfig{Store: r.store}); err != nil {
-			t.Fatal(err)
-		}
-		r.run(r.feed.Run)
-		long := strings.Repeat("n", 2000)
-		first := r.put("ns/listed", long, "")
-		if r.pods, err = cache.New(cache.Config{Feed: r.feed, Prefix: pods, Decode: r.decode, Attrs: attrs, Pack: true}); err != nil {
-			t.Fatal(err)
-		}
-		r.run(r.pods.Run)
-		if err := r.pods.WaitReady(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		long, first := strings.Repeat("n", 2000), int64(0)
+		r := packing(t, func(r *rig) { first = r.put("ns/listed", long, "") })
 		time.Sleep(2 * time.Second)
 		r.put("ns/changed", long, "")
 		r.put("ns/changed", long+"2", "")
@@ -95,19 +102,7 @@ func TestValuesArePacked(t *testing.T) {
 // Where values are packed, what is history is soon forgotten: a watch can begin a few changes back, however old, and no further.
 func TestPackedHistoryIsShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{t: t, store: memory.New()}
-		var err error
-		if r.feed, err = cache.NewFeed(cache.FeedConfig{Store: r.store}); err != nil {
-			t.Fatal(err)
-		}
-		r.run(r.feed.Run)
-		if r.pods, err = cache.New(cache.Config{Feed: r.feed, Prefix: pods, Decode: r.decode, Attrs: attrs, Pack: true}); err != nil {
-			t.Fatal(err)
-		}
-		r.run(r.pods.Run)
-		if err := r.pods.WaitReady(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		r := packing(t, func(*rig) {})
 		var revisions []int64
 		for range 100 {
 			revisions = append(revisions, r.put("ns/changed", "n", ""))
@@ -161,16 +156,7 @@ func TestObjectsOfPackedValuesAreNotRemembered(t *testing.T) {
 // Where values are packed, encodings are shared by those who ask soon after a change, and not kept for longer.
 func TestEncodingsOfPackedValuesAreNotRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{t: t, store: memory.New()}
-		var err error
-		if r.feed, err = cache.NewFeed(cache.FeedConfig{Store: r.store}); err != nil {
-			t.Fatal(err)
-		}
-		r.run(r.feed.Run)
-		if r.pods, err = cache.New(cache.Config{Feed: r.feed, Prefix: pods, Decode: r.decode, Attrs: attrs, Pack: true}); err != nil {
-			t.Fatal(err)
-		}
-		r.run(r.pods.Run)
+		r := packing(t, func(*rig) {})
 		r.put("ns/a", strings.Repeat("n", 2000), "")
 		r.fresh()
 		made := 0
