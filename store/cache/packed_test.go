@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"kogge.dev/kogge/internal/invariant"
 	"kogge.dev/kogge/store"
@@ -160,18 +161,24 @@ func TestEncodingsOfPackedValuesAreNotRemembered(t *testing.T) {
 		r.put("ns/a", strings.Repeat("n", 2000), "")
 		r.fresh()
 		made := 0
-		encode := func() {
+		encode := func() weak.Pointer[byte] {
 			t.Helper()
-			if _, err := r.get("ns/a").Encoded("json", func() ([]byte, error) { made++; return []byte("{}"), nil }); err != nil {
+			data, err := r.get("ns/a").Encoded("json", func() ([]byte, error) { made++; return make([]byte, 4<<10), nil })
+			if err != nil {
 				t.Fatal(err)
 			}
+			return weak.Make(&data[0])
 		}
 		encode()
-		encode()
+		first := encode()
 		if made != 1 && !invariant.Enabled { // which encodes again
 			t.Errorf("encoded %d times at once, want once", made)
 		}
 		time.Sleep(2 * time.Second)
+		runtime.GC()
+		if first.Value() != nil {
+			t.Error("the encoding is kept when the value is packed")
+		}
 		for range 2 {
 			before := made
 			encode()
