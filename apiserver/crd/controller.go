@@ -159,7 +159,9 @@ func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	if crd.DeletionTimestamp != nil {
 		return c.terminate(ctx, crd)
 	}
-	next := crd.DeepCopy()
+	judged := *crd // Only its status becomes another one.
+	next := &judged
+	crd.Status.DeepCopyInto(&next.Status)
 	c.judgeNames(next)
 	if mayBeUnstructural(crd) {
 		judgeSchemas(next)

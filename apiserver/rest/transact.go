@@ -243,7 +243,7 @@ func (e *Engine) commitRemoval(ctx context.Context, c *Call, key string, state c
 func (b *bound) written(r store.Record) (*written, error) {
 	entry := b.cache.Written(r)
 	obj, err := entry.Object()
-	if b.transcriber != nil {
+	if b.transcriber != nil && !b.Kind.Storage.Packed { // which is hardly ever read as it is stored
 		b.verdict(entry) // While the object is at hand.
 	}
 	return &written{entry: entry, obj: obj}, err
