@@ -13,9 +13,14 @@ import (
 	"kogge.dev/kogge/kinds"
 )
 
-// Derived holds what was made of all objects of some resources, and makes it anew after a change of one of them. Requests that need it so don't look
-// at the objects. The zero value is ready for use.
-type Derived[T any] struct{ latest atomic.Pointer[derivation[T]] }
+// Derived holds what is made of all objects of some resources, and makes it anew after a change of one of them. Requests that need it so don't look
+// at the objects.
+type Derived[T any] struct {
+	reader    Reader
+	resources []schema.GroupResource
+	build     func(objects [][]kinds.Object) T
+	latest    atomic.Pointer[derivation[T]]
+}
 
 // derivation is immutable.
 type derivation[T any] struct {
@@ -24,29 +29,38 @@ type derivation[T any] struct {
 	value    T
 }
 
-// Of returns what build makes of the present objects of resources, which are always the same ones. It may be called at once by many; build then may be, too.
-func (d *Derived[T]) Of(ctx context.Context, from Reader, resources []schema.GroupResource, build func(objects [][]kinds.Object) T) (T, error) {
-	known := d.latest.Load()
-	present := known != nil
-	for i := 0; present && i < len(resources); i++ {
-		version, err := from.Version(resources[i])
-		present = err == nil && version == known.versions[i]
-	}
-	if present {
+// Derive has build make something of the objects of resources, in their order. It may be called by many at once.
+func Derive[T any](reader Reader, build func(objects [][]kinds.Object) T, resources ...schema.GroupResource) *Derived[T] {
+	return &Derived[T]{reader: reader, resources: resources, build: build}
+}
+
+// Get returns what is made of the present objects.
+func (d *Derived[T]) Get(ctx context.Context) (T, error) {
+	if known := d.latest.Load(); known != nil && d.present(known) {
 		return known.value, nil
 	}
-	next := &derivation[T]{versions: make([]uint64, len(resources))}
-	objects := make([][]kinds.Object, len(resources))
-	for i, gr := range resources {
+	next := &derivation[T]{versions: make([]uint64, len(d.resources))}
+	objects := make([][]kinds.Object, len(d.resources))
+	for i, gr := range d.resources {
 		var err error
-		if next.versions[i], err = from.Version(gr); err == nil {
-			objects[i], err = from.List(ctx, gr, "")
+		if next.versions[i], err = d.reader.Version(gr); err == nil {
+			objects[i], err = d.reader.List(ctx, gr, "")
 		}
 		if err != nil {
 			return next.value, fmt.Errorf("list %s: %w", gr.Resource, err)
 		}
 	}
-	next.value = build(objects)
+	next.value = d.build(objects)
 	d.latest.Store(next)
 	return next.value, nil
+}
+
+// present reports whether nothing has changed since known was made.
+func (d *Derived[T]) present(known *derivation[T]) bool {
+	for i, gr := range d.resources {
+		if version, err := d.reader.Version(gr); err != nil || version != known.versions[i] {
+			return false
+		}
+	}
+	return true
 }

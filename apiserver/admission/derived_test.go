@@ -17,58 +17,58 @@ import (
 	"kogge.dev/kogge/kinds"
 )
 
-// meddling is a reader of a cluster that changes whenever it has been listed.
-type meddling struct {
+// meddled is a reader with which something happens after each list, and of which nothing can be had while it is broken.
+type meddled struct {
 	*admissiontest.Reader
-	change func()
+
+	listed func()
+	broken error
 }
 
-func (m meddling) List(ctx context.Context, gr schema.GroupResource, namespace string) ([]kinds.Object, error) {
-	defer m.change()
+func (m *meddled) List(ctx context.Context, gr schema.GroupResource, namespace string) ([]kinds.Object, error) {
+	defer m.listed()
 	return m.Reader.List(ctx, gr, namespace)
 }
 
-// broken is a reader of which nothing can be had.
-type broken struct{ admission.Reader }
-
-func (broken) Version(schema.GroupResource) (uint64, error) { return 0, errors.New("not ready") }
+func (m *meddled) Version(gr schema.GroupResource) (uint64, error) {
+	version, err := m.Reader.Version(gr)
+	return version, errors.Join(err, m.broken)
+}
 
 // TestDerivedFollowsChanges derives the number of objects of two resources.
 func TestDerivedFollowsChanges(t *testing.T) {
-	resources := []schema.GroupResource{{Resource: "nodes"}, {Resource: "namespaces"}}
 	node := func(name string) kinds.Object { return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}} }
 	space := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
-	reader := admissiontest.NewReader(node("a"))
-	var derived admission.Derived[[2]int]
+	reader := &meddled{Reader: admissiontest.NewReader(node("a")), listed: func() {}}
 	built := 0
-	count := func(objects [][]kinds.Object) [2]int {
+	derived := admission.Derive(reader, func(objects [][]kinds.Object) [2]int {
 		built++
 		return [2]int{len(objects[0]), len(objects[1])}
-	}
-	check := func(what string, from admission.Reader, want [2]int, builds int) {
+	}, schema.GroupResource{Resource: "nodes"}, schema.GroupResource{Resource: "namespaces"})
+	check := func(what string, want [2]int, builds int) {
 		t.Helper()
-		got, err := derived.Of(t.Context(), from, resources, count)
+		got, err := derived.Get(t.Context())
 		if err != nil || got != want || built != builds {
-			t.Errorf("Of() %s = %v, %v, built %d times; want %v, built %d times", what, got, err, built, want, builds)
+			t.Errorf("Get() %s = %v, %v, built %d times; want %v, built %d times", what, got, err, built, want, builds)
 		}
 	}
-	check("at first", reader, [2]int{1, 0}, 1)
-	check("after no change", reader, [2]int{1, 0}, 1)
+	check("at first", [2]int{1, 0}, 1)
+	check("after no change", [2]int{1, 0}, 1)
 	reader.Put(space)
-	check("after one of the second resource", reader, [2]int{1, 1}, 2)
+	check("after one of the second resource", [2]int{1, 1}, 2)
 	reader.Delete(node("a"))
-	check("after one of the first", reader, [2]int{0, 1}, 3)
+	check("after one of the first", [2]int{0, 1}, 3)
 	reader.Put(node("b"))
-	once := true
-	check("while another one is made", meddling{reader, func() {
-		if once {
-			once = false
-			reader.Put(node("c"))
-		}
-	}}, [2]int{1, 1}, 4)
-	check("after that", reader, [2]int{2, 1}, 5)
-	if _, err := derived.Of(t.Context(), broken{reader}, resources, count); err == nil {
-		t.Error("Of() of what can't be read = nil error")
+	reader.listed = func() {
+		reader.listed = func() {}
+		reader.Put(node("c"))
 	}
-	check("of what can be read again", reader, [2]int{2, 1}, 5)
+	check("while another one is made", [2]int{1, 1}, 4)
+	check("after that", [2]int{2, 1}, 5)
+	reader.broken = errors.New("not ready")
+	if _, err := derived.Get(t.Context()); !errors.Is(err, reader.broken) {
+		t.Errorf("Get() of what can't be read: %v, want %v", err, reader.broken)
+	}
+	reader.broken = nil
+	check("of what can be read again", [2]int{2, 1}, 5)
 }

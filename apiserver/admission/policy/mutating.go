@@ -27,12 +27,16 @@ import (
 
 // Mutating is the MutatingAdmissionPolicy plugin.
 type Mutating struct {
-	cfg   Config
-	cache admission.Derived[[]*mutatingPolicy]
+	cfg      Config
+	policies *admission.Derived[[]*mutatingPolicy]
 }
 
 // NewMutating makes the plugin.
-func NewMutating(cfg Config) *Mutating { return &Mutating{cfg: cfg} }
+func NewMutating(cfg Config) *Mutating {
+	p := &Mutating{cfg: cfg}
+	p.policies = compiledOf(&p.cfg, "mutating", p.compile)
+	return p
+}
 
 type mutatingPolicy struct {
 	policy    *admissionregistrationv1.MutatingAdmissionPolicy
@@ -90,9 +94,9 @@ func (p *Mutating) Admit(ctx context.Context, a *admission.Attributes) error {
 	if exempt(a) || a.Operation == admission.Delete || a.Object == nil {
 		return nil
 	}
-	list, err := current(ctx, &p.cfg, &p.cache, "mutating", p.compile)
+	list, err := p.policies.Get(ctx)
 	if err != nil {
-		return err
+		return apierrors.NewInternalError(err)
 	}
 	for _, m := range list {
 		key := "policy " + m.policy.Name

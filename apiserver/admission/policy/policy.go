@@ -247,15 +247,10 @@ func failOpen(p *admissionregistrationv1.FailurePolicyType) bool {
 	return p != nil && *p == admissionregistrationv1.Ignore
 }
 
-// current returns the compiled form of the present policies and bindings.
-func current[T any](ctx context.Context, c *Config, known *admission.Derived[T], prefix string, compile func(policies, bindings []kinds.Object) T) (T, error) {
-	resources := []schema.GroupResource{
-		{Group: admissionregistrationv1.GroupName, Resource: prefix + "admissionpolicies"},
-		{Group: admissionregistrationv1.GroupName, Resource: prefix + "admissionpolicybindings"},
-	}
-	out, err := known.Of(ctx, c.Reader, resources, func(objects [][]kinds.Object) T { return compile(objects[0], objects[1]) })
-	if err != nil {
-		return out, apierrors.NewInternalError(err)
-	}
-	return out, nil
+// compiledOf is the form of the present policies and bindings in which they judge, made after each change of one.
+func compiledOf[T any](c *Config, prefix string, compile func(policies, bindings []kinds.Object) T) *admission.Derived[T] {
+	return admission.Derive(c.Reader, func(objects [][]kinds.Object) T { return compile(objects[0], objects[1]) },
+		schema.GroupResource{Group: admissionregistrationv1.GroupName, Resource: prefix + "admissionpolicies"},
+		schema.GroupResource{Group: admissionregistrationv1.GroupName, Resource: prefix + "admissionpolicybindings"},
+	)
 }

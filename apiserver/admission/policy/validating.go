@@ -26,12 +26,16 @@ import (
 
 // Validating is the ValidatingAdmissionPolicy plugin.
 type Validating struct {
-	cfg   Config
-	cache admission.Derived[[]*validatingPolicy]
+	cfg      Config
+	policies *admission.Derived[[]*validatingPolicy]
 }
 
 // NewValidating makes the plugin.
-func NewValidating(cfg Config) *Validating { return &Validating{cfg: cfg} }
+func NewValidating(cfg Config) *Validating {
+	p := &Validating{cfg: cfg}
+	p.policies = compiledOf(&p.cfg, "validating", p.compile)
+	return p
+}
 
 // validatingPolicy is a policy with its bindings, compiled on first use.
 type validatingPolicy struct {
@@ -102,9 +106,9 @@ func (p *Validating) Validate(ctx context.Context, a *admission.Attributes) erro
 	if exempt(a) {
 		return nil
 	}
-	list, err := current(ctx, &p.cfg, &p.cache, "validating", p.compile)
+	list, err := p.policies.Get(ctx)
 	if err != nil {
-		return err
+		return apierrors.NewInternalError(err)
 	}
 	run := &validatingRun{plugin: p, ctx: ctx, a: a, state: request.From(ctx)}
 	for _, v := range list {

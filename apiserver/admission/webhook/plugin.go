@@ -20,10 +20,10 @@ import (
 	"kogge.dev/kogge/kinds"
 )
 
-// list returns the hooks of the present configurations, compiled after each change of one.
-func list[T kinds.Object](ctx context.Context, c *Config, hooks *admission.Derived[[]*hook], resource string, compile func([]T) []*hook) ([]*hook, error) {
-	configurations := []schema.GroupResource{{Group: admissionregistrationv1.GroupName, Resource: resource}}
-	out, err := hooks.Of(ctx, c.Reader, configurations, func(objects [][]kinds.Object) []*hook {
+// hooksOf are those of the present configurations, compiled after each change of one.
+func hooksOf[T kinds.Object](c *Config, resource string, compile func([]T) []*hook) *admission.Derived[[]*hook] {
+	configurations := schema.GroupResource{Group: admissionregistrationv1.GroupName, Resource: resource}
+	return admission.Derive(c.Reader, func(objects [][]kinds.Object) []*hook {
 		typed := make([]T, 0, len(objects[0]))
 		for _, item := range objects[0] {
 			if obj, ok := item.(T); ok {
@@ -31,30 +31,30 @@ func list[T kinds.Object](ctx context.Context, c *Config, hooks *admission.Deriv
 			}
 		}
 		return compile(typed)
-	})
-	if err != nil {
-		return nil, apierrors.NewInternalError(err)
-	}
-	return out, nil
+	}, configurations)
 }
 
 // Mutating is the MutatingAdmissionWebhook plugin.
 type Mutating struct {
 	cfg   Config
-	hooks admission.Derived[[]*hook]
+	hooks *admission.Derived[[]*hook]
 }
 
 // NewMutating makes the plugin.
-func NewMutating(cfg Config) *Mutating { return &Mutating{cfg: cfg} }
+func NewMutating(cfg Config) *Mutating {
+	p := &Mutating{cfg: cfg}
+	p.hooks = hooksOf(&p.cfg, "mutatingwebhookconfigurations", p.cfg.mutatingHooks)
+	return p
+}
 
 // Admit implements admission.Mutator. Hooks are asked one after another, each with the changes of those before it.
 func (p *Mutating) Admit(ctx context.Context, a *admission.Attributes) error {
 	if exempt(a) {
 		return nil
 	}
-	hooks, err := list(ctx, &p.cfg, &p.hooks, "mutatingwebhookconfigurations", p.cfg.mutatingHooks)
+	hooks, err := p.hooks.Get(ctx)
 	if err != nil {
-		return err
+		return apierrors.NewInternalError(err)
 	}
 	for _, h := range hooks {
 		key := "webhook " + h.key
@@ -158,11 +158,15 @@ func tell(s *request.State, name string, out outcome) {
 // Validating is the ValidatingAdmissionWebhook plugin.
 type Validating struct {
 	cfg   Config
-	hooks admission.Derived[[]*hook]
+	hooks *admission.Derived[[]*hook]
 }
 
 // NewValidating makes the plugin.
-func NewValidating(cfg Config) *Validating { return &Validating{cfg: cfg} }
+func NewValidating(cfg Config) *Validating {
+	p := &Validating{cfg: cfg}
+	p.hooks = hooksOf(&p.cfg, "validatingwebhookconfigurations", p.cfg.validatingHooks)
+	return p
+}
 
 // Validate implements admission.Validator. All hooks are asked at the same time; all answers are awaited, and the first refusal in the order of
 // configurations is returned.
@@ -170,9 +174,9 @@ func (p *Validating) Validate(ctx context.Context, a *admission.Attributes) erro
 	if exempt(a) {
 		return nil
 	}
-	hooks, err := list(ctx, &p.cfg, &p.hooks, "validatingwebhookconfigurations", p.cfg.validatingHooks)
+	hooks, err := p.hooks.Get(ctx)
 	if err != nil {
-		return err
+		return apierrors.NewInternalError(err)
 	}
 	var calls []*call
 	for _, h := range hooks {

@@ -35,7 +35,7 @@ var (
 type Authorizer struct {
 	reader admission.Reader
 	// cluster is an index over the cluster role bindings, which matter to every request. Namespaces have few bindings and are read as they are.
-	cluster admission.Derived[*index]
+	cluster *admission.Derived[*index]
 }
 
 // index finds the bindings of a user without looking at all of them.
@@ -50,7 +50,9 @@ type bound struct {
 }
 
 // New makes the authorizer.
-func New(reader admission.Reader) *Authorizer { return &Authorizer{reader: reader} }
+func New(reader admission.Reader) *Authorizer {
+	return &Authorizer{reader: reader, cluster: admission.Derive(reader, indexOf, clusterRoleBindings)}
+}
 
 var _ authz.Authorizer = (*Authorizer)(nil)
 
@@ -167,7 +169,7 @@ func (z *Authorizer) visit(ctx context.Context, user *request.User, namespace st
 }
 
 func (z *Authorizer) visitCluster(ctx context.Context, user *request.User, fn func(source, []rbacv1.PolicyRule, error) bool) bool {
-	ix, err := z.cluster.Of(ctx, z.reader, []schema.GroupResource{clusterRoleBindings}, indexOf)
+	ix, err := z.cluster.Get(ctx)
 	if err != nil {
 		return fn(source{}, nil, err)
 	}
