@@ -4,8 +4,6 @@
 package h2
 
 import (
-	"net"
-	"syscall"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -19,8 +17,6 @@ const (
 	quickReads = 4
 	// fewest window updates that a read that was put off must bring for the next to be put off, too.
 	fewest = 2
-	// lullBytes are so many that the kernel tells of them though the read was put off.
-	lullBytes = 64 << 10
 )
 
 // moderation decides which reads of a connection are put off: those that will bring one window update after the other, and nothing else. To be woken
@@ -55,82 +51,10 @@ func (m *moderation) next(now time.Time) bool {
 	case updates == 0 || urgent || now.Sub(m.last) > quick:
 		m.row = 0
 	default:
-		m.row++
-		m.on = m.row >= quickReads
-	}
-	if m.on {
-		m.row = 0
+		if m.row++; m.row == quickReads {
+			m.on, m.row = true, 0
+		}
 	}
 	m.last = now
 	return m.on
-}
-
-// stop has the next reads not put off.
-func (m *moderation) stop() { m.on = false }
-
-// socket reads from a connection to the kernel.
-type socket struct {
-	nc net.Conn
-	// raw is nil where reads can't be put off.
-	raw syscall.RawConn
-	// patient is set while the kernel does not tell of less than lullBytes.
-	patient bool
-}
-
-func newSocket(nc net.Conn) socket {
-	s := socket{nc: nc}
-	if c, ok := nc.(syscall.Conn); ok {
-		if raw, err := c.SyscallConn(); err == nil {
-			s.raw = raw
-		}
-	}
-	return s
-}
-
-// read waits for a lull if it is put off, then for bytes if none have come.
-func (s *socket) read(p []byte, m *moderation) (int, error) {
-	if s.raw == nil || (m.updates == 0 && !m.on) {
-		return s.nc.Read(p)
-	}
-	if m.next(time.Now()) && s.setPatient(true) {
-		<-time.After(lull)
-		if n := s.readNow(p); n > 0 {
-			return n, nil
-		}
-		m.stop()
-	}
-	s.setPatient(false)
-	return s.nc.Read(p)
-}
-
-// setPatient sets from how many bytes on the kernel wakes us (SO_RCVLOWAT), and reports whether it does as it is told.
-func (s *socket) setPatient(patient bool) bool {
-	if s.patient == patient {
-		return true
-	}
-	least := 1
-	if patient {
-		least = lullBytes
-	}
-	var refused error
-	err := s.raw.Control(func(fd uintptr) {
-		refused = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, least)
-	})
-	if err != nil || refused != nil {
-		return false
-	}
-	s.patient = patient
-	return true
-}
-
-// readNow reads what has come. It returns 0 for nothing, and for the end, and for errors, of which the next read tells.
-func (s *socket) readNow(p []byte) (n int) {
-	err := s.raw.Read(func(fd uintptr) bool {
-		n, _ = syscall.Read(int(fd), p) // As above.
-		return true
-	})
-	if err != nil {
-		return 0
-	}
-	return max(n, 0)
 }
