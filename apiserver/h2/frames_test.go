@@ -31,8 +31,15 @@ type peer struct {
 	framer *http2.Framer
 	text   bytes.Buffer
 	packer *hpack.Encoder
-	frames chan frame // all of a test fit; closed when the server has ended the connection
+	frames chan frame // all of a test fit; closed when the server has ended the connection; nil where a test reads itself
 	next   uint32
+}
+
+// newPeer is a client that has said nothing yet, and reads nothing by itself.
+func newPeer(conn net.Conn) *peer {
+	p := &peer{conn: conn, framer: http2.NewFramer(conn, conn), next: 1}
+	p.packer = hpack.NewEncoder(&p.text)
+	return p
 }
 
 // pair serves one end of a pipe and returns the other one; the connection is over when done is closed.
@@ -53,9 +60,9 @@ func join(t testing.TB, s *server, handler http.HandlerFunc, settings ...http2.S
 		s.serve(context.Background(), ours, nil, handler)
 	}()
 	t.Cleanup(func() { _ = theirs.Close(); <-done })
-	p = &peer{conn: theirs, framer: http2.NewFramer(theirs, theirs), frames: make(chan frame, 10_000), next: 1}
+	p = newPeer(theirs)
+	p.frames = make(chan frame, 10_000)
 	p.framer.ReadMetaHeaders = hpack.NewDecoder(tableSize, nil)
-	p.packer = hpack.NewEncoder(&p.text)
 	go func() {
 		defer close(p.frames)
 		for {
@@ -259,8 +266,7 @@ func TestFramesAreReadThoughTheClientReadsNone(t *testing.T) {
 						reached = true
 					}))
 				}()
-				p := &peer{conn: theirs, framer: http2.NewFramer(theirs, theirs), next: 1}
-				p.packer = hpack.NewEncoder(&p.text)
+				p := newPeer(theirs)
 				unread := make(chan struct{}) // closed when nothing is read any more
 				go func() {
 					_, _ = io.WriteString(theirs, http2.ClientPreface)
@@ -684,8 +690,7 @@ func TestWritesOfManyStreamsAreFew(t *testing.T) {
 				s.serve(context.Background(), counted{ours, &writes}, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler(&x, w, r) }))
 			}()
 			defer func() { _ = theirs.Close(); <-done }()
-			p := &peer{conn: theirs, framer: http2.NewFramer(theirs, theirs), next: 1}
-			p.packer = hpack.NewEncoder(&p.text)
+			p := newPeer(theirs)
 			go func() {
 				_, _ = io.WriteString(theirs, http2.ClientPreface)
 				_ = p.framer.WriteSettings()
