@@ -120,7 +120,7 @@ func New(cfg Config) (*Cache, error) {
 	c := &Cache{
 		feed:       cfg.Feed,
 		prefix:     cfg.Prefix,
-		codec:      &codec{decode: cfg.Decode, attrs: cfg.Attrs, budget: cfg.Feed.budget, fleeting: cfg.Pack},
+		codec:      &codec{decode: cfg.Decode, attrs: cfg.Attrs, budget: cfg.Feed.budget},
 		indexField: cfg.IndexField,
 		readIndex:  cfg.Index,
 		resync:     make(chan struct{}, 1),

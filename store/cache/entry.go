@@ -54,9 +54,7 @@ type codec struct {
 	decode func(key string, value []byte, revision int64) (kinds.Object, error)
 	attrs  func(kinds.Object) (labels.Set, fields.Set)
 	budget *budget
-	// fleeting objects are not remembered for longer than anybody holds them.
-	fleeting bool
-	// packer is nil where values are not packed.
+	// packer is nil where values are not packed. Where they are, objects are not remembered for longer than anybody holds them.
 	packer *packer
 }
 
@@ -289,7 +287,7 @@ func (e *Entry) decoded() (*memo, error) {
 		return nil, err
 	}
 	m := &memo{owner: d, object: obj, cost: decodedCost(e.stored.Load().len())}
-	if e.dead.Load() || e.codec.fleeting {
+	if e.dead.Load() || e.codec.packer != nil {
 		return m, nil
 	}
 	d.object.Store(m)
