@@ -268,6 +268,7 @@ func (c *Cache) Fresh(ctx context.Context) (int64, error) {
 
 // end lets everybody who waits for the cache go, and gives back its part of the budget. Who still has the cache finds what it held.
 func (c *Cache) end() {
+	c.packing.Lock() // Nothing is packed any more when Run returns.
 	c.mu.Lock()
 	c.ended = true
 	dead := slices.AppendSeq(c.core.entries(), maps.Values(c.early))
@@ -283,6 +284,7 @@ func (c *Cache) end() {
 		}
 	}
 	c.mu.Unlock()
+	c.packing.Unlock()
 	wakeAll(wake)
 	callAll(sleepers)
 	for _, e := range dead {

@@ -180,7 +180,10 @@ func (c *Cache) trimLocked(now time.Time) (dead []*Entry) {
 func (c *Cache) forget() {
 	c.mu.Lock()
 	c.aging = nil
-	dead := c.trimLocked(time.Now())
+	var dead []*Entry
+	if !c.ended {
+		dead = c.trimLocked(time.Now())
+	}
 	c.mu.Unlock()
 	for _, e := range dead {
 		e.release()

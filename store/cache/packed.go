@@ -69,7 +69,10 @@ func (c *Cache) pack() {
 	defer c.packing.Unlock()
 	c.mu.Lock()
 	c.arrived = nil
-	entries := c.core.entries()
+	var entries []*Entry
+	if !c.ended {
+		entries = c.core.entries()
+	}
 	c.mu.Unlock()
 	// An entry of a deletion shares the value of the one before it, and goes on to.
 	done := map[*stored]*stored{}
