@@ -159,8 +159,7 @@ func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	if crd.DeletionTimestamp != nil {
 		return c.terminate(ctx, crd)
 	}
-	judged := *crd // Only its status becomes another one.
-	next := &judged
+	next := new(*crd) // Only its status becomes another one.
 	crd.Status.DeepCopyInto(&next.Status)
 	c.judgeNames(next)
 	if mayBeUnstructural(crd) {
