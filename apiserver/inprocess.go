@@ -53,8 +53,8 @@ type local struct {
 }
 
 var (
-	_ client.Backend = (*local)(nil)
-	_ client.Sleeper = (*local)(nil)
+	_ client.Backend       = (*local)(nil)
+	_ client.FirstNotifier = (*local)(nil)
 )
 
 // begin makes the state of a request and authorizes it.
@@ -138,16 +138,13 @@ func (l *local) Do(ctx context.Context, req *client.Request) (*client.Result, er
 	return out, err
 }
 
-// Sleep implements client.Sleeper for custom resources: there are many definitions whose objects nobody ever makes.
-func (l *local) Sleep(ctx context.Context, req *client.Request, wake func()) bool {
+// NotifyFirst implements client.FirstNotifier for custom resources: there are many definitions whose objects nobody ever makes.
+func (l *local) NotifyFirst(ctx context.Context, req *client.Request, notify func()) bool {
 	if remote, err := l.elsewhere(req.Resource.GroupVersion()); remote != nil || err != nil {
 		return false
 	}
-	ctx, _, call, err := l.begin(ctx, req)
-	if err != nil || call.Target.Custom == nil || l.server.engine.Fresh(ctx) != nil {
-		return false
-	}
-	return call.Target.Empty(wake)
+	_, _, call, err := l.begin(ctx, req)
+	return err == nil && call.Target.Custom != nil && call.Target.NotifyFirst(notify)
 }
 
 func (l *local) execute(ctx context.Context, req *client.Request, call *rest.Call) (*client.Result, int, error) {

@@ -95,9 +95,9 @@ type Backend interface {
 	Watch(ctx context.Context, req *Request) (Stream, error)
 }
 
-// Sleeper is a Backend that knows of resources which have no objects: nothing has to run for who follows one of them.
-type Sleeper interface {
-	// Sleep reports whether a list of all objects of req's resource would be an empty one. Only then wake is called, once, as soon as that may be otherwise, on
-	// any goroutine; it must not block.
-	Sleep(ctx context.Context, req *Request, wake func()) bool
+// FirstNotifier is a Backend that can tell of the first object of a resource that has none: no watch need be open for that.
+type FirstNotifier interface {
+	// NotifyFirst reports whether req's resource has no objects. Only then notify is called, once, as soon as that may be otherwise, on any goroutine; it must
+	// not block.
+	NotifyFirst(ctx context.Context, req *Request, notify func()) bool
 }

@@ -200,18 +200,19 @@ func (x *index[T]) remove(key types.NamespacedName, obj T) {
 	}
 }
 
-// run follows the resource until ctx ends: list, deliver, watch from there, and again whenever the watch can't go on.
-func (f *Informer[T]) run(ctx context.Context, report func(err error, attempt int)) {
-	const first, last = 50 * time.Millisecond, 30 * time.Second
-	delay, attempt := first, 0
+// run follows the resource until ctx ends: list, deliver, watch from there, and again whenever the watch can't go on. It returns before where there are no objects
+// and the backend will call first when there are.
+func (f *Informer[T]) run(ctx context.Context, first func(), report func(err error, attempt int)) {
+	const least, most = 50 * time.Millisecond, 30 * time.Second
+	delay, attempt := least, 0
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := f.follow(ctx)
-		if ctx.Err() != nil {
+		empty, err := f.follow(ctx, first)
+		if empty || ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) > last {
-			delay, attempt = first, 0
+		if time.Since(began) > most {
+			delay, attempt = least, 0
 		}
 		if err == nil || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
 			continue
@@ -223,36 +224,35 @@ func (f *Informer[T]) run(ctx context.Context, report func(err error, attempt in
 			return
 		case <-time.After(delay):
 		}
-		delay = min(2*delay, last)
+		delay = min(2*delay, most)
 	}
 }
 
-// follow lists once and watches until the watch can't be continued from its last version.
-func (f *Informer[T]) follow(ctx context.Context) error {
+// follow lists once and watches until the watch can't be continued from its last version; or does not watch, as the list is empty and first will be called.
+func (f *Informer[T]) follow(ctx context.Context, first func()) (empty bool, err error) {
 	list, err := f.resource.List(ctx, f.options.Namespace, metav1.ListOptions{
 		FieldSelector: f.options.FieldSelector, LabelSelector: f.options.LabelSelector,
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	f.replace(list.Items, list.ResourceVersion)
 	f.completed()
+	if len(list.Items) == 0 && f.notifyFirst(ctx, first) {
+		return true, nil
+	}
 	for ctx.Err() == nil {
 		if err := f.watchOnce(ctx); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return false, nil
 }
 
-// sleep reports whether there is nothing to follow, where the backend knows that; then wake is called once there may be. The view is complete then.
-func (f *Informer[T]) sleep(ctx context.Context, wake func()) bool {
-	backend, ok := f.resource.backend.(Sleeper)
-	if !ok || f.options != (Selection{}) || !backend.Sleep(ctx, f.resource.request(List, "", ""), wake) {
-		return false
-	}
-	f.completed()
-	return true
+// notifyFirst reports whether nothing need run until notify is called, as there are no objects.
+func (f *Informer[T]) notifyFirst(ctx context.Context, notify func()) bool {
+	backend, ok := f.resource.backend.(FirstNotifier)
+	return ok && f.options == (Selection{}) && backend.NotifyFirst(ctx, f.resource.request(Watch, "", ""), notify)
 }
 
 // completed tells, once, that the first list is in the view.
@@ -421,8 +421,7 @@ func (f *Informer[T]) replace(items []T, version string) {
 
 // runner is what Informers knows of an informer of any type.
 type runner interface {
-	sleep(ctx context.Context, wake func()) bool
-	run(ctx context.Context, report func(err error, attempt int))
+	run(ctx context.Context, first func(), report func(err error, attempt int))
 	Synced() <-chan struct{}
 }
 

@@ -235,28 +235,25 @@ func TestLateHandlerHearsInOrder(t *testing.T) {
 	})
 }
 
-// sleepy is a backend that has no objects until it wakes who sleeps.
-type sleepy struct {
+// notifying is a backend that tells of first objects.
+type notifying struct {
 	script
 
-	empty bool
-	wakes []func()
+	firsts []func()
 }
 
-func (s *sleepy) Sleep(_ context.Context, _ *Request, wake func()) bool {
-	if s.empty {
-		s.wakes = append(s.wakes, wake)
-	}
-	return s.empty
+func (n *notifying) NotifyFirst(_ context.Context, _ *Request, notify func()) bool {
+	n.firsts = append(n.firsts, notify)
+	return true
 }
 
-// An informer of what has no objects is complete, and runs when there are some.
-func TestInformerSleepsWhileThereIsNothing(t *testing.T) {
+// An informer of what has no objects is complete, and lists and watches again when there are some. One of a selection watches.
+func TestInformerWatchesFromTheFirstObjectOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		backend := &sleepy{script: script{lists: [][]runtime.Object{{object("a", "1", "u1")}}}, empty: true}
+		backend := &notifying{script: script{lists: [][]runtime.Object{{}, {}, {object("a", "1", "u1")}, {}}}}
 		informers := NewInformers(New(backend, catalog.New()), slog.New(slog.DiscardHandler))
 		f := InformerFor[*corev1.ConfigMap](informers)
-		selected := InformerFor[*corev1.ConfigMap](informers, Selection{Namespace: "default"})
+		InformerFor[*corev1.ConfigMap](informers, Selection{Namespace: "default"})
 		synced := 0
 		f.Handle(Handler[*corev1.ConfigMap]{Synced: func() { synced++ }})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -266,11 +263,11 @@ func TestInformerSleepsWhileThereIsNothing(t *testing.T) {
 			_ = informers.Run(ctx)
 		}()
 		synctest.Wait()
-		if !informers.Synced() || synced != 1 || f.Len() != 0 || len(backend.wakes) != 1 || selected.Len() != 1 {
-			t.Fatalf("before there is an object: synced %v, told %d times, %d objects, %d sleep, %d objects of a selection; want true, 1, 0, 1, 1",
-				informers.Synced(), synced, f.Len(), len(backend.wakes), selected.Len())
+		if !informers.Synced() || synced != 1 || f.Len() != 0 || len(backend.firsts) != 1 || len(backend.streams) != 1 {
+			t.Fatalf("before there is an object: synced %v, told %d times, %d objects, %d ask for the first, %d watches; want true, 1, 0, 1, 1",
+				informers.Synced(), synced, f.Len(), len(backend.firsts), len(backend.streams))
 		}
-		backend.wakes[0]()
+		backend.firsts[0]()
 		synctest.Wait()
 		if synced != 1 || f.Len() != 1 || len(backend.streams) != 2 {
 			t.Errorf("once there is an object: told %d times, %d objects, %d watches; want 1, 1, 2", synced, f.Len(), len(backend.streams))
@@ -278,13 +275,13 @@ func TestInformerSleepsWhileThereIsNothing(t *testing.T) {
 		dropped := InformerOf(informers, At(informers.Client(), corev1.SchemeGroupVersion.WithResource("others"), func() *corev1.ConfigMap { return new(corev1.ConfigMap) }))
 		synctest.Wait()
 		Drop(informers, dropped)
-		backend.wakes[1]()
+		backend.firsts[1]()
 		synctest.Wait()
 		if len(backend.streams) != 2 {
-			t.Error("an informer that was dropped while it slept watches")
+			t.Error("an informer that was dropped before the first object watches")
 		}
 		cancel()
 		<-ended
-		backend.wakes[1]() // late
+		backend.firsts[1]() // late
 	})
 }

@@ -89,31 +89,26 @@ func informerOf[T kinds.Object](s *Informers, resource Resource[T], sel Selectio
 func (s *Informers) startLocked(f runner) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	s.ends[f] = cancel
-	s.wg.Go(func() {
-		// What has no objects gets its goroutine with the first one.
-		if !f.sleep(ctx, func() { s.wake(ctx, f) }) {
-			s.follow(ctx, f)
-		}
-	})
+	s.runLocked(ctx, f)
 }
 
-// wake starts an informer that sleeps.
-func (s *Informers) wake(ctx context.Context, f runner) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.done && ctx.Err() == nil {
-		s.wg.Go(func() { s.follow(ctx, f) })
+// runLocked has a goroutine run an informer until ctx ends; while it has no objects to follow there may be none.
+func (s *Informers) runLocked(ctx context.Context, f runner) {
+	again := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if ctx.Err() == nil { // So Run does not wait for its goroutines yet.
+			s.runLocked(ctx, f)
+		}
 	}
-}
-
-// follow runs an informer until ctx ends.
-func (s *Informers) follow(ctx context.Context, f runner) {
-	f.run(ctx, func(err error, attempt int) {
-		level := slog.LevelDebug // the first comes whenever the server stops before its client
-		if attempt > 1 {
-			level = slog.LevelWarn
-		}
-		s.log.Log(ctx, level, "informer lost its watch", "attempt", attempt, "err", err)
+	s.wg.Go(func() {
+		f.run(ctx, again, func(err error, attempt int) {
+			level := slog.LevelDebug // the first comes whenever the server stops before its client
+			if attempt > 1 {
+				level = slog.LevelWarn
+			}
+			s.log.Log(ctx, level, "informer lost its watch", "attempt", attempt, "err", err)
+		})
 	})
 }
 

@@ -332,8 +332,10 @@ func (e *Engine) Watchers(gvr schema.GroupVersionResource, namespace, name strin
 	return t.cache.Watchers(scopes...)
 }
 
-// Empty reports whether there are no objects. Then wake is called, once, when there may be, as the cache has it.
-func (t *Target) Empty(wake func()) bool { return t.cache != nil && t.cache.Empty(wake) }
+// NotifyFirst is that of the target's cache.
+func (t *Target) NotifyFirst(notify func()) bool {
+	return t.cache != nil && t.cache.NotifyFirst(notify)
+}
 
 // Targets returns everything that is served. The map must not be changed.
 func (e *Engine) Targets() map[schema.GroupVersionResource]*Target { return *e.targets.Load() }

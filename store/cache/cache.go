@@ -103,8 +103,8 @@ type Cache struct {
 	// filled is set when core has been filled once.
 	filled bool
 	ended  bool
-	// sleepers are called when there is something, and at the end.
-	sleepers []func()
+	// firsts are called when there is something, and at the end.
+	firsts []func()
 	// aging runs when the log has changes that will be too old even if no other follows, arrived while there are values that are to be packed.
 	aging, arrived *time.Timer
 
@@ -177,24 +177,24 @@ func (c *Cache) Size() (objects int, bytes int64) {
 	return c.core.tree.Len(), c.core.size
 }
 
-// Empty reports whether the cache follows the store and there is nothing in it. Only then wake is called, once, when there is something or the cache has ended. It
-// must not block.
-func (c *Cache) Empty(wake func()) bool {
+// NotifyFirst reports whether the cache follows the store and there is nothing in it. Only then notify is called, once, when there is something or the cache has
+// ended. It must not block.
+func (c *Cache) NotifyFirst(notify func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.listing || c.ended || c.core.tree.Len() > 0 {
 		return false
 	}
-	c.sleepers = append(c.sleepers, wake)
+	c.firsts = append(c.firsts, notify)
 	return true
 }
 
-// awakeLocked returns whom to call, without the lock, as the cache is not empty any more.
-func (c *Cache) awakeLocked() (sleepers []func()) {
-	if len(c.sleepers) > 0 && (c.ended || c.core.tree.Len() > 0) {
-		sleepers, c.sleepers = c.sleepers, nil
+// firstsLocked returns whom to call, without the lock, as there is something now, or never will be.
+func (c *Cache) firstsLocked() (firsts []func()) {
+	if len(c.firsts) > 0 && (c.ended || c.core.tree.Len() > 0) {
+		firsts, c.firsts = c.firsts, nil
 	}
-	return sleepers
+	return firsts
 }
 
 // Watchers is how many watchers may hear of a change under any of these scopes, each a key or a namespace's prefix, besides those who watch all.
@@ -277,7 +277,7 @@ func (c *Cache) end() {
 		close(c.synced)
 		c.synced = make(chan struct{})
 	}
-	wake, sleepers := c.watchersLocked(), c.awakeLocked()
+	wake, firsts := c.watchersLocked(), c.firstsLocked()
 	for _, timer := range []*time.Timer{c.aging, c.arrived} {
 		if timer != nil {
 			timer.Stop()
@@ -286,7 +286,7 @@ func (c *Cache) end() {
 	c.mu.Unlock()
 	c.packing.Unlock()
 	wakeAll(wake)
-	callAll(sleepers)
+	callAll(firsts)
 	for _, e := range dead {
 		e.release()
 	}

@@ -70,10 +70,10 @@ func (c *Cache) install(entries []*Entry, revision int64, generation int) error 
 	dead = append(dead, c.trimLocked(time.Now())...)
 	c.arrivedLocked()
 	close(c.synced)
-	wake, sleepers := c.watchersLocked(), c.awakeLocked()
+	wake, firsts := c.watchersLocked(), c.firstsLocked()
 	c.mu.Unlock()
 	wakeAll(wake)
-	callAll(sleepers)
+	callAll(firsts)
 	for _, e := range dead {
 		e.release()
 	}
@@ -109,10 +109,10 @@ func (c *Cache) apply(events []store.Event, now time.Time) {
 		s.touched = false
 		c.tellLocked(s, now)
 	}
-	sleepers := c.awakeLocked()
+	firsts := c.firstsLocked()
 	c.mu.Unlock()
 	wakeAll(c.waking)
-	callAll(sleepers)
+	callAll(firsts)
 	clear(c.waking)
 	c.waking = c.waking[:0]
 	for _, e := range dead {

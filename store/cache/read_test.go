@@ -325,16 +325,16 @@ func TestListByIndexDecodesNoOthers(t *testing.T) {
 }
 
 // Who asks an empty cache is called once, with the first object or when the cache ends.
-func TestEmptyCacheWakes(t *testing.T) {
+func TestNotifyFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, memory.New())
 		c, err := cache.New(cache.Config{Feed: r.feed, Prefix: "/registry/others/", Decode: r.decode})
 		if err != nil {
 			t.Fatal(err)
 		}
-		woken := 0
-		wake := func() { woken++ }
-		if c.Empty(wake) {
+		notified := 0
+		notify := func() { notified++ }
+		if c.NotifyFirst(notify) {
 			t.Error("a cache that was not filled is empty")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -344,19 +344,19 @@ func TestEmptyCacheWakes(t *testing.T) {
 			_ = c.Run(ctx)
 		}()
 		synctest.Wait()
-		if !c.Empty(wake) || !r.pods.Empty(wake) {
+		if !c.NotifyFirst(notify) || !r.pods.NotifyFirst(notify) {
 			t.Fatal("caches without objects are not empty")
 		}
 		r.put("ns/a", "n", "")
 		r.put("ns/b", "n", "")
 		synctest.Wait()
-		if woken != 1 || r.pods.Empty(wake) {
-			t.Errorf("after the first objects: woken %d times, want once, and not empty", woken)
+		if notified != 1 || r.pods.NotifyFirst(notify) {
+			t.Errorf("after the first objects: notified %d times, want once, and not empty", notified)
 		}
 		cancel()
 		<-ended
-		if woken != 2 || c.Empty(wake) {
-			t.Errorf("after the end of the other one: woken %d times, want twice, and not empty", woken)
+		if notified != 2 || c.NotifyFirst(notify) {
+			t.Errorf("after the end of the other one: notified %d times, want twice, and not empty", notified)
 		}
 	})
 }
