@@ -87,22 +87,28 @@ func (s *Scheduler) await(ctx context.Context, pod *core.Pod, plan *core.Plan) e
 
 func (s *Scheduler) allBound(plan *core.Plan) (bool, error) {
 	for _, wanted := range plan.Await {
-		claim, ok := s.claimSet.Get(wanted.Namespace, wanted.Name)
-		switch {
-		case !ok || claim.UID != wanted.UID:
-			return false, fmt.Errorf("persistentvolumeclaim %q not found", wanted.Name)
-		case claim.ResourceVersion == wanted.ResourceVersion:
-			return false, nil // what was written is not yet seen
-		case claim.DeletionTimestamp != nil:
-			return false, fmt.Errorf("persistentvolumeclaim %q is being deleted", wanted.Name)
-		}
-		// Provisioners take the annotation back when they can't make the volume for that node.
-		if node := wanted.Annotations[volumes.SelectedNode]; node != "" && claim.Annotations[volumes.SelectedNode] != node {
-			return false, fmt.Errorf("provisioning failed for PVC %q", wanted.Name)
-		}
-		if !volumes.IsBound(claim) {
-			return false, nil
+		claim, _ := s.claimSet.Get(wanted.Namespace, wanted.Name)
+		if bound, err := boundFor(wanted, claim); !bound {
+			return false, err
 		}
 	}
 	return true, nil
+}
+
+// boundFor reports whether a claim, which is nil where it is not seen, can be mounted by what has wanted it; an error says that it never will be.
+func boundFor(wanted, claim *corev1.PersistentVolumeClaim) (bool, error) {
+	switch {
+	case claim == nil || claim.UID != wanted.UID:
+		return false, fmt.Errorf("persistentvolumeclaim %q not found", wanted.Name)
+	case claim.ResourceVersion == wanted.ResourceVersion:
+		return false, nil // what was written is not yet seen
+	case claim.DeletionTimestamp != nil:
+		return false, fmt.Errorf("persistentvolumeclaim %q is being deleted", wanted.Name)
+	}
+	// Provisioners take the annotation back when they can't make the volume for that node.
+	if node := wanted.Annotations[volumes.SelectedNode]; node != "" && claim.Annotations[volumes.SelectedNode] != node {
+		return false, fmt.Errorf("provisioning failed for PVC %q", wanted.Name)
+	}
+	// The binder writes the status last, and kubelets ask for it.
+	return volumes.IsBound(claim) && claim.Status.Phase == corev1.ClaimBound, nil
 }

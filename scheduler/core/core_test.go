@@ -241,6 +241,11 @@ func planText(plan *core.Plan) string {
 	for _, c := range plan.Claims {
 		parts = append(parts, fmt.Sprintf("provision %s on %s", c.Name, c.Annotations["volume.kubernetes.io/selected-node"]))
 	}
+	for _, c := range plan.Await {
+		if c.Spec.VolumeName != "" {
+			parts = append(parts, "once "+c.Name+" says that it is bound")
+		}
+	}
 	slices.Sort(parts)
 	return " (" + strings.Join(parts, ", ") + ")"
 }

@@ -69,7 +69,7 @@ type Plan struct {
 	Claims  []*corev1.PersistentVolumeClaim
 	// DeviceClaims are allocated and reserved: metadata first, then status.
 	DeviceClaims []*resourcev1.ResourceClaim
-	// Await are claims that must be bound by others before the pod may be.
+	// Await are claims that must be bound by others, and say so in their status, before the pod may be: kubelets ask for that.
 	Await []*corev1.PersistentVolumeClaim
 }
 

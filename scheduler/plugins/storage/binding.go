@@ -222,14 +222,19 @@ func (f *binding) enough(class *storagev1.StorageClass, claim *corev1.Persistent
 
 // Reserve implements core.Reserving.
 func (f *binding) Reserve(node *core.Node) *core.Plan {
-	if len(f.waiting) == 0 {
+	plan := &core.Plan{}
+	for _, claim := range f.bound {
+		if claim.Status.Phase != corev1.ClaimBound {
+			plan.Await = append(plan.Await, claim) // The binder is about to say so.
+		}
+	}
+	if len(f.waiting) == 0 && len(plan.Await) == 0 {
 		return nil
 	}
 	c, reason := f.choose(node)
 	if reason != "" {
 		return nil // Check accepted the node in this cycle, so there is none
 	}
-	plan := &core.Plan{}
 	for i, pv := range c.chosen {
 		if next, changed := volumes.BindTo(pv, c.claims[i]); changed {
 			plan.Volumes = append(plan.Volumes, next)
