@@ -5,6 +5,7 @@ package reconcile_test
 
 import (
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -85,5 +86,35 @@ func TestOutline(t *testing.T) {
 	}
 	if d := cmp.Diff(whole(), crd); d != "" {
 		t.Errorf("the definition was changed (-before +after):\n%s", d)
+	}
+}
+
+// TestOutlineIsFewObjects makes an outline that most definitions have: it stays, and each object of it would stay in another place.
+func TestOutlineIsFewObjects(t *testing.T) {
+	crd := &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: "tabs.example.com", UID: "u", ResourceVersion: "7"},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: "example.com", Scope: apiextensionsv1.NamespaceScoped,
+			Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: "tabs", Kind: "Tab", ShortNames: []string{"t"}, Categories: []string{"all"}},
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{
+				{Name: "v1", Served: true, Storage: true, Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}}},
+				{Name: "v1beta1"},
+			},
+		},
+		Status: apiextensionsv1.CustomResourceDefinitionStatus{Conditions: []apiextensionsv1.CustomResourceDefinitionCondition{
+			{Type: apiextensionsv1.NamesAccepted, Status: apiextensionsv1.ConditionTrue}, {Type: apiextensionsv1.Established, Status: apiextensionsv1.ConditionTrue},
+		}},
+	}
+	crd.Status.AcceptedNames = crd.Spec.Names
+	var out *apiextensionsv1.CustomResourceDefinition
+	if got := testing.AllocsPerRun(100, func() { out = reconcile.Outline(crd) }); got > 3 {
+		t.Errorf("an outline is %v objects, want 3: itself, its texts and its lists of names", got)
+	}
+	if unsafe.StringData(out.Name) == unsafe.StringData(crd.Name) || out.Spec.Versions[0].Subresources == crd.Spec.Versions[0].Subresources {
+		t.Error("the outline has parts of the definition")
+	}
+	crd.Spec.Names.ShortNames[0] = "other"
+	if got := out.Spec.Names; got.ShortNames[0] != "t" || got.Categories[0] != "all" {
+		t.Errorf("names = %v, want those that the definition had", got)
 	}
 }
