@@ -6,6 +6,7 @@ package patch
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -115,17 +116,34 @@ func Part(obj runtime.Object, fields Fields) (part runtime.Object, ok bool) {
 	return part, ok && found == len(fields.Names)
 }
 
-// Complete gives patched, made of a Part with these fields, all else of obj.
-func Complete(patched, obj runtime.Object, fields Fields) {
-	whole := obj.DeepCopyObject()
-	into, from := reflect.ValueOf(patched).Elem(), reflect.ValueOf(whole).Elem()
-	for i := range into.NumField() {
-		if name, inline := jsonName(into.Type().Field(i)); !inline && !fields.Names.Has(name) {
-			into.Field(i).Set(from.Field(i))
+// Complete gives patched, made of a Part with these fields, all else of obj: a copy, but for fields that it may share with obj.
+func Complete(patched, obj runtime.Object, fields Fields, shared ...string) {
+	into, from := reflect.ValueOf(patched).Elem(), reflect.ValueOf(obj).Elem()
+	rest := reflect.New(from.Type()) // what is copied, not yet a copy
+	each := func(visit func(i int, name string)) {
+		for i := range from.NumField() {
+			if name, inline := jsonName(from.Type().Field(i)); !inline {
+				visit(i, name)
+			}
 		}
 	}
+	each(func(i int, name string) {
+		if name == metadata || !fields.Names.Has(name) && !slices.Contains(shared, name) {
+			rest.Elem().Field(i).Set(from.Field(i))
+		}
+	})
+	copied := rest.Interface().(runtime.Object).DeepCopyObject()
+	each(func(i int, name string) {
+		switch {
+		case fields.Names.Has(name):
+		case slices.Contains(shared, name):
+			into.Field(i).Set(from.Field(i))
+		default:
+			into.Field(i).Set(reflect.ValueOf(copied).Elem().Field(i))
+		}
+	})
 	if object, is := patched.(metav1.Object); is && !fields.Managed {
-		object.SetManagedFields(whole.(metav1.Object).GetManagedFields())
+		object.SetManagedFields(copied.(metav1.Object).GetManagedFields())
 	}
 }
 

@@ -120,6 +120,22 @@ func TestPartsArePatchedAsTheWhole(t *testing.T) {
 	}
 }
 
+// What may be shared is, and everything else is a copy.
+func TestCompleteShares(t *testing.T) {
+	pod, got := fullPod(), &corev1.Pod{}
+	Complete(got, pod, Fields{Names: sets.New("status")}, "spec", "status")
+	if &got.Spec.Containers[0] != &pod.Spec.Containers[0] {
+		t.Error("the spec is a copy")
+	}
+	if got.Status.Phase != "" {
+		t.Error("what was patched is as before")
+	}
+	got.Labels["app"] = "changed"
+	if !equal.Semantic(pod, fullPod()) {
+		t.Error("the object's metadata is shared")
+	}
+}
+
 func TestNoPart(t *testing.T) {
 	for name, obj := range map[string]runtime.Object{"a tree": &unstructured.Unstructured{Object: map[string]any{"spec": 1}}, "a field that is not there": fullPod()} {
 		if _, ok := Part(obj, Fields{Names: sets.New("bogus")}); ok {

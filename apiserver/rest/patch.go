@@ -151,8 +151,17 @@ func (c *Call) patchedPart(shared kinds.Object) kinds.Object {
 	if err != nil || strict != nil && len(strict.Errors) > 0 {
 		return nil
 	}
-	patch.Complete(next, shared, fields)
+	patch.Complete(next, shared, fields, c.kept()...)
 	return next
+}
+
+// kept are fields that the call leaves as they are, whatever it says. They are most of what is packed, whose new state shares them with the old one
+// while it is made.
+func (c *Call) kept() []string {
+	if c.Subresource == "status" && c.Target.Kind.Storage.Packed {
+		return []string{"spec"}
+	}
+	return nil
 }
 
 // patchOf applies the patch to an object of the served version. describe renders the patch, or what it made, for messages.
