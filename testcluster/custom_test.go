@@ -189,3 +189,39 @@ func TestApplyAcrossVersionsOfACustomResource(t *testing.T) {
 		t.Errorf("apply after a version went = %d %s, want conflicts with both managers", code, text)
 	}
 }
+
+// TestStatusOfADefinition: it is put right whenever somebody changes it, and what the definition no longer says goes from it.
+func TestStatusOfADefinition(t *testing.T) {
+	c := testcluster.New(t, testcluster.Config{})
+	crd := define(t, c, strings.Replace(lamps, "kind: Lamp,", "shortNames: [la], kind: Lamp,", 1)).DeepCopy()
+	api := client.Of[*apiextensionsv1.CustomResourceDefinition](c.Admin())
+	await := func(when string, right func(*apiextensionsv1.CustomResourceDefinition) bool) *apiextensionsv1.CustomResourceDefinition {
+		t.Helper()
+		var now *apiextensionsv1.CustomResourceDefinition
+		until(t, when, func() bool {
+			var err error
+			now, err = api.Get(t.Context(), "", crd.Name)
+			return err == nil && right(now)
+		})
+		return now.DeepCopy()
+	}
+	whole := crd.Status
+	crd.Status = apiextensionsv1.CustomResourceDefinitionStatus{}
+	emptied, err := api.UpdateStatus(t.Context(), crd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(emptied.Spec.Versions) != 2 || emptied.Spec.Versions[0].Schema == nil {
+		t.Fatalf("spec = %v after a write of the status", emptied.Spec)
+	}
+	crd = await("the status is whole again", func(d *apiextensionsv1.CustomResourceDefinition) bool {
+		return len(d.Status.Conditions) == len(whole.Conditions) && len(d.Status.AcceptedNames.ShortNames) == 1 && slices.Equal(d.Status.StoredVersions, whole.StoredVersions)
+	})
+	crd.Spec.Names.ShortNames = nil
+	if _, err := api.Update(t.Context(), crd); err != nil {
+		t.Fatal(err)
+	}
+	await("the short name is gone", func(d *apiextensionsv1.CustomResourceDefinition) bool {
+		return len(d.Status.AcceptedNames.ShortNames) == 0
+	})
+}

@@ -23,6 +23,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"kogge.dev/kogge/apiserver/aggregation/outcall"
 	"kogge.dev/kogge/apiserver/discovery"
@@ -146,10 +147,14 @@ func (c *Controller) crds() client.Resource[*apiextensionsv1.CustomResourceDefin
 //
 // A definition that is being deleted has a finalizer, set with the time of its deletion: objects never outlive it.
 func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) error {
-	if _, ok := c.informer.Get("", key.Name); !ok {
+	outline, ok := c.informer.Get("", key.Name)
+	if !ok {
 		if group := c.drop(key.Name); group != "" {
 			c.requeueGroup(group)
 		}
+		return nil
+	}
+	if c.settled(outline) {
 		return nil
 	}
 	crd, err := c.crds().Get(ctx, "", key.Name) // with its schemas
@@ -170,7 +175,8 @@ func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) error {
 	usable := accepted || apihelpers.IsCRDConditionTrue(crd, apiextensionsv1.Established)
 	if !usable {
 		apihelpers.SetCRDCondition(next, condition(apiextensionsv1.Established, apiextensionsv1.ConditionFalse, "NotAccepted", "not all names are accepted"))
-		return c.writeStatus(ctx, crd, next)
+		_, err := c.writeStatus(ctx, crd, next)
+		return err
 	}
 	if err := c.serve(ctx, next); err != nil {
 		return err
@@ -184,7 +190,28 @@ func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) error {
 			next.Status.StoredVersions = append(next.Status.StoredVersions, v.Name)
 		}
 	}
-	return c.writeStatus(ctx, crd, next)
+	stored, err := c.writeStatus(ctx, crd, next)
+	if err == nil && accepted { // Names that are not may be free later.
+		c.settle(stored)
+	}
+	return err
+}
+
+// settled reports whether a definition is as the last look at it left it: nothing is to be done then.
+func (c *Controller) settled(crd *apiextensionsv1.CustomResourceDefinition) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	s := c.served[crd.Name]
+	return s != nil && s.settled == crd.ResourceVersion
+}
+
+// settle notes that nothing is to be done for a definition until it changes.
+func (c *Controller) settle(crd *apiextensionsv1.CustomResourceDefinition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.served[crd.Name]; s != nil {
+		s.settled = crd.ResourceVersion
+	}
 }
 
 func condition(t apiextensionsv1.CustomResourceDefinitionConditionType, status apiextensionsv1.ConditionStatus, reason, message string) apiextensionsv1.CustomResourceDefinitionCondition {
@@ -198,17 +225,32 @@ func ignoreGone(err error) error {
 	return err
 }
 
-func (c *Controller) writeStatus(ctx context.Context, old, next *apiextensionsv1.CustomResourceDefinition) error {
+// writeStatus gives a definition another status, unless it has changed meanwhile, and returns what is stored then. A patch says so without the
+// schemas, which are most of a definition.
+func (c *Controller) writeStatus(ctx context.Context, old, next *apiextensionsv1.CustomResourceDefinition) (*apiextensionsv1.CustomResourceDefinition, error) {
 	if equal.Semantic(old.Status, next.Status) {
-		return nil
+		return old, nil
 	}
-	if _, err := c.crds().UpdateStatus(ctx, next); err != nil {
-		return ignoreGone(err)
+	type operation struct {
+		Op    string `json:"op"`
+		Path  string `json:"path"`
+		Value any    `json:"value"`
+	}
+	patch, err := json.Marshal([]operation{
+		{"replace", "/metadata/resourceVersion", old.ResourceVersion},
+		{"replace", "/status", next.Status},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("status of %s: %w", old.Name, err)
+	}
+	stored, err := c.crds().Patch(ctx, "", old.Name, types.JSONPatchType, patch, "status")
+	if err != nil {
+		return old, ignoreGone(err)
 	}
 	if !reflect.DeepEqual(old.Status.AcceptedNames, next.Status.AcceptedNames) {
 		c.requeueGroup(old.Spec.Group)
 	}
-	return nil
+	return stored, nil
 }
 
 // requeueGroup looks again at definitions whose names were taken.

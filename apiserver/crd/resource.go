@@ -38,6 +38,8 @@ type served struct {
 	resource *rest.Resource
 	// revision changes with the definition's spec and its accepted names.
 	revision revision
+	// settled is the resourceVersion of the definition at which its status was complete, too; empty before.
+	settled string
 	// terminating is set while the instances are deleted; it may change without the resource being made anew.
 	terminating atomic.Bool
 }
