@@ -78,7 +78,7 @@ func metadataAttrs(obj kinds.Object) (labels.Set, fields.Set) {
 type Cache struct {
 	feed       *Feed
 	prefix     string
-	codec      *codec
+	codec      codec
 	indexField string
 	readIndex  func(value []byte) (string, bool)
 	// resync holds a token when the feed has lost changes and the prefix must be listed again.
@@ -87,7 +87,7 @@ type Cache struct {
 	packing sync.Mutex
 
 	mu   sync.RWMutex
-	core *core
+	core core
 	// listed is the revision that core was last filled at. The feed may still be behind it, and bring what is in core already.
 	listed int64
 	// listing is set while changes are queued in pending instead of being applied: core is behind the feed.
@@ -98,7 +98,7 @@ type Cache struct {
 	early map[string]*Entry
 	// generation counts the losses of the feed, so that a list begun before one is not taken for good.
 	generation int
-	// synced is closed while core follows the feed.
+	// synced is closed as soon as core follows the feed; nil while it does.
 	synced chan struct{}
 	// filled is set when core has been filled once.
 	filled bool
@@ -120,15 +120,17 @@ func New(cfg Config) (*Cache, error) {
 	c := &Cache{
 		feed:       cfg.Feed,
 		prefix:     cfg.Prefix,
-		codec:      &codec{decode: cfg.Decode, attrs: cfg.Attrs, budget: cfg.Feed.budget},
+		codec:      codec{decode: cfg.Decode, attrs: cfg.Attrs, budget: cfg.Feed.budget},
 		indexField: cfg.IndexField,
 		readIndex:  cfg.Index,
 		resync:     make(chan struct{}, 1),
 		listing:    true,
-		early:      map[string]*Entry{},
 		synced:     make(chan struct{}),
 	}
-	c.core = newCore(cfg.Prefix, c.index)
+	c.core = core{prefix: cfg.Prefix, least: logMin, all: scope{all: true}}
+	if cfg.IndexField != "" {
+		c.core.index = c.index
+	}
 	if cfg.Pack {
 		c.codec.packer = newPacker()
 		c.core.least = logMinPacked
@@ -174,7 +176,7 @@ func (c *Cache) Run(ctx context.Context) error {
 func (c *Cache) Size() (objects int, bytes int64) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.core.tree.Len(), c.core.size
+	return c.core.now.len(), c.core.size
 }
 
 // NotifyFirst reports whether the cache follows the store and there is nothing in it. Only then notify is called, once, when there is something or the cache has
@@ -182,7 +184,7 @@ func (c *Cache) Size() (objects int, bytes int64) {
 func (c *Cache) NotifyFirst(notify func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.listing || c.ended || c.core.tree.Len() > 0 {
+	if c.listing || c.ended || c.core.now.len() > 0 {
 		return false
 	}
 	c.firsts = append(c.firsts, notify)
@@ -191,7 +193,7 @@ func (c *Cache) NotifyFirst(notify func()) bool {
 
 // firstsLocked returns whom to call, without the lock, as there is something now, or never will be.
 func (c *Cache) firstsLocked() (firsts []func()) {
-	if len(c.firsts) > 0 && (c.ended || c.core.tree.Len() > 0) {
+	if len(c.firsts) > 0 && (c.ended || c.core.now.len() > 0) {
 		firsts, c.firsts = c.firsts, nil
 	}
 	return firsts

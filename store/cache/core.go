@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/btree"
-
 	"kogge.dev/kogge/internal/invariant"
 	"kogge.dev/kogge/store"
 )
@@ -32,19 +30,20 @@ const (
 
 // core is the state of a cache and what it decides: which scopes a change touches, what has become too old, what a
 // revision looked like. No goroutines, locks or clock; the Cache around it guards it. Invariants:
-//   - tree holds the objects as they are at revision, and log the changes that led there from oldest.
+//   - now holds the objects as they are at revision, and log the changes that led there from oldest.
 //   - every change in log with prev set has prev.Revision < entry.Revision, and revisions in log never fall.
 //   - a scope's seqs are those of the changes in log that touch it.
 type core struct {
 	prefix string
 	// index returns the index value of an entry; nil when the cache has no index. It is called only while indexed > 0.
 	index func(*Entry) string
-	// byIndex holds what tree holds by index value and key (see indexKey), but for what has no such value, from the first time that somebody
-	// lists by it; nil before.
-	byIndex *btree.BTreeG[item]
+	// byIndex holds what now holds by index value and key (see indexKey), but for what has no such value, from the first time that somebody
+	// lists by it, while byIndexed is set.
+	byIndex   contents
+	byIndexed bool
 
-	tree *btree.BTreeG[item]
-	// size is the sum of the stored bytes of what tree holds.
+	now contents
+	// size is the sum of the stored bytes of what now holds.
 	size int64
 	// revision of the youngest change, or of the list that the cache began with.
 	revision int64
@@ -54,7 +53,7 @@ type core struct {
 	// least is how many changes stay in the log.
 	least int
 
-	// current shows a clone of tree, made when a reader asks, nil after the next change.
+	// current shows a clone of now, made when a reader asks, nil after the next change.
 	current *view
 	// paged is set when a page of current was served that has a next one.
 	paged bool
@@ -62,32 +61,29 @@ type core struct {
 
 	// all is the scope of everything, scopes the others by name: namespace prefixes, keys, and index values behind a zero
 	// byte. A scope exists while it has watchers.
-	all    *scope
+	all    scope
 	scopes map[string]*scope
 	// indexed counts the scopes of index values, and byIndex.
 	indexed int
 }
 
-func newCore(prefix string, index func(*Entry) string) *core {
-	return &core{prefix: prefix, index: index, tree: newTree(), least: logMin, all: &scope{all: true}, scopes: map[string]*scope{}}
-}
-
 // replace sets the content to what was listed at revision. Entries that did not change are kept, so that what was derived from
 // them stays. History ends: every watcher has lost its place. It returns the entries that nobody can find any more.
 func (c *core) replace(entries []*Entry, revision int64) (dead []*Entry) {
-	tree, size := newTree(), int64(0)
+	var now contents
+	size := int64(0)
 	for _, e := range entries {
-		if old, ok := c.tree.Get(item{key: e.Key}); ok && old.entry.Revision == e.Revision && bytes.Equal(old.entry.Value(), e.Value()) {
+		if old := c.now.get(e.Key); old != nil && old.Revision == e.Revision && bytes.Equal(old.Value(), e.Value()) {
 			// The value differs where the store below could not decrypt it before.
-			e = old.entry
+			e = old
 		} else {
 			e.count()
 		}
 		size += e.counted
-		tree.ReplaceOrInsert(item{e.Key, e})
+		now.put(e.Key, e)
 	}
-	c.tree.Ascend(func(old item) bool {
-		if now, ok := tree.Get(old); !ok || now.entry != old.entry {
+	c.now.from("", func(old item) bool {
+		if now.get(old.key) != old.entry {
 			dead = append(dead, old.entry)
 		}
 		return true
@@ -101,10 +97,10 @@ func (c *core) replace(entries []*Entry, revision int64) (dead []*Entry) {
 	for _, s := range c.scopes {
 		s.seqs, s.head, s.since, s.lost = nil, 0, c.log.next, c.log.next
 	}
-	c.tree, c.size, c.current, c.paged, c.kept = tree, size, nil, false, nil
+	c.now, c.size, c.current, c.paged, c.kept = now, size, nil, false, nil
 	c.revision, c.oldest = revision, revision
-	if c.byIndex != nil {
-		c.byIndex = nil
+	if c.byIndexed {
+		c.byIndex, c.byIndexed = contents{}, false
 		c.indexed--
 	}
 	return dead
@@ -123,11 +119,9 @@ func (c *core) apply(ev store.Event, fresh *Entry, now time.Time, touched []*sco
 	}
 	ch := &change{entry: fresh, deleted: ev.Deleted, at: now}
 	if ev.Deleted {
-		old, _ := c.tree.Delete(item{key: ev.Key})
-		ch.prev = old.entry
+		ch.prev = c.now.remove(ev.Key)
 	} else {
-		old, _ := c.tree.ReplaceOrInsert(item{ev.Key, fresh})
-		ch.prev = old.entry
+		ch.prev = c.now.put(ev.Key, fresh)
 	}
 	if ch.prev != nil {
 		c.size -= ch.prev.counted
@@ -140,9 +134,9 @@ func (c *core) apply(ev store.Event, fresh *Entry, now time.Time, touched []*sco
 	if ch.prev != nil && ch.deleted {
 		fresh.is(ch.prev)
 	}
-	if c.byIndex != nil {
+	if c.byIndexed {
 		if ch.prev != nil {
-			c.byIndex.Delete(item{key: indexKey(c.index(ch.prev), ch.prev)})
+			c.byIndex.remove(indexKey(c.index(ch.prev), ch.prev))
 		}
 		if !ch.deleted {
 			c.addIndexed(fresh)
@@ -163,7 +157,7 @@ func (c *core) touch(ch *change, seq uint64, touched []*scope) []*scope {
 			touched = append(touched, s)
 		}
 	}
-	hit(c.all)
+	hit(&c.all)
 	if len(c.scopes) == 0 {
 		return touched
 	}
@@ -211,7 +205,7 @@ func (c *core) trim(now time.Time) (dead []*Entry) {
 
 // entries returns all that can be found, each once: the content, and what only the history refers to.
 func (c *core) entries() (all []*Entry) {
-	c.tree.Ascend(func(i item) bool {
+	c.now.from("", func(i item) bool {
 		all = append(all, i.entry)
 		return true
 	})
@@ -238,11 +232,14 @@ func gone(ch *change) (dead []*Entry) {
 // join returns the scope of that name, listing the changes in it from the sequence cursor on.
 func (c *core) join(name string, cursor uint64) *scope {
 	if name == "" || name == c.prefix {
-		return c.all
+		return &c.all
 	}
 	s := c.scopes[name]
 	if s == nil {
 		s = &scope{name: name, since: c.log.next}
+		if c.scopes == nil {
+			c.scopes = map[string]*scope{}
+		}
 		c.scopes[name] = s
 		if isIndexScope(name) {
 			c.indexed++
@@ -301,16 +298,16 @@ func (c *core) read(s *scope, cursor uint64, limit int, buf []*change) ([]*chang
 
 // withIndex returns, in key order, the entries with an index value whose keys begin with prefix.
 func (c *core) withIndex(value, prefix string) (out []*Entry) {
-	if c.byIndex == nil {
-		c.byIndex = newTree()
+	if !c.byIndexed {
+		c.byIndexed = true
 		c.indexed++
-		c.tree.Ascend(func(it item) bool {
+		c.now.from("", func(it item) bool {
 			c.addIndexed(it.entry)
 			return true
 		})
 	}
 	first := value + "\x00" + prefix
-	c.byIndex.AscendGreaterOrEqual(item{key: first}, func(it item) bool {
+	c.byIndex.from(first, func(it item) bool {
 		if !strings.HasPrefix(it.key, first) {
 			return false
 		}
@@ -323,7 +320,7 @@ func (c *core) withIndex(value, prefix string) (out []*Entry) {
 // addIndexed adds an entry to byIndex. Nobody lists those without a value by it.
 func (c *core) addIndexed(e *Entry) {
 	if value := c.index(e); value != "" {
-		c.byIndex.ReplaceOrInsert(item{indexKey(value, e), e})
+		c.byIndex.put(indexKey(value, e), e)
 	}
 }
 
@@ -332,8 +329,12 @@ func indexKey(value string, e *Entry) string { return value + "\x00" + e.Key }
 
 // snapshot returns the current content.
 func (c *core) snapshot() *view {
-	if c.current == nil {
-		c.current = &view{tree: c.tree.Clone()}
+	switch {
+	case c.current != nil:
+	case c.now.len() == 0:
+		c.current = nothing
+	default:
+		c.current = &view{contents: c.now.clone()}
 	}
 	return c.current
 }
@@ -354,8 +355,8 @@ func (c *core) at(revision int64, now time.Time) *view {
 	if revision < c.oldest {
 		return nil
 	}
-	tree := c.tree.Clone()
-	keep := keptSnapshot{view: &view{tree: tree}, from: c.oldest, used: now}
+	then := c.now.clone()
+	keep := keptSnapshot{from: c.oldest, used: now}
 	for seq := c.log.next; seq > c.log.first; seq-- {
 		ch := c.log.get(seq - 1)
 		if ch.revision() <= revision {
@@ -364,11 +365,12 @@ func (c *core) at(revision int64, now time.Time) *view {
 		}
 		keep.until = ch.revision() - 1
 		if ch.prev == nil {
-			tree.Delete(item{key: ch.entry.Key})
+			then.remove(ch.entry.Key)
 		} else {
-			tree.ReplaceOrInsert(item{ch.prev.Key, ch.prev})
+			then.put(ch.prev.Key, ch.prev)
 		}
 	}
+	keep.view = &view{contents: then}
 	c.keep(keep)
 	return keep.view
 }

@@ -36,7 +36,7 @@ func (c *Cache) fill(ctx context.Context) error {
 			return fmt.Errorf("list %s: %w", c.prefix, err)
 		}
 		for _, r := range page.Records {
-			entries = append(entries, newEntry(c.codec, r))
+			entries = append(entries, newEntry(&c.codec, r))
 		}
 		opts.Revision = page.Revision
 		if page.Remaining == 0 || len(page.Records) == 0 {
@@ -70,6 +70,7 @@ func (c *Cache) install(entries []*Entry, revision int64, generation int) error 
 	dead = append(dead, c.trimLocked(time.Now())...)
 	c.arrivedLocked()
 	close(c.synced)
+	c.synced = nil
 	wake, firsts := c.watchersLocked(), c.firstsLocked()
 	c.mu.Unlock()
 	wakeAll(wake)
@@ -125,7 +126,7 @@ func (c *Cache) arrivingLocked(events []store.Event) []*Entry {
 	fresh := make([]*Entry, len(events))
 	for i, ev := range events {
 		if ev.Deleted {
-			fresh[i] = newEntry(c.codec, ev.Record)
+			fresh[i] = newEntry(&c.codec, ev.Record)
 		} else {
 			fresh[i] = c.earlyLocked(ev.Record)
 		}
@@ -142,8 +143,11 @@ func (c *Cache) earlyLocked(r store.Record) *Entry {
 	if known != nil && known.Revision == r.ModRevision {
 		return known
 	}
-	e := newEntry(c.codec, r)
+	e := newEntry(&c.codec, r)
 	if known == nil && len(c.early) < earlyMax {
+		if c.early == nil {
+			c.early = map[string]*Entry{}
+		}
 		c.early[r.Key] = e
 	}
 	return e

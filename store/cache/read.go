@@ -20,11 +20,11 @@ func (c *Cache) Get(key string) (*Entry, int64, error) {
 	if !c.filled {
 		return nil, 0, ErrNotReady
 	}
-	found, ok := c.core.tree.Get(item{key: key})
-	if !ok {
+	found := c.core.now.get(key)
+	if found == nil {
 		return nil, c.seenLocked(seen), store.ErrNotFound
 	}
-	return found.entry, c.seenLocked(seen), nil
+	return found, c.seenLocked(seen), nil
 }
 
 // Version is another one after each change of what Get and Snapshot show. It is ErrNotReady before there is anything to be seen.
@@ -47,7 +47,7 @@ func (c *Cache) Entry(r store.Record) *Entry {
 
 // apart returns an entry that nobody else finds: the budget is for those that others can find.
 func (c *Cache) apart(r store.Record) *Entry {
-	e := newEntry(c.codec, r)
+	e := newEntry(&c.codec, r)
 	e.dead.Store(true)
 	return e
 }
@@ -57,8 +57,8 @@ func (c *Cache) apart(r store.Record) *Entry {
 func (c *Cache) Written(r store.Record) *Entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if found, ok := c.core.tree.Get(item{key: r.Key}); ok && found.entry.Revision == r.ModRevision {
-		return found.entry
+	if found := c.core.now.get(r.Key); found != nil && found.Revision == r.ModRevision {
+		return found
 	}
 	if !c.filled || c.ended || r.ModRevision <= c.core.revision {
 		return c.apart(r)

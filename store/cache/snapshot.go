@@ -9,25 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/google/btree"
 )
-
-// degree of the trees: nodes of 32 to 64 items, so that three levels hold 100,000 objects.
-const degree = 32
-
-// item of a tree: the key beside the pointer, so that comparing doesn't follow it and looking up doesn't allocate.
-type item struct {
-	key   string
-	entry *Entry
-}
-
-// spare are nodes that all trees take from: a list of its own would be most of an empty tree.
-var spare = btree.NewFreeListG[item](btree.DefaultFreeListSize)
-
-func newTree() *btree.BTreeG[item] {
-	return btree.NewWithFreeListG(degree, func(a, b item) bool { return a.key < b.key }, spare)
-}
 
 // Snapshot is the content of a cache at one revision. It is immutable and may be read by many.
 type Snapshot struct {
@@ -40,9 +22,9 @@ type Snapshot struct {
 	*view
 }
 
-// view is a tree that changes no more, with its content in order where lists asked for it.
+// view is content that changes no more, in order where lists asked for it.
 type view struct {
-	tree *btree.BTreeG[item]
+	contents
 
 	mu sync.Mutex
 	// ordered holds the entries in key order by the prefix of their keys, so that pages are slices of it and what remains behind one is
@@ -50,8 +32,14 @@ type view struct {
 	ordered map[string][]*Entry
 }
 
+// nothing is the view of all that is empty.
+var nothing = new(view)
+
 // under returns the entries whose keys begin with prefix, in key order. Callers share the slice and must not change it.
 func (v *view) under(prefix string) []*Entry {
+	if v == nothing {
+		return nil
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	all, ok := v.ordered[prefix]
@@ -59,7 +47,7 @@ func (v *view) under(prefix string) []*Entry {
 		return all
 	}
 	end := v.behind(prefix)
-	v.tree.AscendGreaterOrEqual(item{key: prefix}, func(it item) bool {
+	v.from(prefix, func(it item) bool {
 		if it.entry == end {
 			return false
 		}
@@ -78,13 +66,10 @@ func (v *view) under(prefix string) []*Entry {
 }
 
 // Len is the number of objects.
-func (s *Snapshot) Len() int { return s.tree.Len() }
+func (s *Snapshot) Len() int { return s.len() }
 
 // Get returns the entry of a key, or nil.
-func (s *Snapshot) Get(key string) *Entry {
-	found, _ := s.tree.Get(item{key: key})
-	return found.entry
-}
+func (s *Snapshot) Get(key string) *Entry { return s.get(key) }
 
 // All iterates in key order over the entries whose keys begin with prefix (empty: all), beginning at the key from (empty:
 // the first).
@@ -97,14 +82,14 @@ func (s *Snapshot) All(prefix, from string) iter.Seq[*Entry] {
 			return
 		}
 		end := s.behind(prefix)
-		s.tree.AscendGreaterOrEqual(item{key: from}, func(it item) bool { return it.entry != end && yield(it.entry) })
+		s.from(from, func(it item) bool { return it.entry != end && yield(it.entry) })
 	}
 }
 
 // behind returns the first entry behind those whose keys begin with prefix, or nil: who meets it need not look at each key.
 func (v *view) behind(prefix string) (first *Entry) {
 	last := len(prefix) - 1 // A slash.
-	v.tree.AscendGreaterOrEqual(item{key: prefix[:last] + string(prefix[last]+1)}, func(it item) bool {
+	v.from(prefix[:last]+string(prefix[last]+1), func(it item) bool {
 		first = it.entry
 		return false
 	})
