@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -79,15 +80,13 @@ type Engine struct {
 	mu      sync.Mutex
 	bound   map[schema.GroupResource]*bound
 	caches  map[string]*cache.Cache // by prefix
-	running context.Context         //nolint:containedctx // lent by Run while it runs, so that late caches join it
-	wg      sync.WaitGroup
+	running bool
 }
 
 // bound is a resource with its cache.
 type bound struct {
 	*Resource
-	cache  *cache.Cache // nil for virtual resources
-	cancel context.CancelFunc
+	cache *cache.Cache // nil for virtual resources
 	// transcriber writes what is stored in JSON; nil for custom resources.
 	transcriber func() *codec.Transcriber
 	// transcribed counts for the sampled checks of the invariants build.
@@ -152,11 +151,6 @@ func (e *Engine) bind(r *Resource, replaced *bound) error {
 				return err
 			}
 			e.caches[r.prefix()] = c
-			if e.running != nil && e.running.Err() == nil {
-				ctx, cancel := context.WithCancel(e.running)
-				b.cancel = cancel
-				e.startLocked(ctx, c)
-			}
 		}
 		b.cache = c
 	}
@@ -185,14 +179,6 @@ func nodeNameOf(value []byte) (string, bool) {
 	return codec.StoredText(value, spec, nodeName)
 }
 
-func (e *Engine) startLocked(ctx context.Context, c *cache.Cache) {
-	e.wg.Go(func() {
-		if err := c.Run(ctx); err != nil && ctx.Err() == nil {
-			e.log.Error("watch cache ended", "prefix", c.Prefix(), "err", err)
-		}
-	})
-}
-
 // Add serves a custom resource, or replaces its description; it returns when the resource can be read. Versions that a replaced
 // description had and the new one has not are no longer served. Between the two, lists and watches are told to come again.
 func (e *Engine) Add(ctx context.Context, r *Resource) error {
@@ -207,10 +193,8 @@ func (e *Engine) Add(ctx context.Context, r *Resource) error {
 		e.retireLocked(old)
 	}
 	e.mu.Unlock()
-	if old != nil && old.cache != nil {
-		if err := e.waitEnded(ctx, old.cache); err != nil {
-			return err
-		}
+	if old != nil {
+		old.close()
 	}
 	if err := e.bind(r, old); err != nil {
 		return err
@@ -218,66 +202,54 @@ func (e *Engine) Add(ctx context.Context, r *Resource) error {
 	e.mu.Lock()
 	b, running := e.bound[r.GroupResource()], e.running
 	e.mu.Unlock()
-	if b.cache == nil || running == nil {
+	if b.cache == nil || !running {
 		return nil
 	}
 	return b.cache.WaitReady(ctx)
 }
 
-// waitEnded waits until a retired cache has left the feed, so that its prefix is free again.
-func (e *Engine) waitEnded(ctx context.Context, c *cache.Cache) error {
-	for c.Ready() {
-		w, err := c.Watch(cache.WatchOptions{})
-		if errors.Is(err, cache.ErrEnded) {
-			return nil
-		}
-		if err == nil {
-			w.Close()
-		}
-		if err := pause(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Remove stops serving a custom resource. Its watches end.
 func (e *Engine) Remove(gr schema.GroupResource) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if b := e.bound[gr]; b != nil && b.Custom != nil {
-		next := maps.Clone(*e.targets.Load())
-		maps.DeleteFunc(next, func(_ schema.GroupVersionResource, t *Target) bool { return t.bound == b })
-		e.targets.Store(&next)
-		e.retireLocked(b)
+	b := e.bound[gr]
+	if b == nil || b.Custom == nil {
+		e.mu.Unlock()
+		return
 	}
+	next := maps.Clone(*e.targets.Load())
+	maps.DeleteFunc(next, func(_ schema.GroupVersionResource, t *Target) bool { return t.bound == b })
+	e.targets.Store(&next)
+	e.retireLocked(b)
+	e.mu.Unlock()
+	b.close()
 }
 
-// retireLocked ends the cache of a resource and frees its names; its targets are the caller's to take away.
+// retireLocked frees the names of a custom resource; its targets are the caller's to take away, and it is the caller's to close.
 func (e *Engine) retireLocked(b *bound) {
 	delete(e.bound, b.GroupResource())
 	delete(e.caches, b.prefix())
-	if b.cancel != nil {
-		b.cancel()
+}
+
+// close ends the cache of a resource.
+func (b *bound) close() {
+	if b.cache != nil {
+		b.cache.Close()
 	}
 }
 
 // Run keeps the caches until ctx ends.
 func (e *Engine) Run(ctx context.Context) error {
 	e.mu.Lock()
-	if e.running != nil {
+	if e.running {
 		e.mu.Unlock()
 		return errors.New("rest engine runs already")
 	}
-	e.running = ctx
-	caches := make([]*cache.Cache, 0, len(e.caches))
-	for _, c := range e.caches {
-		e.startLocked(ctx, c)
-		caches = append(caches, c)
-	}
+	e.running = true
+	caches := slices.Collect(maps.Values(e.caches))
 	e.mu.Unlock()
-	e.wg.Go(func() { _ = e.feed.Run(ctx) })
-	e.wg.Go(func() {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
 		for _, c := range caches {
 			if c.WaitReady(ctx) != nil {
 				return
@@ -285,8 +257,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 		close(e.ready)
 	})
-	<-ctx.Done()
-	e.wg.Wait()
+	_ = e.feed.Run(ctx) // Its error is that of ctx.
 	return nil
 }
 

@@ -5,7 +5,6 @@ package rest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -297,17 +296,6 @@ func (t *Target) Table() codec.TableSource {
 		}
 		return table.Row(o, now)
 	}}
-}
-
-func pause(ctx context.Context) error {
-	timer := time.NewTimer(time.Millisecond)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // Message returns an entry's object at the target's version in protobuf, shared and immutable.

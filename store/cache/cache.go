@@ -24,7 +24,7 @@ import (
 var (
 	// ErrNotReady is returned by reads and watches before the cache has listed its prefix for the first time.
 	ErrNotReady = errors.New("watch cache is not ready")
-	// ErrEnded is returned by watchers (and Watch) when the cache's Run has ended.
+	// ErrEnded is returned by watchers (and Watch) when the cache was closed or its feed has ended.
 	ErrEnded = errors.New("watch cache has ended")
 )
 
@@ -81,8 +81,6 @@ type Cache struct {
 	codec      codec
 	indexField string
 	readIndex  func(value []byte) (string, bool)
-	// resync holds a token when the feed has lost changes and the prefix must be listed again.
-	resync chan struct{}
 	// packing is held while values are packed. It is taken before mu.
 	packing sync.Mutex
 
@@ -96,7 +94,9 @@ type Cache struct {
 	// early holds, by key, the entries of changes that core does not have yet: those of the feed on their way into it, and those of which a
 	// writer knew first. What a writer derives from an entry is there for everybody then.
 	early map[string]*Entry
-	// generation counts the losses of the feed, so that a list begun before one is not taken for good.
+	// filling is set while the feed has a goroutine that lists the prefix; generation counts the losses of the feed, so that a list begun before
+	// one is not taken for good.
+	filling    bool
 	generation int
 	// synced is closed as soon as core follows the feed; nil while it does.
 	synced chan struct{}
@@ -112,7 +112,7 @@ type Cache struct {
 	waking []*Watcher
 }
 
-// New makes a cache; it is empty until Run.
+// New makes a cache, which is there until Close. Its feed fills it as soon as it runs, and keeps it current. A feed has one cache of each prefix.
 func New(cfg Config) (*Cache, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -123,7 +123,6 @@ func New(cfg Config) (*Cache, error) {
 		codec:      codec{decode: cfg.Decode, attrs: cfg.Attrs, budget: cfg.Feed.budget},
 		indexField: cfg.IndexField,
 		readIndex:  cfg.Index,
-		resync:     make(chan struct{}, 1),
 		listing:    true,
 		synced:     make(chan struct{}),
 	}
@@ -135,41 +134,16 @@ func New(cfg Config) (*Cache, error) {
 		c.codec.packer = newPacker()
 		c.core.least = logMinPacked
 	}
+	if err := c.feed.attach(c); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
-// Run fills the cache and keeps it current until ctx ends; then its watchers end with ErrEnded. It is called once.
-func (c *Cache) Run(ctx context.Context) error {
-	defer c.end()
-	if err := c.feed.WaitFor(ctx, 1); err != nil {
-		return err
-	}
-	var wait backoff
-	for c.feed.attach(c) != nil { // The cache before us (of a resource that came again) is about to end.
-		if err := wait.sleep(ctx); err != nil {
-			return err
-		}
-	}
-	defer c.feed.detach(c)
-	for {
-		err := c.fillApart(ctx)
-		if err == nil {
-			wait.reset()
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-c.resync:
-			}
-			continue
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		c.feed.log.Info("list for watch cache", "prefix", c.prefix, "err", err)
-		if err := wait.sleep(ctx); err != nil {
-			return err
-		}
-	}
+// Close ends the cache, and its watchers with ErrEnded. It may be called more than once.
+func (c *Cache) Close() {
+	c.feed.detach(c)
+	c.end()
 }
 
 // Size is the number of objects and of their stored bytes, without looking at the store.
@@ -270,14 +244,18 @@ func (c *Cache) Fresh(ctx context.Context) (int64, error) {
 
 // end lets everybody who waits for the cache go, and gives back its part of the budget. Who still has the cache finds what it held.
 func (c *Cache) end() {
-	c.packing.Lock() // Nothing is packed any more when Run returns.
+	c.packing.Lock() // Nothing is packed any more when Close returns.
 	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		c.packing.Unlock()
+		return
+	}
 	c.ended = true
 	dead := slices.AppendSeq(c.core.entries(), maps.Values(c.early))
 	clear(c.early)
 	if c.listing {
 		close(c.synced)
-		c.synced = make(chan struct{})
 	}
 	wake, firsts := c.watchersLocked(), c.firstsLocked()
 	for _, timer := range []*time.Timer{c.aging, c.arrived} {

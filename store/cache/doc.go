@@ -9,7 +9,7 @@
 //	feed, err := cache.NewFeed(cache.FeedConfig{Store: s, Prefix: "/registry/", Logger: log})
 //	go feed.Run(ctx)                              // one store watch for all caches
 //	pods, err := cache.New(cache.Config{Feed: feed, Prefix: "/registry/pods/", Decode: ..., Attrs: ..., IndexField: "spec.nodeName"})
-//	go pods.Run(ctx)                              // lists once, then is fed; ends with ctx (a deleted CRD cancels it)
+//	defer pods.Close()                            // it is listed once, then fed; it ends with the feed, if not before (a deleted CRD's)
 //	err = pods.WaitReady(ctx)
 //
 //	rev, err := pods.Fresh(ctx)                   // linearizable read: after this, everything written before is in the cache

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +55,11 @@ type Feed struct {
 	mu      sync.Mutex
 	caches  map[string]*Cache
 	waiters map[*waiter]struct{}
+	// ctx is Run's, from the first revision on: only then caches can be filled, each on a goroutine of fills.
+	ctx   context.Context //nolint:containedctx // lent by Run, so that late caches are filled
+	fills sync.WaitGroup
+	// ended is set when Run has ended.
+	ended bool
 }
 
 // waiter waits for a revision.
@@ -81,8 +88,9 @@ func NewFeed(cfg FeedConfig) (*Feed, error) {
 	}, nil
 }
 
-// Run watches until ctx ends. It is called once.
+// Run watches, and fills caches, until ctx ends, and all caches with it. It is called once.
 func (f *Feed) Run(ctx context.Context) error {
+	defer f.end()
 	var budget sync.WaitGroup
 	budget.Go(func() { f.budget.run(ctx) })
 	defer budget.Wait()
@@ -109,14 +117,11 @@ func (f *Feed) watch(ctx context.Context, lost bool, progress func()) error {
 			return fmt.Errorf("read the store's revision: %w", err)
 		}
 		f.mu.Lock()
-		caches := make([]*Cache, 0, len(f.caches))
+		f.ctx = ctx
 		for _, c := range f.caches {
-			caches = append(caches, c)
+			f.fillLocked(c)
 		}
 		f.mu.Unlock()
-		for _, c := range caches {
-			c.stale()
-		}
 		f.publish(max(revision, 1))
 	}
 	return f.store.Watch(ctx, f.prefix, f.revision.Load(), func(b store.Batch) error {
@@ -165,17 +170,44 @@ func (f *Feed) find(key string) *Cache {
 func (f *Feed) attach(c *Cache) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.caches[c.prefix] != nil {
+	switch {
+	case f.ended:
+		return ErrEnded
+	case f.caches[c.prefix] != nil:
 		return fmt.Errorf("a second watch cache of %s", c.prefix)
 	}
 	f.caches[c.prefix] = c
+	if f.ctx != nil {
+		f.fillLocked(c)
+	}
 	return nil
+}
+
+// fillLocked has a cache list its prefix: it follows the feed from here on.
+func (f *Feed) fillLocked(c *Cache) {
+	if ctx := f.ctx; c.stale() {
+		f.fills.Go(func() { c.fill(ctx) })
+	}
 }
 
 func (f *Feed) detach(c *Cache) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.caches, c.prefix)
+	if f.caches[c.prefix] == c {
+		delete(f.caches, c.prefix)
+	}
+}
+
+// end ends all caches.
+func (f *Feed) end() {
+	f.mu.Lock()
+	f.ended = true
+	caches := slices.Collect(maps.Values(f.caches))
+	f.mu.Unlock()
+	f.fills.Wait()
+	for _, c := range caches {
+		c.Close()
+	}
 }
 
 // Revision up to which all caches that follow the feed have seen everything; 0 before the feed began.

@@ -16,18 +16,27 @@ import (
 // pageSize of the lists that fill a cache.
 const pageSize = 1000
 
-// fillApart calls fill on a goroutine that ends with it: the stack of the one that waits for as long as there is the cache stays small.
-func (c *Cache) fillApart(ctx context.Context) error {
-	filled := make(chan error, 1)
-	go func() { filled <- c.fill(ctx) }()
-	return <-filled
+// fill lists until the cache follows the feed, has ended, or ctx ends.
+func (c *Cache) fill(ctx context.Context) {
+	var wait backoff
+	for {
+		c.mu.Lock()
+		if !c.listing || c.ended || ctx.Err() != nil {
+			c.filling = false
+			c.mu.Unlock()
+			return
+		}
+		generation := c.generation
+		c.mu.Unlock()
+		if err := c.list(ctx, generation); err != nil && ctx.Err() == nil {
+			c.feed.log.Info("list for watch cache", "prefix", c.prefix, "err", err)
+			_ = wait.sleep(ctx) // Its error is that of ctx.
+		}
+	}
 }
 
-// fill lists the prefix and then follows the feed. What the feed brings in between waits in pending.
-func (c *Cache) fill(ctx context.Context) error {
-	c.mu.RLock()
-	generation := c.generation
-	c.mu.RUnlock()
+// list lists the prefix and then follows the feed. What the feed brings in between waits in pending.
+func (c *Cache) list(ctx context.Context, generation int) error {
 	var entries []*Entry
 	opts := store.ListOptions{Prefix: c.prefix, Limit: pageSize}
 	for {
@@ -49,7 +58,11 @@ func (c *Cache) fill(ctx context.Context) error {
 
 func (c *Cache) install(entries []*Entry, revision int64, generation int) error {
 	c.mu.Lock()
-	if c.generation != generation {
+	switch {
+	case c.ended:
+		c.mu.Unlock()
+		return nil
+	case c.generation != generation:
 		c.mu.Unlock()
 		return errors.New("changes were lost meanwhile")
 	}
@@ -218,20 +231,19 @@ func (c *Cache) index(e *Entry) string {
 	return set[c.indexField]
 }
 
-// stale says that the feed has lost changes: what comes next doesn't follow what the cache holds.
-func (c *Cache) stale() {
+// stale says that what the feed brings next doesn't follow what the cache holds, if it holds anything. It reports whether fill is to be called.
+func (c *Cache) stale() (fill bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.generation++
 	c.pending = nil
-	if !c.listing {
+	if !c.listing && !c.ended {
 		c.listing = true
 		c.synced = make(chan struct{})
 	}
-	c.mu.Unlock()
-	select {
-	case c.resync <- struct{}{}:
-	default: // Somebody said so already.
-	}
+	fill = !c.filling && !c.ended
+	c.filling = c.filling || fill
+	return fill
 }
 
 func (c *Cache) watchersLocked() []*Watcher {

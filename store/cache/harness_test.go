@@ -57,7 +57,7 @@ func (r *rig) cache(prefix string) *cache.Cache {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.run(c.Run)
+	r.t.Cleanup(c.Close)
 	if err := c.WaitReady(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ func packing(t *testing.T, begin func(r *rig)) *rig {
 	if r.pods, err = cache.New(cache.Config{Feed: r.feed, Prefix: pods, Decode: r.decode, Attrs: attrs, Pack: true}); err != nil {
 		t.Fatal(err)
 	}
-	r.run(r.pods.Run)
+	t.Cleanup(r.pods.Close)
 	if err := r.pods.WaitReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestObjectsOfPackedValuesAreNotRemembered(t *testing.T) {
 		if r.pods, err = cache.New(cache.Config{Feed: r.feed, Prefix: pods, Decode: r.decode, Attrs: attrs, Pack: pack}); err != nil {
 			t.Fatal(err)
 		}
-		r.run(r.pods.Run)
+		t.Cleanup(r.pods.Close)
 		r.put("ns/a", "n", "")
 		r.fresh()
 		e := r.get("ns/a")

@@ -4,7 +4,6 @@
 package cache_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -328,7 +327,11 @@ func TestListByIndexDecodesNoOthers(t *testing.T) {
 func TestNotifyFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, memory.New())
-		c, err := cache.New(cache.Config{Feed: r.feed, Prefix: "/registry/others/", Decode: r.decode})
+		feed, err := cache.NewFeed(cache.FeedConfig{Store: r.store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := cache.New(cache.Config{Feed: feed, Prefix: "/registry/others/", Decode: r.decode})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -337,12 +340,7 @@ func TestNotifyFirst(t *testing.T) {
 		if c.NotifyFirst(notify) {
 			t.Error("a cache that was not filled is empty")
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			_ = c.Run(ctx)
-		}()
+		r.run(feed.Run)
 		synctest.Wait()
 		if !c.NotifyFirst(notify) || !r.pods.NotifyFirst(notify) {
 			t.Fatal("caches without objects are not empty")
@@ -353,8 +351,7 @@ func TestNotifyFirst(t *testing.T) {
 		if notified != 1 || r.pods.NotifyFirst(notify) {
 			t.Errorf("after the first objects: notified %d times, want once, and not empty", notified)
 		}
-		cancel()
-		<-ended
+		c.Close()
 		if notified != 2 || c.NotifyFirst(notify) {
 			t.Errorf("after the end of the other one: notified %d times, want twice, and not empty", notified)
 		}

@@ -261,70 +261,118 @@ func TestStalledWatcherHoldsUpNobody(t *testing.T) {
 	})
 }
 
+// A watch ends with its cache, whether that is closed or its feed ends.
 func TestWatchEndsWithCache(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	for name, closes := range map[string]bool{"closed": true, "with the feed": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, r *rig) {
+				feed, err := cache.NewFeed(cache.FeedConfig{Store: r.store})
+				if err != nil {
+					t.Fatal(err)
+				}
+				c, err := cache.New(cache.Config{Feed: feed, Prefix: "/registry/jobs/", Decode: r.decode})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := c.Watch(cache.WatchOptions{}); !errors.Is(err, cache.ErrNotReady) {
+					t.Errorf("Watch before the feed runs = %v, want ErrNotReady", err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go func() { _ = feed.Run(ctx) }()
+				if err := c.WaitReady(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				w, err := c.Watch(cache.WatchOptions{AfterRevision: c.Revision()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ended := make(chan error, 1)
+				go func() {
+					_, err := w.Next(t.Context())
+					ended <- err
+				}()
+				synctest.Wait()
+				if closes {
+					c.Close()
+				} else {
+					cancel()
+				}
+				if err := <-ended; !errors.Is(err, cache.ErrEnded) {
+					t.Errorf("Next = %v, want ErrEnded", err)
+				}
+				w.Close()
+				w.Close()
+				c.Close()
+				if err := c.WaitReady(t.Context()); !errors.Is(err, cache.ErrEnded) {
+					t.Errorf("WaitReady = %v, want ErrEnded", err)
+				}
+			})
+		})
+	}
+}
+
+func TestCacheOfResourceThatComesAgain(t *testing.T) {
+	inFaultyBubble(t, func(t *testing.T, r *rig, f *faulty) {
+		things := cache.Config{Feed: r.feed, Prefix: "/registry/example.com/things/", Decode: r.decode}
+		first, err := cache.New(things)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cache.New(things); err == nil {
+			t.Error("two caches of one prefix are fed")
+		}
+		f.fail(nil, errors.New("no list yet"))
+		first.Close()
+		second, err := cache.New(things)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.Close() // Again, which is nothing to the second.
+		if _, err := cache.New(things); err == nil {
+			t.Error("two caches of one prefix are fed once the first one was closed twice")
+		}
+		waiting := make(chan error, 1)
+		go func() { waiting <- second.WaitReady(t.Context()) }()
+		synctest.Wait()
+		if second.Ready() {
+			t.Error("a cache is ready that can't list")
+		}
+		f.fail(nil, nil)
+		if err := <-waiting; err != nil {
+			t.Errorf("the second cache: %v", err)
+		}
+		second.Close()
+		third, err := cache.New(things)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := third.WaitReady(t.Context()); err != nil {
+			t.Errorf("the third cache: %v", err)
+		}
+		third.Close()
+	})
+}
+
+// A cache that is closed while it can't list lets those go who wait for it, and nothing goes on for it.
+func TestCloseWhileListing(t *testing.T) {
+	inFaultyBubble(t, func(t *testing.T, r *rig, f *faulty) {
+		f.fail(nil, errors.New("no list at all"))
 		c, err := cache.New(cache.Config{Feed: r.feed, Prefix: "/registry/jobs/", Decode: r.decode})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Watch(cache.WatchOptions{}); !errors.Is(err, cache.ErrNotReady) {
-			t.Errorf("Watch before Run = %v, want ErrNotReady", err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		go func() { _ = c.Run(ctx) }()
-		if err := c.WaitReady(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		w, err := c.Watch(cache.WatchOptions{AfterRevision: c.Revision()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan error, 1)
-		go func() {
-			_, err := w.Next(t.Context())
-			ended <- err
-		}()
-		synctest.Wait()
-		cancel()
-		if err := <-ended; !errors.Is(err, cache.ErrEnded) {
-			t.Errorf("Next = %v, want ErrEnded", err)
-		}
-		w.Close()
-		w.Close()
-		if err := c.WaitReady(t.Context()); !errors.Is(err, cache.ErrEnded) {
+		waiting := make(chan error, 1)
+		go func() { waiting <- c.WaitReady(t.Context()) }()
+		time.Sleep(time.Minute)
+		c.Close()
+		if err := <-waiting; !errors.Is(err, cache.ErrEnded) {
 			t.Errorf("WaitReady = %v, want ErrEnded", err)
 		}
-	})
-}
-
-func TestCacheOfResourceThatComesAgain(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
-		run := func() (*cache.Cache, context.CancelFunc, chan error) {
-			c, err := cache.New(cache.Config{Feed: r.feed, Prefix: "/registry/example.com/things/", Decode: r.decode})
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithCancel(t.Context())
-			ended := make(chan error, 1)
-			go func() { ended <- c.Run(ctx) }()
-			return c, cancel, ended
-		}
-		first, end, _ := run()
-		if err := first.WaitReady(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		second, endSecond, ended := run()
-		synctest.Wait()
-		if second.Ready() {
-			t.Error("two caches of one prefix are fed")
-		}
-		end()
-		if err := second.WaitReady(t.Context()); err != nil {
-			t.Errorf("the second cache: %v", err)
-		}
-		endSecond()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
-			t.Errorf("Run = %v, want it canceled", err)
+		f.fail(store.ErrCompacted, nil) // The others list again.
+		r.fresh()
+		if _, err := c.Watch(cache.WatchOptions{}); !errors.Is(err, cache.ErrEnded) {
+			t.Errorf("Watch = %v, want ErrEnded", err)
 		}
 	})
 }

@@ -35,15 +35,12 @@ func newCache(t testing.TB, s store.Store) *cache.Cache {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 2)
+	ended := make(chan error, 1)
 	go func() { ended <- feed.Run(ctx) }()
-	go func() { ended <- c.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		for range 2 {
-			if err := <-ended; !errors.Is(err, context.Canceled) {
-				t.Errorf("Run = %v, want it canceled", err)
-			}
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v, want it canceled", err)
 		}
 	})
 	if err := c.WaitReady(t.Context()); err != nil {
