@@ -4,8 +4,9 @@
 package apiserver
 
 import (
+	"maps"
 	"net/http"
-	"strconv"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,57 +19,65 @@ import (
 // metrics of the server, under upstream's names. docs/man/kube-apiserver.md lists them.
 type metrics struct {
 	registry *prometheus.Registry
-	requests *prometheus.CounterVec
-	duration *prometheus.HistogramVec
 	inflight *prometheus.GaugeVec
-	long     *prometheus.GaugeVec
-	sizes    *prometheus.HistogramVec
-	events   *prometheus.CounterVec
-	bytes    *prometheus.CounterVec
 	authn    *prometheus.CounterVec
 	// deprecated are the versions that will go and were asked for.
 	deprecated *prometheus.GaugeVec
 	// serves tells whether a resource is served now.
 	serves func(schema.GroupVersionResource) bool
 
-	// mu is held for reading from the question whether a resource is served to the making of its series, so that none is made after
-	// forget has removed those of a resource that is served no more.
+	// mu is held from the question whether a resource is served to the making of what is counted of it, so that nothing is made after
+	// forget has removed what there was of a resource that is served no more.
 	mu sync.RWMutex
+
+	targets map[target]*counted
+	watches map[schema.GroupVersionResource]*watched
 }
 
 func newMetrics(serves func(schema.GroupVersionResource) bool) *metrics {
-	target := []string{"verb", "group", "version", "resource", "subresource", "scope", "component"}
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		serves:   serves,
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_request_total", Help: "Requests by verb, target and code."},
-			append([]string{"code", "dry_run"}, target...)),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "apiserver_request_duration_seconds", Help: "Response latency of requests that are not long-running.",
-			Buckets: []float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 3, 5, 10, 30, 60},
-		}, append([]string{"dry_run"}, target...)),
+		targets:  map[target]*counted{},
+		watches:  map[schema.GroupVersionResource]*watched{},
 		inflight: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_current_inflight_requests", Help: "Requests being served."}, []string{"request_kind"}),
-		long:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_longrunning_requests", Help: "Long-running requests being served."}, target),
-		sizes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "apiserver_response_sizes", Help: "Response sizes in bytes.", Buckets: prometheus.ExponentialBuckets(1000, 10, 7),
-		}, target),
-		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_watch_events_total", Help: "Events sent to watchers."}, []string{"group", "version", "resource"}),
-		bytes:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_watch_events_bytes_total", Help: "Bytes of events sent to watchers."}, []string{"group", "version", "resource"}),
-		authn:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "authentication_attempts", Help: "Authentication attempts by result."}, []string{"result"}),
+		authn:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "authentication_attempts", Help: "Authentication attempts by result."}, []string{"result"}),
 		deprecated: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_requested_deprecated_apis", Help: "Deprecated versions that were asked for."},
 			[]string{"group", "version", "resource", "subresource", "removed_release"}),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.inflight, m.long, m.sizes, m.events, m.bytes, m.authn, m.deprecated,
+	m.registry.MustRegister(m, m.inflight, m.authn, m.deprecated,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+var _ prometheus.Collector = (*metrics)(nil)
+
+// Describe implements prometheus.Collector for the families whose series name resources.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{requestsDesc, durationDesc, longDesc, sizesDesc, eventsDesc, bytesDesc} {
+		ch <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	m.mu.RLock()
+	targets, watches := slices.Collect(maps.Values(m.targets)), slices.Collect(maps.Values(m.watches))
+	m.mu.RUnlock()
+	for _, c := range targets {
+		c.collect(ch)
+	}
+	for _, w := range watches {
+		w.collect(ch)
+	}
 }
 
 func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// labelsOf are the values of target's labels.
-func labelsOf(p *parsed) []string {
+// target is that of a request, without the names of a resource that is not served now.
+func (m *metrics) target(p *parsed) target {
 	scope := ""
 	switch {
 	case !p.IsResource:
@@ -100,93 +109,86 @@ func labelsOf(p *parsed) []string {
 	default:
 		verb = "other"
 	}
-	if !p.served {
+	if !p.served || !m.serves(p.GroupVersionResource) {
 		// Paths come from clients: names that mean nothing must not make series.
-		return []string{verb, "", "", "", "", scope, "apiserver"}
+		return target{verb: verb, scope: scope}
 	}
-	return []string{verb, p.Group, p.Version, p.Resource, p.Subresource, scope, "apiserver"}
+	return target{verb, p.Group, p.Version, p.Resource, p.Subresource, scope}
+}
+
+// of returns what is counted of a request's target.
+func (m *metrics) of(p *parsed) *counted {
+	t := m.target(p)
+	m.mu.RLock()
+	c := m.targets[t]
+	m.mu.RUnlock()
+	if c != nil {
+		return c
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t = m.target(p)
+	if c = m.targets[t]; c == nil {
+		c = newCounted(t)
+		m.targets[c.target] = c
+	}
+	return c
 }
 
 // begin counts a request; the function returned ends it.
 func (m *metrics) begin(p *parsed) func(code int) {
-	started := time.Now()
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	labels := m.labelsNow(p)
-	long := p.LongRunning()
-	var gauge prometheus.Gauge
-	switch verb := labels[0]; {
-	case long:
-		gauge = m.long.WithLabelValues(labels...)
-	case verb == "GET" || verb == "LIST":
-		gauge = m.inflight.WithLabelValues("readOnly")
-	default:
-		gauge = m.inflight.WithLabelValues("mutating")
+	if p.LongRunning() {
+		began := m.of(p)
+		began.enter()
+		return func(code int) {
+			began.leave()
+			m.of(p).answer(code)
+		}
 	}
+	started := time.Now()
+	kind := "mutating"
+	if p.Verb == "get" || p.Verb == "list" {
+		kind = "readOnly"
+	}
+	gauge := m.inflight.WithLabelValues(kind)
 	gauge.Inc()
 	return func(code int) {
 		gauge.Dec()
-		m.mu.RLock()
-		defer m.mu.RUnlock()
-		if p.served && !m.serves(p.GroupVersionResource) {
-			labels = m.labelsNow(p)
-		}
-		const dryRun = ""
-		counted := append([]string{strconv.Itoa(code), dryRun}, labels...)
-		m.requests.WithLabelValues(counted...).Inc()
-		if !long {
-			m.duration.WithLabelValues(counted[1:]...).Observe(time.Since(started).Seconds())
-		}
+		m.of(p).answerAfter(code, time.Since(started))
 	}
-}
-
-// labelsNow are those of a request, without the names of a resource that is served no more.
-func (m *metrics) labelsNow(p *parsed) []string {
-	if p.served && !m.serves(p.GroupVersionResource) {
-		p.served = false
-	}
-	return labelsOf(p)
 }
 
 // forget removes the series of a resource that is served no more.
 func (m *metrics) forget(gr schema.GroupResource) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	labels := prometheus.Labels{"group": gr.Group, "resource": gr.Resource}
-	for _, vec := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.duration, m.long, m.sizes, m.events, m.bytes} {
-		vec.DeletePartialMatch(labels)
-	}
+	maps.DeleteFunc(m.targets, func(t target, _ *counted) bool { return t.group == gr.Group && t.resource == gr.Resource })
+	maps.DeleteFunc(m.watches, func(gvr schema.GroupVersionResource, _ *watched) bool { return gvr.GroupResource() == gr })
 }
 
+// size counts an answer of n bytes, unless its resource is not served.
 func (m *metrics) size(p *parsed, n int) {
 	if p == nil || !p.served {
 		return
 	}
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if m.serves(p.GroupVersionResource) {
-		m.sizes.WithLabelValues(labelsOf(p)...).Observe(float64(n))
+	if c := m.of(p); c.resource != "" {
+		c.size(n)
 	}
 }
 
-// watched are the series of a watch; nil when its resource is served no more.
-type watched struct{ events, bytes prometheus.Counter }
-
-func (m *metrics) watching(gvr schema.GroupVersionResource) watched {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
+// watching is what is counted of the watches of a resource; nil when it is served no more.
+func (m *metrics) watching(gvr schema.GroupVersionResource) *watched {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if !m.serves(gvr) {
-		return watched{}
+		return nil
 	}
-	return watched{m.events.WithLabelValues(gvr.Group, gvr.Version, gvr.Resource), m.bytes.WithLabelValues(gvr.Group, gvr.Version, gvr.Resource)}
-}
-
-// event counts one of n bytes. What was forgotten meanwhile is not seen any more.
-func (w watched) event(n int) {
-	if w.events != nil {
-		w.events.Inc()
-		w.bytes.Add(float64(n))
+	w := m.watches[gvr]
+	if w == nil {
+		w = &watched{GroupVersionResource: gvr, since: time.Now()}
+		m.watches[gvr] = w
 	}
+	return w
 }
 
 func (m *metrics) authentication(result string) { m.authn.WithLabelValues(result).Inc() }

@@ -251,6 +251,20 @@ func TestForgottenSeriesDoNotComeBack(t *testing.T) {
 	again(200)
 }
 
+// TestTargetsAreFewObjects has resources listed once, as informers do: there may be thousands of them, and each object keeps its part of the heap.
+func TestTargetsAreFewObjects(t *testing.T) {
+	const resources = 1000
+	m := newMetrics(servedAs(resources))
+	var lists []*parsed
+	for i := range resources {
+		lists = append(lists, requestFor("list", "", fmt.Sprintf("ships-%d", i), "", ""))
+	}
+	i := 0
+	if n := testing.AllocsPerRun(resources-1, func() { m.begin(lists[i])(200); i++ }); n > 4 {
+		t.Errorf("a resource that is listed once takes %v objects, want 4 at most: what is counted, its names, its part of the map, and the request's own", n)
+	}
+}
+
 // servedAs tells as the server does whether a resource is served.
 func servedAs(resources int) func(schema.GroupVersionResource) bool {
 	targets := map[schema.GroupVersionResource]bool{}

@@ -68,7 +68,7 @@ func (s *Server) watchTimeout(opts *metav1.ListOptions) time.Duration {
 type watchSource struct {
 	answer  *answer
 	stream  *rest.Stream
-	watched watched
+	watched *watched
 	events  []watch.Event
 	// rest of the stream's events that are not encoded yet.
 	rest []cache.Event
