@@ -75,7 +75,7 @@ type Parts struct {
 	// Virtual resources that answer a create without storing: reviews, and subresources such as serviceaccounts/token. The key's
 	// Resource is "resource" or "resource/subresource". request.From gives the function user, namespace and name.
 	Virtual map[schema.GroupResource]VirtualFunc
-	// Judges are parts of the validation of resources that need more than their descriptors may reach; optional.
+	// Judges validate objects of resources whose descriptors may not reach all that is needed for it; optional.
 	Judges map[schema.GroupResource]rest.Judge
 	// Paths are extra handlers by exact path ("/openid/v1/jwks"), or by prefix where the key ends with a slash, behind authentication and
 	// authorization.

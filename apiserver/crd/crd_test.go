@@ -16,11 +16,13 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	"sigs.k8s.io/yaml"
 
 	"kogge.dev/kogge/apiserver/openapi"
 	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/apiextensions"
 )
 
 // definition reads a schema in YAML into a definition with one version.
@@ -299,6 +301,13 @@ func TestAcceptNames(t *testing.T) {
 	}
 }
 
+// faultsOf returns what is wrong with the rules and defaults of a definition.
+func faultsOf(t testing.TB, crd *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
+	t.Helper()
+	schemas, _ := apiextensions.Validate(crd, nil)
+	return checkRules(t.Context(), schemas)
+}
+
 func TestRulesMustCompileAndBeAffordable(t *testing.T) {
 	for _, c := range []struct{ name, schema, want string }{
 		{"good", tabSchema, ""},
@@ -317,12 +326,13 @@ func TestRulesMustCompileAndBeAffordable(t *testing.T) {
 			`{type: object, properties: {spec: {type: object, x-kubernetes-validations: [{rule: "self.a == 1", fieldPath: .b}], properties: {a: {type: integer}}}}}`,
 			`spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].fieldPath: Invalid value: ".b": must be a valid path`,
 		},
+		{"more is wrong", `{type: object, properties: {spec: {type: object, uniqueItems: true, x-kubernetes-validations: [{rule: "self.nope == 1"}]}}}`, ""},
 		{"a field", `{type: object, properties: {spec: {type: object, x-kubernetes-validations: [{rule: "self.a == 1", fieldPath: .a}], properties: {a: {type: integer}}}}}`, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := checkRules(t.Context(), definition(t, c.schema), nil).ToAggregate()
+			got := faultsOf(t, definition(t, c.schema)).ToAggregate()
 			if c.want == "" && got != nil || c.want != "" && (got == nil || !strings.Contains(got.Error(), c.want)) {
-				t.Errorf("checkRules = %v, want %q", got, c.want)
+				t.Errorf("faults = %v, want %q", got, c.want)
 			}
 		})
 	}
@@ -335,11 +345,11 @@ func TestRulesOfVersionsThatDiffer(t *testing.T) {
 	crd.Spec.Versions = append(crd.Spec.Versions, second)
 	bad := definition(t, `{type: object, x-kubernetes-validations: [{rule: "self.nope"}]}`).Spec.Versions[0].Schema
 	crd.Spec.Versions[1].Schema = bad
-	if got := checkRules(t.Context(), crd, nil); len(got) != 1 || got[0].Field != "spec.versions[1].schema.openAPIV3Schema.x-kubernetes-validations[0].rule" {
+	if got := faultsOf(t, crd); len(got) != 1 || got[0].Field != "spec.versions[1].schema.openAPIV3Schema.x-kubernetes-validations[0].rule" {
 		t.Errorf("errors = %v, want one in the second version", got)
 	}
 	crd.Spec.Versions[0].Schema = bad
-	if got := checkRules(t.Context(), crd, nil); len(got) != 1 || got[0].Field != "spec.validation.openAPIV3Schema.x-kubernetes-validations[0].rule" {
+	if got := faultsOf(t, crd); len(got) != 1 || got[0].Field != "spec.validation.openAPIV3Schema.x-kubernetes-validations[0].rule" {
 		t.Errorf("errors = %v, want one in what both have", got)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"kogge.dev/kogge/kinds/apiextensions"
 )
 
 // compareText compares pairs in order.
@@ -103,20 +105,16 @@ func judgeSchemas(crd *apiextensionsv1.CustomResourceDefinition) {
 		texts = append(texts, field.Invalid(field.NewPath("spec", "preserveUnknownFields"), true, "must be false").Error())
 	}
 	for i := range crd.Spec.Versions {
-		props, err := internalSchema(crd.Spec.Versions[i].Schema)
-		if err != nil {
-			texts = append(texts, err.Error())
+		v := &crd.Spec.Versions[i]
+		if v.Schema == nil {
 			continue
 		}
-		if props == nil {
+		structural, err := apiextensions.Structural(v.Schema.OpenAPIV3Schema)
+		if err != nil {
+			texts = append(texts, fmt.Sprintf("failed to check validation schema for version %s: %v", v.Name, err))
 			continue
 		}
 		path := field.NewPath("spec", "versions").Index(i).Child("schema", "openAPIV3Schema")
-		structural, err := structuralschema.NewStructural(props)
-		if err != nil {
-			texts = append(texts, fmt.Sprintf("failed to check validation schema for version %s: %v", crd.Spec.Versions[i].Name, err))
-			continue
-		}
 		for _, e := range structuralschema.ValidateStructural(path, structural) {
 			texts = append(texts, e.Error())
 		}

@@ -34,17 +34,19 @@ const (
 	maxDefinitionCost = 100_000_000
 )
 
-// Judge is the part of validating definitions that needs a CEL compiler and the schema engine, which descriptors of kinds can't reach: validation rules
-// must compile and be affordable, and defaults must be valid. A schema of which something else is wrong is not looked at.
-func Judge(ctx context.Context, obj, before kinds.Object, found field.ErrorList) field.ErrorList {
+// Judge validates definitions. Besides what their descriptor finds, validation rules must compile and be affordable, and defaults must be valid: that
+// needs a CEL compiler and the schema engine, which descriptors of kinds can't reach. A schema of which something else is wrong is not looked at.
+func Judge(ctx context.Context, _ kinds.Request, obj, before kinds.Object) field.ErrorList {
 	crd, ok := obj.(*apiextensionsv1.CustomResourceDefinition)
 	if !ok {
 		return nil
 	}
-	if old, ok := before.(*apiextensionsv1.CustomResourceDefinition); ok && equal.Semantic(old.Spec, crd.Spec) {
-		return nil
+	old, _ := before.(*apiextensionsv1.CustomResourceDefinition)
+	schemas, errs := apiextensions.Validate(crd, old)
+	if old != nil && equal.Semantic(old.Spec, crd.Spec) {
+		return errs
 	}
-	return checkRules(ctx, crd, found)
+	return append(errs, checkRules(ctx, schemas)...)
 }
 
 // Judged are the resources that Judge is about.
@@ -52,23 +54,10 @@ func Judged() map[schema.GroupResource]rest.Judge {
 	return map[schema.GroupResource]rest.Judge{{Group: apiextensionsv1.GroupName, Resource: "customresourcedefinitions"}: Judge}
 }
 
-func checkRules(ctx context.Context, crd *apiextensionsv1.CustomResourceDefinition, found field.ErrorList) field.ErrorList {
+func checkRules(ctx context.Context, schemas []apiextensions.Schema) field.ErrorList {
 	var errs field.ErrorList
-	for i, path := range apiextensions.SchemaPaths(crd.Spec.Versions) {
-		if path == nil {
-			continue // judged with the first
-		}
-		if slices.ContainsFunc(found, func(e *field.Error) bool { return strings.HasPrefix(e.Field, path.String()) }) {
-			continue
-		}
-		props, err := internalSchema(crd.Spec.Versions[i].Schema)
-		if err != nil || props == nil {
-			continue // the descriptor's validation names what is wrong with it
-		}
-		s, err := structuralschema.NewStructural(props)
-		if err != nil || len(structuralschema.ValidateStructural(path, s)) > 0 {
-			continue
-		}
+	for _, judged := range schemas {
+		s, path := judged.Structural, judged.Path
 		defaultErrs, err := defaulting.ValidateDefaults(ctx, path, s, true, true)
 		if err != nil {
 			errs = append(errs, field.Invalid(path, "", err.Error()))
@@ -78,7 +67,7 @@ func checkRules(ctx context.Context, crd *apiextensionsv1.CustomResourceDefiniti
 			continue
 		}
 		c := &ruleChecker{base: environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())}
-		c.walk(s, path, place{decl: model.SchemaDeclType(s, true), times: 1})
+		c.walk(s, path, place{root: true, times: 1})
 		errs = append(errs, c.errs...)
 		if c.total > maxDefinitionCost {
 			for _, one := range c.expensive {
@@ -92,7 +81,8 @@ func checkRules(ctx context.Context, crd *apiextensionsv1.CustomResourceDefiniti
 
 // place is where in a schema a rule stands.
 type place struct {
-	decl *apiservercel.DeclType
+	// root is set for the whole object, which has the fields of every object.
+	root bool
 	// times is how often the rule runs at most; 0 means that nothing bounds it.
 	times uint64
 	// uncorrelatable names the list above whose items can't be matched with those of the old object, for rules about oldSelf.
@@ -114,9 +104,6 @@ type ruleCost struct {
 
 func (c *ruleChecker) walk(s *structuralschema.Structural, path *field.Path, at place) {
 	if len(s.XValidations) > 0 {
-		if at.decl == nil { // Not without need: it is made of all that is below.
-			at.decl = model.SchemaDeclType(s, false)
-		}
 		c.check(s, path, at)
 	}
 	names := make([]string, 0, len(s.Properties))
@@ -124,8 +111,9 @@ func (c *ruleChecker) walk(s *structuralschema.Structural, path *field.Path, at 
 		names = append(names, name)
 	}
 	slices.Sort(names)
+	var prop structuralschema.Structural // one for all: nothing points to it afterwards
 	for _, name := range names {
-		prop := s.Properties[name]
+		prop = s.Properties[name]
 		c.walk(&prop, path.Child("properties").Key(name), place{times: at.times, uncorrelatable: at.uncorrelatable})
 	}
 	if s.AdditionalProperties != nil && s.AdditionalProperties.Structural != nil {
@@ -165,7 +153,7 @@ func product(a, b uint64) uint64 {
 
 func (c *ruleChecker) check(s *structuralschema.Structural, path *field.Path, at place) {
 	base := path.Child("x-kubernetes-validations")
-	results, err := schemacel.Compile(s, at.decl, celconfig.PerCallLimit, c.base, schemacel.NewExpressionsEnvLoader())
+	results, err := schemacel.Compile(s, model.SchemaDeclType(s, at.root), celconfig.PerCallLimit, c.base, schemacel.NewExpressionsEnvLoader())
 	if err != nil {
 		c.errs = append(c.errs, field.InternalError(base, err))
 		return

@@ -173,11 +173,7 @@ func (e *Engine) prepareNew(ctx context.Context, c *Call, obj kinds.Object) (*ou
 	if err := e.reserve(ctx, c, obj, nil, out); err != nil {
 		return out, err
 	}
-	errs := validateMeta(c.Target.Resource, obj)
-	if k.Validate != nil {
-		errs = append(errs, k.Validate(req, obj)...)
-	}
-	errs = e.findMore(ctx, c, obj, nil, errs)
+	errs := append(validateMeta(c.Target.Resource, obj), e.faults(ctx, c, req, obj, nil)...)
 	if len(errs) > 0 {
 		return out, invalid(c, obj.GetName(), errs)
 	}

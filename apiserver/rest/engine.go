@@ -46,21 +46,26 @@ type Parts struct {
 	Authorizer authz.Authorizer
 	// Virtual by resource or resource/subresource.
 	Virtual map[schema.GroupResource]Virtual
-	// Judges find what the descriptor of a resource can't.
+	// Judges validate the objects of resources whose descriptors can't.
 	Judges map[schema.GroupResource]Judge
 }
 
-// Judge is a part of a resource's validation that needs more than its descriptor may reach. It gets what the rest has found, and returns what it
-// finds besides; old is nil for a new object.
-type Judge func(ctx context.Context, obj, old kinds.Object, found field.ErrorList) field.ErrorList
+// Judge validates the objects of a resource in place of its descriptor, where that may not reach all that is needed for it. It returns what is wrong
+// with obj, which is new, or replaces old.
+type Judge func(ctx context.Context, req kinds.Request, obj, old kinds.Object) field.ErrorList
 
-// findMore adds what the resource's Judge finds.
-func (e *Engine) findMore(ctx context.Context, c *Call, obj, old kinds.Object, found field.ErrorList) field.ErrorList {
-	judge := e.parts.Load().Judges[c.Target.GVR.GroupResource()]
-	if judge == nil {
-		return found
+// faults returns what is wrong with an object of the main resource, but for its metadata; old is nil for a new one.
+func (e *Engine) faults(ctx context.Context, c *Call, req kinds.Request, obj, old kinds.Object) field.ErrorList {
+	k := c.Target.Kind
+	switch judge := e.parts.Load().Judges[c.Target.GVR.GroupResource()]; {
+	case judge != nil:
+		return judge(ctx, req, obj, old)
+	case old == nil && k.Validate != nil:
+		return k.Validate(req, obj)
+	case old != nil && k.ValidateUpdate != nil:
+		return k.ValidateUpdate(req, obj, old)
 	}
-	return append(found, judge(ctx, obj, old, found)...)
+	return nil
 }
 
 // Engine executes Calls. It is safe for concurrent use.

@@ -192,9 +192,9 @@ func (r *rewrite) finish(ctx context.Context, obj, old kinds.Object) (*outcome, 
 		return nil, err
 	}
 	obj.SetGeneration(old.GetGeneration())
-	prepare, judge, advise := k.PrepareUpdate, k.ValidateUpdate, k.Warn
+	prepare, advise := k.PrepareUpdate, k.Warn
 	if r.sub != nil {
-		prepare, judge, advise = r.sub.Prepare, r.sub.Validate, r.sub.Warn
+		prepare, advise = r.sub.Prepare, r.sub.Warn
 	}
 	if prepare != nil {
 		prepare(req, obj, old)
@@ -207,11 +207,11 @@ func (r *rewrite) finish(ctx context.Context, obj, old kinds.Object) (*outcome, 
 		}
 	}
 	errs := validateMetaUpdate(c.Target.Resource, obj, old)
-	if judge != nil {
-		errs = append(errs, judge(req, obj, old)...)
-	}
-	if r.sub == nil {
-		errs = e.findMore(ctx, c, obj, old, errs)
+	switch {
+	case r.sub == nil:
+		errs = append(errs, e.faults(ctx, c, req, obj, old)...)
+	case r.sub.Validate != nil:
+		errs = append(errs, r.sub.Validate(req, obj, old)...)
 	}
 	if len(errs) > 0 {
 		return out, invalid(c, obj.GetName(), errs)

@@ -12,6 +12,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
 	"kogge.dev/kogge/kinds"
@@ -51,12 +52,18 @@ func customResourceDefinition() *kinds.Kind {
 				kinds.RaiseGeneration(new, old, new.Spec, old.Spec)
 				recordStoredVersion(new)
 			},
-			BeginDelete:    beginDelete,
-			Validate:       validate,
-			ValidateUpdate: validateUpdate,
-			Warn:           warn,
-			Columns:        table.CreatedColumns(),
-			Row:            table.CreatedRow[*apiextensionsv1.CustomResourceDefinition],
+			BeginDelete: beginDelete,
+			Validate: func(_ kinds.Request, d *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
+				_, errs := Validate(d, nil)
+				return errs
+			},
+			ValidateUpdate: func(_ kinds.Request, new, old *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
+				_, errs := Validate(new, old)
+				return errs
+			},
+			Warn:    warn,
+			Columns: table.CreatedColumns(),
+			Row:     table.CreatedRow[*apiextensionsv1.CustomResourceDefinition],
 		})
 }
 

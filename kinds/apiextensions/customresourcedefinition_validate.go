@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
@@ -22,22 +23,38 @@ import (
 // maxDeprecationWarning bounds the text that clients of a deprecated version are shown.
 const maxDeprecationWarning = 256
 
-func validate(_ kinds.Request, d *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
-	errs := validateName(d)
-	errs = append(errs, validateSpec(&d.Spec, rulesFor(nil), field.NewPath("spec"))...)
-	return append(errs, validateCommon(d, nil)...)
+// Schema is the schema of a version, of which validation has found nothing wrong.
+type Schema struct {
+	// Path is what errors call it: a field of the spec where all versions have the same schema, which then is that of the first of them.
+	Path *field.Path
+	// Structural is the form that pruning, defaulting and validation work on.
+	Structural *structuralschema.Structural
 }
 
-func validateUpdate(_ kinds.Request, new, old *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
-	path := field.NewPath("spec")
-	errs := validateSpec(&new.Spec, rulesFor(old), path)
-	if conditionTrue(old, apiextensionsv1.Established) {
-		errs = append(errs, check.Immutable(new.Spec.Scope, old.Spec.Scope, path.Child("scope"))...)
-		errs = append(errs, check.Immutable(new.Spec.Names.Kind, old.Spec.Names.Kind, path.Child("names", "kind"))...)
+// Validate returns what is wrong with a definition that is new, or replaces old, and its schemas: rules and defaults in them are still to be judged.
+func Validate(d, old *apiextensionsv1.CustomResourceDefinition) ([]Schema, field.ErrorList) {
+	var errs field.ErrorList
+	if old == nil {
+		errs = validateName(d)
 	}
-	errs = append(errs, check.Immutable(new.Spec.Group, old.Spec.Group, path.Child("group"))...)
-	errs = append(errs, check.Immutable(new.Spec.Names.Plural, old.Spec.Names.Plural, path.Child("names", "plural"))...)
-	return append(errs, validateCommon(new, old)...)
+	path := field.NewPath("spec")
+	schemas, found := validateSpec(&d.Spec, rulesFor(old), path)
+	errs = append(errs, found...)
+	if old != nil {
+		errs = append(errs, validateChange(&d.Spec, old, path)...)
+	}
+	return schemas, append(errs, validateCommon(d, old)...)
+}
+
+// validateChange holds what can't change.
+func validateChange(spec *apiextensionsv1.CustomResourceDefinitionSpec, old *apiextensionsv1.CustomResourceDefinition, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if conditionTrue(old, apiextensionsv1.Established) {
+		errs = append(errs, check.Immutable(spec.Scope, old.Spec.Scope, path.Child("scope"))...)
+		errs = append(errs, check.Immutable(spec.Names.Kind, old.Spec.Names.Kind, path.Child("names", "kind"))...)
+	}
+	errs = append(errs, check.Immutable(spec.Group, old.Spec.Group, path.Child("group"))...)
+	return append(errs, check.Immutable(spec.Names.Plural, old.Spec.Names.Plural, path.Child("names", "plural"))...)
 }
 
 func validateStatus(_ kinds.Request, new, _ *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
@@ -122,12 +139,20 @@ func validateApproval(d, old *apiextensionsv1.CustomResourceDefinition) field.Er
 	return nil
 }
 
-func validateSpec(spec *apiextensionsv1.CustomResourceDefinitionSpec, r rules, path *field.Path) field.ErrorList {
+func validateSpec(spec *apiextensionsv1.CustomResourceDefinitionSpec, r rules, path *field.Path) ([]Schema, field.ErrorList) {
 	errs := validateGroup(spec.Group, path.Child("group"))
 	errs = append(errs, check.OneOf(spec.Scope, path.Child("scope"), apiextensionsv1.ClusterScoped, apiextensionsv1.NamespaceScoped)...)
 	shared := sharedParts(spec.Versions)
 	errs = append(errs, requireSchemas(spec.Versions, r, path.Child("versions"))...)
 	storages, seen, unique := 0, map[string]bool{}, true
+	var schemas []Schema
+	judge := func(v *apiextensionsv1.CustomResourceDefinitionVersion, at places) {
+		schema, found := validateParts(v, at, spec.PreserveUnknownFields, r)
+		errs = append(errs, found...)
+		if schema != nil {
+			schemas = append(schemas, *schema)
+		}
+	}
 	for i := range spec.Versions {
 		v, at := &spec.Versions[i], path.Child("versions").Index(i)
 		if v.Storage {
@@ -142,10 +167,10 @@ func validateSpec(spec *apiextensionsv1.CustomResourceDefinitionSpec, r rules, p
 			}
 		}
 		errs = append(errs, validateDeprecation(v.Deprecated, v.DeprecationWarning, at.Child("deprecationWarning"))...)
-		errs = append(errs, validateParts(v, shared.own(at), spec.PreserveUnknownFields, r)...)
+		judge(v, shared.own(at))
 	}
 	if len(spec.Versions) > 0 {
-		errs = append(errs, validateParts(&spec.Versions[0], shared.common(path), spec.PreserveUnknownFields, r)...)
+		judge(&spec.Versions[0], shared.common(path))
 	}
 	if !unique {
 		errs = append(errs, field.Invalid(path.Child("versions"), spec.Versions, "must contain unique version names"))
@@ -168,7 +193,7 @@ func validateSpec(spec *apiextensionsv1.CustomResourceDefinitionSpec, r rules, p
 	if spec.Conversion != nil && spec.Conversion.Strategy != apiextensionsv1.NoneConverter && spec.PreserveUnknownFields {
 		errs = append(errs, field.Invalid(path.Child("conversion", "strategy"), spec.Conversion.Strategy, "must be None if spec.preserveUnknownFields is true"))
 	}
-	return append(errs, validateConversion(spec.Conversion, r, path.Child("conversion"))...)
+	return schemas, append(errs, validateConversion(spec.Conversion, r, path.Child("conversion"))...)
 }
 
 func validateGroup(group string, path *field.Path) field.ErrorList {

@@ -33,23 +33,6 @@ func sharedParts(versions []apiextensionsv1.CustomResourceDefinitionVersion) sha
 	return s
 }
 
-// SchemaPaths returns what errors call the schema of each version: a field of the spec where all versions have the same, which then is judged for the
-// first of them only; the others are nil.
-func SchemaPaths(versions []apiextensionsv1.CustomResourceDefinitionVersion) []*field.Path {
-	shared, spec := sharedParts(versions), field.NewPath("spec")
-	out := make([]*field.Path, len(versions))
-	for i := range versions {
-		at := shared.own(spec.Child("versions").Index(i)).schema
-		if i == 0 && shared.schema {
-			at = shared.common(spec).schema
-		}
-		if at != nil {
-			out[i] = at.Child("openAPIV3Schema")
-		}
-	}
-	return out
-}
-
 // own returns the places of what a version at path has for itself.
 func (s sharing) own(path *field.Path) places {
 	var p places
@@ -106,13 +89,12 @@ func requireSchemas(versions []apiextensionsv1.CustomResourceDefinitionVersion, 
 	return errs
 }
 
-// validateParts judges the parts of one version that have a place.
-func validateParts(v *apiextensionsv1.CustomResourceDefinitionVersion, at places, preserve bool, r rules) field.ErrorList {
-	var errs field.ErrorList
+// validateParts judges the parts of one version that have a place. It returns the schema if that is one of them and nothing is wrong with it.
+func validateParts(v *apiextensionsv1.CustomResourceDefinitionVersion, at places, preserve bool, r rules) (judged *Schema, errs field.ErrorList) {
 	schema := schemaOf(v)
 	if at.schema != nil && schema != nil {
 		status := v.Subresources != nil && v.Subresources.Status != nil
-		errs = append(errs, validateSchema(schema, status, preserve, r, at.schema)...)
+		judged, errs = validateSchema(schema, status, preserve, r, at.schema)
 	}
 	if at.subresources != nil && v.Subresources != nil && v.Subresources.Scale != nil {
 		errs = append(errs, validateScale(v.Subresources.Scale, at.subresources)...)
@@ -131,5 +113,5 @@ func validateParts(v *apiextensionsv1.CustomResourceDefinitionVersion, at places
 	default:
 		errs = append(errs, field.Invalid(at.selectable, "", "may only be set when `version.schema.openAPIV3Schema` is not included"))
 	}
-	return errs
+	return judged, errs
 }

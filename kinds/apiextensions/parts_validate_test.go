@@ -36,7 +36,8 @@ func TestSelectableFieldsNeedASchemaBesideThem(t *testing.T) {
 	} {
 		spec := &apiextensionsv1.CustomResourceDefinitionSpec{Versions: c.versions}
 		var got []string
-		for _, err := range validateSpec(spec, rulesFor(nil), field.NewPath("spec")) {
+		_, errs := validateSpec(spec, rulesFor(nil), field.NewPath("spec"))
+		for _, err := range errs {
 			if err.Field == "spec.selectableFields" || err.Field == "spec.versions[0].selectableFields" || err.Field == "spec.versions[1].selectableFields" {
 				got = append(got, err.Error())
 			}

@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"slices"
 
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -34,7 +33,7 @@ func rulesFor(old *apiextensionsv1.CustomResourceDefinition) rules {
 			r.schemas = false
 			continue
 		}
-		if s, err := structural(v.Schema.OpenAPIV3Schema); err != nil || len(structuralschema.ValidateStructural(nil, s)) > 0 {
+		if s, err := Structural(v.Schema.OpenAPIV3Schema); err != nil || len(structuralschema.ValidateStructural(nil, s)) > 0 {
 			r.structural = false
 		}
 	}
@@ -42,15 +41,6 @@ func rulesFor(old *apiextensionsv1.CustomResourceDefinition) rules {
 		r.reviews = slices.ContainsFunc(c.Webhook.ConversionReviewVersions, func(v string) bool { return slices.Contains(reviewVersions(), v) })
 	}
 	return r
-}
-
-// structural reads a schema in the form that pruning, defaulting and validation work on.
-func structural(schema *apiextensionsv1.JSONSchemaProps) (*structuralschema.Structural, error) {
-	var internal apiextensions.JSONSchemaProps
-	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(schema, &internal, nil); err != nil {
-		return nil, err
-	}
-	return structuralschema.NewStructural(&internal)
 }
 
 // rootFields are those that a schema's root may use when the status subresource is on.
@@ -62,7 +52,8 @@ func rootFields() []string {
 	}
 }
 
-func validateSchema(schema *apiextensionsv1.JSONSchemaProps, status, preserve bool, r rules, path *field.Path) field.ErrorList {
+// validateSchema returns the schema in structural form, too, if nothing is wrong with it.
+func validateSchema(schema *apiextensionsv1.JSONSchemaProps, status, preserve bool, r rules, path *field.Path) (*Schema, field.ErrorList) {
 	var errs field.ErrorList
 	if status {
 		errs = append(errs, validateRoot(schema, path)...)
@@ -71,19 +62,23 @@ func validateSchema(schema *apiextensionsv1.JSONSchemaProps, status, preserve bo
 		errs = append(errs, field.Forbidden(path.Child("openAPIV3Schema.nullable"), "nullable cannot be true at the root"))
 	}
 	path = path.Child("openAPIV3Schema")
-	var broken error
-	if r.structural || !preserve {
-		s, err := structural(schema)
-		broken = err
-		if err == nil {
-			errs = append(errs, structuralschema.ValidateStructural(path, s)...)
-		}
+	demanded := r.structural || !preserve
+	structural, broken := Structural(schema)
+	var unfit field.ErrorList
+	if broken == nil {
+		unfit = structuralschema.ValidateStructural(path, structural)
+	}
+	if demanded {
+		errs = append(errs, unfit...)
 	}
 	errs = append(errs, walk{types: r.types}.schema(schema, path)...)
-	if len(errs) == 0 && broken != nil {
+	if demanded && len(errs) == 0 && broken != nil {
 		errs = append(errs, field.Invalid(path, "", broken.Error()))
 	}
-	return errs
+	if len(errs) > 0 || len(unfit) > 0 || broken != nil {
+		return nil, errs
+	}
+	return &Schema{Path: path, Structural: structural}, nil
 }
 
 func validateRoot(schema *apiextensionsv1.JSONSchemaProps, path *field.Path) field.ErrorList {

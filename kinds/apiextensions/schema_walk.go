@@ -51,8 +51,10 @@ func (w walk) children(s *apiextensionsv1.JSONSchemaProps, path *field.Path) fie
 		}
 		errs = append(errs, sub.schema(s.AdditionalProperties.Schema, path.Child("additionalProperties"))...)
 	}
+	var property apiextensionsv1.JSONSchemaProps // one for all: nothing points to it afterwards
 	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
-		sub, property := below, s.Properties[name]
+		sub := below
+		property = s.Properties[name]
 		if (!w.inner || s.XEmbeddedResource) && (name == "metadata" || name == "kind" || name == "apiVersion") {
 			sub.inMeta = true
 			if !w.inner {

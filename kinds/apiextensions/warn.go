@@ -34,6 +34,9 @@ func warn(_ kinds.Request, new, old *apiextensionsv1.CustomResourceDefinition) [
 func unknownFormats(d *apiextensionsv1.CustomResourceDefinition) []string {
 	var formats []string
 	collect := func(schema *apiextensionsv1.JSONSchemaProps) {
+		if schema.Format == "" {
+			return
+		}
 		s := &spec.Schema{SchemaProps: spec.SchemaProps{Format: schema.Format, Type: []string{schema.Type}}}
 		formats = append(formats, validation.GetUnrecognizedFormats(s, environment.DefaultCompatibilityVersion())...)
 	}
@@ -47,7 +50,7 @@ func unknownFormats(d *apiextensionsv1.CustomResourceDefinition) []string {
 	return formats
 }
 
-// each visits a schema and all schemas in it.
+// each visits a schema and all schemas in it. visit must not keep what it is given.
 func each(s *apiextensionsv1.JSONSchemaProps, visit func(*apiextensionsv1.JSONSchemaProps)) {
 	if s == nil {
 		return
@@ -61,9 +64,10 @@ func each(s *apiextensionsv1.JSONSchemaProps, visit func(*apiextensionsv1.JSONSc
 	for _, list := range [][]apiextensionsv1.JSONSchemaProps{s.AllOf, s.OneOf, s.AnyOf} {
 		eachOf(list, visit)
 	}
+	var child apiextensionsv1.JSONSchemaProps // one for all: visit does not keep it
 	for _, named := range []map[string]apiextensionsv1.JSONSchemaProps{s.Properties, s.PatternProperties, s.Definitions} {
 		for _, name := range slices.Sorted(maps.Keys(named)) {
-			child := named[name]
+			child = named[name]
 			each(&child, visit)
 		}
 	}
