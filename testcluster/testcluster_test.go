@@ -4,6 +4,7 @@
 package testcluster_test
 
 import (
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -123,5 +124,30 @@ func TestMetricsForgetKindsThatAreGone(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d series have the name of a kind that is gone", named())
 		}
+	}
+}
+
+// TestWithoutTheRecordWhatIsTooLargeWithIt creates and updates an object that has no room for the record of its fields.
+func TestWithoutTheRecordWhatIsTooLargeWithIt(t *testing.T) {
+	c := testcluster.New(t, testcluster.Config{})
+	maps := client.Of[*corev1.ConfigMap](c.Admin())
+	large := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "large"}, Data: map[string]string{}}
+	for i := range 34_000 {
+		large.Data[fmt.Sprintf("key-%05d", i)] = strings.Repeat("x", 20)
+	}
+	made, err := maps.Create(t.Context(), large)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(made.Data) != len(large.Data) || len(made.ManagedFields) > 0 {
+		t.Errorf("created with %d keys and the record %.100v", len(made.Data), made.ManagedFields)
+	}
+	next := made.DeepCopy()
+	next.Data["key-00000"] = "y"
+	if made, err = maps.Update(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	if made.Data["key-00000"] != "y" || len(made.ManagedFields) > 0 {
+		t.Errorf("updated to %q and the record %.100v", made.Data["key-00000"], made.ManagedFields)
 	}
 }

@@ -71,13 +71,12 @@ func (e *Engine) create(ctx context.Context, c *Call) (*Result, error) {
 		attempts = nameAttempts
 	}
 	var w *written
-	for range attempts {
-		again := obj.DeepCopyObject().(kinds.Object)
-		w, err = e.insert(ctx, c, obj) // The object itself, not a copy: defaulting lets a job share a map with its template.
-		if errors.Is(err, errTooLarge) && len(again.GetManagedFields()) > 0 {
-			again.SetManagedFields(nil)
-			w, err = e.insert(ctx, c, again.DeepCopyObject().(kinds.Object))
+	for ; attempts > 0; attempts-- {
+		var again kinds.Object
+		if attempts > 1 {
+			again = obj.DeepCopyObject().(kinds.Object)
 		}
+		w, err = e.insert(ctx, c, obj) // The object itself, not a copy: defaulting lets a job share a map with its template.
 		if !apierrors.IsAlreadyExists(err) {
 			break
 		}
@@ -144,6 +143,10 @@ func (e *Engine) transactNew(ctx context.Context, c *Call, prepare func() (*outc
 		}
 	}
 	w, conflict, err := e.commit(ctx, c, key, current{fresh: true}, out)
+	if errors.Is(err, errTooLarge) && len(out.obj.GetManagedFields()) > 0 {
+		out.obj.SetManagedFields(nil) // without which it may fit
+		w, conflict, err = e.commit(ctx, c, key, current{fresh: true}, out)
+	}
 	if err != nil {
 		return nil, err
 	}
