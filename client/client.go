@@ -38,7 +38,7 @@ func (c *Client) Catalog() *catalog.Catalog { return c.catalog }
 type Resource[T kinds.Object] struct {
 	backend Backend
 	gvr     schema.GroupVersionResource
-	into    func() runtime.Object
+	into    func() T
 	// metadata says that the client reads nothing else.
 	metadata bool
 }
@@ -56,7 +56,7 @@ func Of[T kinds.Object](c *Client) Resource[T] {
 
 // At returns the client of any resource, for custom resources; into makes an empty object (unstructured, mostly).
 func At[T kinds.Object](c *Client, gvr schema.GroupVersionResource, into func() T) Resource[T] {
-	return Resource[T]{backend: c.backend, gvr: gvr, into: func() runtime.Object { return into() }}
+	return Resource[T]{backend: c.backend, gvr: gvr, into: into}
 }
 
 // Any returns the client of a built-in kind without its Go type, at its preferred version: for loops over all kinds.
@@ -66,16 +66,20 @@ func Any(c *Client, kind *kinds.Kind) Resource[kinds.Object] {
 
 // MetadataOf returns a client of the same resource that reads no more than the metadata of objects. It writes nothing.
 func MetadataOf[T kinds.Object](r Resource[T]) Resource[*metav1.PartialObjectMetadata] {
-	return Resource[*metav1.PartialObjectMetadata]{
-		backend: r.backend, gvr: r.gvr, metadata: true, into: func() runtime.Object { return &metav1.PartialObjectMetadata{} },
-	}
+	return Resource[*metav1.PartialObjectMetadata]{backend: r.backend, gvr: r.gvr, metadata: true, into: noMetadata}
 }
+
+func noMetadata() *metav1.PartialObjectMetadata { return &metav1.PartialObjectMetadata{} }
 
 // GVR returns the resource that the client addresses.
 func (r Resource[T]) GVR() schema.GroupVersionResource { return r.gvr }
 
 func (r Resource[T]) request(verb Verb, namespace, name string) *Request {
-	return &Request{Verb: verb, Resource: r.gvr, Namespace: namespace, Name: name, Metadata: r.metadata, Into: r.into}
+	req := &Request{Verb: verb, Resource: r.gvr, Namespace: namespace, Name: name, Metadata: r.metadata}
+	if r.into != nil {
+		req.Into = func() runtime.Object { return r.into() }
+	}
+	return req
 }
 
 func (r Resource[T]) do(ctx context.Context, req *Request) (T, error) {

@@ -40,22 +40,26 @@ type Informer[T kinds.Object] struct {
 	resource Resource[T]
 	options  Selection
 	// trim leaves out of an object what nobody reads here; nil leaves nothing out.
-	trim   func(T) T
-	synced chan struct{} // closed after the first full list was delivered to all handlers
+	trim func(T) T
 
 	// delivery is held while handlers are told something, so that each hears of changes in their order. It is taken before mu.
 	delivery sync.Mutex
 
+	// What follows is made when it is needed first: of most definitions there are no objects.
+
 	mu       sync.RWMutex
 	objects  map[types.NamespacedName]T
-	indexes  map[string]*index[T]
+	indexes  []index[T]
 	handlers []Handler[T]
-	version  string // resourceVersion of the view
-	complete bool   // the first list is in the view
+	room     [1]Handler[T] // for the first of handlers
+	version  string        // resourceVersion of the view
+	complete bool          // the first list is in the view
+	synced   chan struct{} // closed when complete is set; nil before somebody asks
 }
 
 // index maps values that an object yields to the keys of the objects that yield them.
 type index[T kinds.Object] struct {
+	name   string
 	values func(T) []string
 	keys   map[string]map[types.NamespacedName]struct{}
 }
@@ -65,13 +69,6 @@ type Selection struct {
 	Namespace     string
 	FieldSelector string
 	LabelSelector string
-}
-
-func newInformer[T kinds.Object](r Resource[T], sel Selection) *Informer[T] {
-	return &Informer[T]{
-		resource: r, options: sel, synced: make(chan struct{}),
-		objects: map[types.NamespacedName]T{}, indexes: map[string]*index[T]{},
-	}
 }
 
 // Get returns one object by key; namespace is empty for cluster-scoped kinds.
@@ -92,6 +89,11 @@ func (f *Informer[T]) List(namespace string) []T {
 			out = append(out, obj)
 		}
 		return out
+	}
+	if f.indexLocked(namespaceIndex) == nil {
+		f.mu.RUnlock()
+		f.AddIndex(namespaceIndex, func(obj T) []string { return []string{obj.GetNamespace()} })
+		f.mu.RLock()
 	}
 	return f.byIndexLocked(namespaceIndex, namespace)
 }
@@ -118,14 +120,24 @@ func (f *Informer[T]) Len() int {
 func (f *Informer[T]) AddIndex(name string, values func(T) []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.indexes[name] != nil {
+	if f.indexLocked(name) != nil {
 		return
 	}
-	x := &index[T]{values: values, keys: map[string]map[types.NamespacedName]struct{}{}}
-	f.indexes[name] = x
+	x := index[T]{name: name, values: values}
 	for key, obj := range f.objects {
 		x.add(key, obj)
 	}
+	f.indexes = append(f.indexes, x)
+}
+
+// indexLocked returns the named index, or nil.
+func (f *Informer[T]) indexLocked(name string) *index[T] {
+	for i := range f.indexes {
+		if f.indexes[i].name == name {
+			return &f.indexes[i]
+		}
+	}
+	return nil
 }
 
 // ByIndex returns the objects that yield value in the named index, in no order.
@@ -136,7 +148,7 @@ func (f *Informer[T]) ByIndex(name, value string) []T {
 }
 
 func (f *Informer[T]) byIndexLocked(name, value string) []T {
-	x := f.indexes[name]
+	x := f.indexLocked(name)
 	if x == nil {
 		panic(fmt.Sprintf("client: informer of %s has no index %q", f.resource.gvr.Resource, name))
 	}
@@ -153,6 +165,9 @@ func (f *Informer[T]) Handle(h Handler[T]) {
 	f.delivery.Lock()
 	defer f.delivery.Unlock()
 	f.mu.Lock()
+	if f.handlers == nil {
+		f.handlers = f.room[:0]
+	}
 	f.handlers = append(f.handlers, h)
 	known := make([]T, 0, len(f.objects))
 	for _, obj := range f.objects {
@@ -171,7 +186,17 @@ func (f *Informer[T]) Handle(h Handler[T]) {
 }
 
 // Synced is closed once the first list has been delivered.
-func (f *Informer[T]) Synced() <-chan struct{} { return f.synced }
+func (f *Informer[T]) Synced() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.synced == nil {
+		f.synced = make(chan struct{})
+		if f.complete {
+			close(f.synced)
+		}
+	}
+	return f.synced
+}
 
 // ResourceVersion returns the version that the view is at; empty before the first list.
 func (f *Informer[T]) ResourceVersion() string {
@@ -180,9 +205,13 @@ func (f *Informer[T]) ResourceVersion() string {
 	return f.version
 }
 
+// namespaceIndex is there from the first list of a namespace on.
 const namespaceIndex = "namespace"
 
 func (x *index[T]) add(key types.NamespacedName, obj T) {
+	if x.keys == nil {
+		x.keys = map[string]map[types.NamespacedName]struct{}{}
+	}
 	for _, v := range x.values(obj) {
 		if x.keys[v] == nil {
 			x.keys[v] = map[types.NamespacedName]struct{}{}
@@ -262,11 +291,13 @@ func (f *Informer[T]) completed() {
 	f.mu.Lock()
 	first, handlers := !f.complete, f.handlers
 	f.complete = true
+	if first && f.synced != nil {
+		close(f.synced)
+	}
 	f.mu.Unlock()
 	if !first {
 		return
 	}
-	close(f.synced)
 	for _, h := range handlers {
 		if h.Synced != nil {
 			h.Synced()
@@ -324,6 +355,7 @@ func (f *Informer[T]) apply(event watch.Event) error {
 	if !ok {
 		return fmt.Errorf("watch delivered a %T", event.Object)
 	}
+	version := obj.GetResourceVersion()
 	if f.trim != nil && event.Type != watch.Bookmark {
 		obj = f.trim(obj)
 	}
@@ -335,7 +367,7 @@ func (f *Informer[T]) apply(event watch.Event) error {
 	case watch.Bookmark, watch.Error: // a bookmark only moves the version
 	}
 	f.mu.Lock()
-	f.version = obj.GetResourceVersion()
+	f.version = version
 	f.mu.Unlock()
 	return nil
 }
@@ -345,13 +377,16 @@ func (f *Informer[T]) put(obj T) {
 	f.delivery.Lock()
 	defer f.delivery.Unlock()
 	f.mu.Lock()
+	if f.objects == nil {
+		f.objects = map[types.NamespacedName]T{}
+	}
 	old, had := f.objects[key]
 	f.objects[key] = obj
-	for _, x := range f.indexes {
+	for i := range f.indexes {
 		if had {
-			x.remove(key, old)
+			f.indexes[i].remove(key, old)
 		}
-		x.add(key, obj)
+		f.indexes[i].add(key, obj)
 	}
 	handlers := f.handlers
 	f.mu.Unlock()
@@ -373,8 +408,8 @@ func (f *Informer[T]) drop(key types.NamespacedName, last T) {
 	old, had := f.objects[key]
 	if had {
 		delete(f.objects, key)
-		for _, x := range f.indexes {
-			x.remove(key, old)
+		for i := range f.indexes {
+			f.indexes[i].remove(key, old)
 		}
 	}
 	handlers := f.handlers

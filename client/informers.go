@@ -26,10 +26,14 @@ type Informers struct {
 	mu    sync.Mutex
 	set   map[informerKey]runner
 	first []runner // those that Run began with
-	ends  map[runner]context.CancelFunc
-	ctx   context.Context //nolint:containedctx // lent by Run while it runs, so that late informers join it
-	done  bool
+	// runs has what runs each of the set since Run began; nil while its resource has no objects, and the backend will tell of the first one.
+	runs map[runner]*run
+	ctx  context.Context //nolint:containedctx // lent by Run while it runs, so that late informers join it
+	done bool
 }
+
+// run is the goroutine that an informer runs on.
+type run struct{ cancel context.CancelFunc }
 
 type informerKey struct {
 	kind      reflect.Type
@@ -39,7 +43,7 @@ type informerKey struct {
 
 // NewInformers makes an empty set. The log gets connection troubles at debug and repeated ones at warn.
 func NewInformers(c *Client, log *slog.Logger) *Informers {
-	return &Informers{client: c, log: log, set: map[informerKey]runner{}, ends: map[runner]context.CancelFunc{}}
+	return &Informers{client: c, log: log, set: map[informerKey]runner{}, runs: map[runner]*run{}}
 }
 
 // Client returns the client that the set reads through.
@@ -76,9 +80,7 @@ func informerOf[T kinds.Object](s *Informers, resource Resource[T], sel Selectio
 		}
 		return f
 	}
-	f := newInformer(resource, sel)
-	f.trim = trim
-	f.AddIndex(namespaceIndex, func(obj T) []string { return []string{obj.GetNamespace()} })
+	f := &Informer[T]{resource: resource, options: sel, trim: trim}
 	s.set[key] = f
 	if s.ctx != nil && !s.done {
 		s.startLocked(f)
@@ -86,30 +88,35 @@ func informerOf[T kinds.Object](s *Informers, resource Resource[T], sel Selectio
 	return f
 }
 
+// startLocked has a goroutine run an informer until it is dropped or s.ctx ends; while it has no objects to follow there may be none, and no context either.
 func (s *Informers) startLocked(f runner) {
 	ctx, cancel := context.WithCancel(s.ctx)
-	s.ends[f] = cancel
-	s.runLocked(ctx, f)
-}
-
-// runLocked has a goroutine run an informer until ctx ends; while it has no objects to follow there may be none.
-func (s *Informers) runLocked(ctx context.Context, f runner) {
-	again := func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if ctx.Err() == nil { // So Run does not wait for its goroutines yet.
-			s.runLocked(ctx, f)
-		}
-	}
+	own := &run{cancel: cancel}
+	s.runs[f] = own
 	s.wg.Go(func() {
-		f.run(ctx, again, func(err error, attempt int) {
+		defer cancel()
+		f.run(ctx, func() { s.startAgain(f) }, func(err error, attempt int) {
 			level := slog.LevelDebug // the first comes whenever the server stops before its client
 			if attempt > 1 {
 				level = slog.LevelWarn
 			}
 			s.log.Log(ctx, level, "informer lost its watch", "attempt", attempt, "err", err)
 		})
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.runs[f] == own { // It was neither dropped nor started again.
+			s.runs[f] = nil
+		}
 	})
+}
+
+// startAgain starts an informer of whose resource there are objects now, if it is wanted still.
+func (s *Informers) startAgain(f runner) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, wanted := s.runs[f]; wanted && !s.done { // So Run does not wait for its goroutines yet.
+		s.startLocked(f)
+	}
 }
 
 // Drop ends an informer and takes it out of the set: its resource is not served any more. Its users keep what it last knew;
@@ -122,10 +129,10 @@ func Drop[T kinds.Object](s *Informers, f *Informer[T]) {
 			delete(s.set, key)
 		}
 	}
-	if end := s.ends[f]; end != nil {
-		end()
-		delete(s.ends, f)
+	if own := s.runs[f]; own != nil {
+		own.cancel()
 	}
+	delete(s.runs, f)
 }
 
 // Run follows all informers of the set until ctx ends and waits for them.

@@ -35,10 +35,12 @@ const (
 	discover = "discover"
 )
 
-// resource is one kind of object that is followed.
+// resource is one kind of object that is followed. There is one for each definition, mostly without objects.
 type resource struct {
-	api        client.Resource[kinds.Object]
-	gvk        schema.GroupVersionKind
+	api client.Resource[kinds.Object]
+	gvk schema.GroupVersionKind
+	// apiVersion is gvk's as objects have it, from the first of them on; guarded by controller.mu.
+	apiVersion string
 	namespaced bool
 	// defined resources come and go, by a definition or with another server; the others are built in.
 	defined bool
@@ -47,10 +49,12 @@ type resource struct {
 	objects *client.Informer[*metav1.PartialObjectMetadata]
 }
 
-// trim returns what of an object's metadata the graph is made of.
+// trim returns what of an object's metadata the graph is made of. Its names are one text: those of obj would each stay by themselves.
 func trim(obj *metav1.PartialObjectMetadata) *metav1.PartialObjectMetadata {
+	names := obj.Namespace + obj.Name + string(obj.UID)
+	name, uid := len(obj.Namespace), len(obj.Namespace)+len(obj.Name)
 	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-		Namespace: obj.Namespace, Name: obj.Name, UID: obj.UID, ResourceVersion: obj.ResourceVersion,
+		Namespace: names[:name], Name: names[name:uid], UID: types.UID(names[uid:]),
 		OwnerReferences: obj.OwnerReferences, Finalizers: obj.Finalizers, DeletionTimestamp: obj.DeletionTimestamp,
 	}}
 }
@@ -156,7 +160,7 @@ func (c *controller) follow(r *resource) {
 			c.mu.Unlock()
 			return
 		}
-		work := c.graph.Observe(c.identify(r, obj), obj)
+		work := c.graph.Observe(r.identifyLocked(obj), obj)
 		c.mu.Unlock()
 		c.enqueue(work)
 	}
@@ -198,10 +202,12 @@ func (c *controller) sweep(r *resource) {
 	}
 }
 
-func (c *controller) identify(r *resource, obj metav1.Object) graph.Identity {
-	version, kind := r.gvk.ToAPIVersionAndKind()
+func (r *resource) identifyLocked(obj metav1.Object) graph.Identity {
+	if r.apiVersion == "" {
+		r.apiVersion = r.gvk.GroupVersion().String()
+	}
 	return graph.Identity{
-		Resource: r.api.GVR(), APIVersion: version, Kind: kind, Namespace: obj.GetNamespace(), Name: obj.GetName(), UID: obj.GetUID(),
+		Resource: r.api.GVR(), APIVersion: r.apiVersion, Kind: r.gvk.Kind, Namespace: obj.GetNamespace(), Name: obj.GetName(), UID: obj.GetUID(),
 	}
 }
 
@@ -465,7 +471,8 @@ func (c *controller) ignoreGone(ctx context.Context, r *resource, obj kinds.Obje
 	if !apierrors.IsNotFound(err) {
 		return err
 	}
-	if now, unsure := c.get(ctx, r, c.identify(r, obj)); now != nil || unsure != nil {
+	id := graph.Identity{Namespace: obj.GetNamespace(), Name: obj.GetName(), UID: obj.GetUID()}
+	if now, unsure := c.get(ctx, r, id); now != nil || unsure != nil {
 		return errors.Join(err, unsure)
 	}
 	return nil

@@ -103,8 +103,8 @@ type Cache struct {
 	// filled is set when core has been filled once.
 	filled bool
 	ended  bool
-	// firsts are called when there is something, and at the end.
-	firsts []func()
+	// first calls those who want to know, when there is something, and at the end; nil where nobody does.
+	first func()
 	// aging runs when the log has changes that will be too old even if no other follows, arrived while there are values that are to be packed.
 	aging, arrived *time.Timer
 
@@ -161,16 +161,21 @@ func (c *Cache) NotifyFirst(notify func()) bool {
 	if c.listing || c.ended || c.core.now.len() > 0 {
 		return false
 	}
-	c.firsts = append(c.firsts, notify)
+	if before := c.first; before != nil {
+		c.first = func() { before(); notify() }
+	} else {
+		c.first = notify
+	}
 	return true
 }
 
-// firstsLocked returns whom to call, without the lock, as there is something now, or never will be.
-func (c *Cache) firstsLocked() (firsts []func()) {
-	if len(c.firsts) > 0 && (c.ended || c.core.now.len() > 0) {
-		firsts, c.firsts = c.firsts, nil
+// firstLocked returns what to call, without the lock, as there is something now, or never will be.
+func (c *Cache) firstLocked() (first func()) {
+	if c.first == nil || (!c.ended && c.core.now.len() == 0) {
+		return func() {}
 	}
-	return firsts
+	first, c.first = c.first, nil
+	return first
 }
 
 // Watchers is how many watchers may hear of a change under any of these scopes, each a key or a namespace's prefix, besides those who watch all.
@@ -257,7 +262,7 @@ func (c *Cache) end() {
 	if c.listing {
 		close(c.synced)
 	}
-	wake, firsts := c.watchersLocked(), c.firstsLocked()
+	wake, first := c.watchersLocked(), c.firstLocked()
 	for _, timer := range []*time.Timer{c.aging, c.arrived} {
 		if timer != nil {
 			timer.Stop()
@@ -266,7 +271,7 @@ func (c *Cache) end() {
 	c.mu.Unlock()
 	c.packing.Unlock()
 	wakeAll(wake)
-	callAll(firsts)
+	first()
 	for _, e := range dead {
 		e.release()
 	}

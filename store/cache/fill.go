@@ -84,10 +84,10 @@ func (c *Cache) install(entries []*Entry, revision int64, generation int) error 
 	c.arrivedLocked()
 	close(c.synced)
 	c.synced = nil
-	wake, firsts := c.watchersLocked(), c.firstsLocked()
+	wake, first := c.watchersLocked(), c.firstLocked()
 	c.mu.Unlock()
 	wakeAll(wake)
-	callAll(firsts)
+	first()
 	for _, e := range dead {
 		e.release()
 	}
@@ -123,10 +123,10 @@ func (c *Cache) apply(events []store.Event, now time.Time) {
 		s.touched = false
 		c.tellLocked(s, now)
 	}
-	firsts := c.firstsLocked()
+	first := c.firstLocked()
 	c.mu.Unlock()
 	wakeAll(c.waking)
-	callAll(firsts)
+	first()
 	clear(c.waking)
 	c.waking = c.waking[:0]
 	for _, e := range dead {
@@ -287,11 +287,5 @@ func (c *Cache) tellLocked(s *scope, now time.Time) {
 func wakeAll(watchers []*Watcher) {
 	for _, w := range watchers {
 		w.tell()
-	}
-}
-
-func callAll(all []func()) {
-	for _, call := range all {
-		call()
 	}
 }

@@ -38,7 +38,8 @@ type Node struct {
 	Deleting bool
 	// Foreground and Orphan tell which of the two finalizers a deleting object carries.
 	Foreground, Orphan bool
-	dependents         map[types.UID]*Node
+	// dependents is nil before there are any: most objects own nothing.
+	dependents map[types.UID]*Node
 }
 
 // Dependents returns the nodes that name this one as an owner.
@@ -108,7 +109,7 @@ func (g *Graph) Observe(id Identity, obj metav1.Object) Work {
 	var work Work
 	n := g.nodes[id.UID]
 	if n == nil {
-		n = &Node{dependents: map[types.UID]*Node{}}
+		n = &Node{}
 		g.nodes[id.UID] = n
 	}
 	if n.Virtual && (n.Namespace != id.Namespace || n.Kind != id.Kind || n.Name != id.Name) {
@@ -153,12 +154,15 @@ func (g *Graph) relink(n *Node, owners []metav1.OwnerReference, work *Work) {
 		if owner == nil {
 			owner = &Node{
 				Identity: Identity{APIVersion: ref.APIVersion, Kind: ref.Kind, Namespace: n.Namespace, Name: ref.Name, UID: ref.UID},
-				Virtual:  true, dependents: map[types.UID]*Node{},
+				Virtual:  true,
 			}
 			g.nodes[ref.UID] = owner
 			work.Examine = append(work.Examine, ref.UID)
 		}
 		known := slices.ContainsFunc(before, func(r metav1.OwnerReference) bool { return r.UID == ref.UID })
+		if owner.dependents == nil {
+			owner.dependents = map[types.UID]*Node{}
+		}
 		owner.dependents[n.UID] = n
 		if !known && (owner.Foreground || owner.Gone || (!owner.Virtual && owner.Namespace != "" && owner.Namespace != n.Namespace)) {
 			work.Examine = append(work.Examine, n.UID)
