@@ -64,7 +64,7 @@ func InformerOf[T kinds.Object](s *Informers, resource Resource[T], selection ..
 }
 
 // TrimmedInformer returns the set's informer of a resource whose objects have large parts that no user of the set reads. trim returns a copy
-// without them; all users of the resource and type must ask for it by the same trim.
+// without them that has the object's names and UID still; all users of the resource and type must ask for it by the same trim.
 func TrimmedInformer[T kinds.Object](s *Informers, resource Resource[T], trim func(T) T) *Informer[T] {
 	return informerOf(s, resource, Selection{}, trim)
 }

@@ -101,7 +101,7 @@ var localKey = reconcile.Key{}
 // Run keeps APIServices until ctx ends.
 func (g *Aggregator) Run(ctx context.Context) error {
 	informers := client.NewInformers(g.cfg.Client, g.cfg.Logger)
-	g.informer = client.InformerFor[*apiregistrationv1.APIService](informers)
+	g.informer = client.TrimmedInformer(informers, g.services(), outline)
 	loop := reconcile.New(reconcile.Config{Name: "apiservices", Log: g.cfg.Logger, Informers: informers, Workers: 4, Reconcile: g.reconcile})
 	reconcile.Self(loop, g.informer)
 	g.watchBackends(informers, loop)
@@ -184,36 +184,31 @@ func (g *Aggregator) reconcile(ctx context.Context, key reconcile.Key) error {
 // built-in group-versions that are no longer asked for: another server may have other settings. An APIService that names a Service, or is
 // not ours, is left alone.
 func (g *Aggregator) registerLocals(ctx context.Context) error {
-	want := map[string]*apiregistrationv1.APIService{}
+	want := map[string]Local{}
 	for _, l := range g.cfg.Local() {
-		obj := describeLocal(l)
-		want[obj.Name] = obj
+		want[l.name()] = l
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
-	for name, obj := range want {
+	for name, local := range want {
 		have, ok := g.informer.Get("", name)
 		switch {
 		case !ok:
 			group.Go(func() error {
-				_, err := g.services().Create(ctx, obj)
+				_, err := g.services().Create(ctx, local.describe())
 				if apierrors.IsAlreadyExists(err) {
 					return nil
 				}
 				return err
 			})
-		case have.Labels[managedLabel] != "" && have.Spec.Service == nil && !equal.Semantic(have.Spec, obj.Spec):
-			group.Go(func() error {
-				next := have.DeepCopy()
-				next.Spec = obj.Spec
-				_, err := g.services().Update(ctx, next)
-				return err
-			})
+		case have.Labels[managedLabel] != "" && have.Spec.Service == nil && !equal.Semantic(have.Spec, local.spec()):
+			group.Go(func() error { return g.restore(ctx, local) })
 		}
 	}
 	for _, have := range g.informer.List("") {
 		mark := have.Labels[managedLabel]
-		if (mark == managedLive || mark == managedStart && !g.swept) && want[have.Name] == nil && have.Spec.Service == nil {
+		_, wanted := want[have.Name]
+		if (mark == managedLive || mark == managedStart && !g.swept) && !wanted && have.Spec.Service == nil {
 			group.Go(func() error {
 				err := g.services().Delete(ctx, "", have.Name, metav1.DeleteOptions{})
 				if apierrors.IsNotFound(err) {
@@ -228,17 +223,19 @@ func (g *Aggregator) registerLocals(ctx context.Context) error {
 	return err
 }
 
-func describeLocal(l Local) *apiregistrationv1.APIService {
-	mark := managedStart
-	if l.Custom {
-		mark = managedLive
+// restore gives the APIService of a local group-version the spec that it should have, if it is still ours.
+func (g *Aggregator) restore(ctx context.Context, local Local) error {
+	have, err := g.services().Get(ctx, "", local.name())
+	if apierrors.IsNotFound(err) || (err == nil && (have.Labels[managedLabel] == "" || have.Spec.Service != nil)) {
+		return nil
 	}
-	return &apiregistrationv1.APIService{
-		ObjectMeta: metav1.ObjectMeta{Name: l.Version + "." + l.Group, Labels: map[string]string{managedLabel: mark}},
-		Spec: apiregistrationv1.APIServiceSpec{
-			Group: l.Group, Version: l.Version, GroupPriorityMinimum: l.Priority, VersionPriority: l.VersionPriority,
-		},
+	if err != nil {
+		return err
 	}
+	next := have.DeepCopy()
+	next.Spec = local.spec()
+	_, err = g.services().Update(ctx, next)
+	return err
 }
 
 // follow takes over a remote group-version and keeps its condition, discovery and OpenAPI.

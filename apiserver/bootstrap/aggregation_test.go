@@ -41,6 +41,44 @@ func TestGroupVersionsHaveAPIServices(t *testing.T) {
 	})
 }
 
+// An APIService of this server that somebody changed gets its spec back at the next look at all of them; what else is in it stays.
+func TestAPIServicesAreRestored(t *testing.T) {
+	p := newPlane(t)
+	services := client.Of[*apiregistrationv1.APIService](p.admin())
+	var before *apiregistrationv1.APIService
+	eventually(t, func() string {
+		var err error
+		before, err = services.Get(t.Context(), "", "v1.apps")
+		return strings.ReplaceAll(errText(err), "no error", "")
+	})
+	changed := before.DeepCopy()
+	changed.Spec.VersionPriority++
+	changed.Annotations = map[string]string{"keep": "me"}
+	if _, err := services.Update(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		// Whose coming back makes it look.
+		if err := services.Delete(t.Context(), "", "v1.batch", metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			t.Fatal(err)
+		}
+		got, err := services.Get(t.Context(), "", "v1.apps")
+		switch {
+		case err != nil:
+			return err.Error()
+		case got.Spec.VersionPriority != before.Spec.VersionPriority:
+			return "the spec is as it was changed"
+		case got.Annotations["keep"] != "me" || got.UID != before.UID || len(got.ManagedFields) < len(before.ManagedFields):
+			t.Fatalf("restored as %+v", got)
+		}
+		return ""
+	})
+	eventually(t, func() string {
+		_, err := services.Get(t.Context(), "", "v1.batch")
+		return strings.ReplaceAll(errText(err), "no error", "")
+	})
+}
+
 func TestRemoteGroupVersion(t *testing.T) {
 	p := newPlane(t)
 	admin := p.admin()

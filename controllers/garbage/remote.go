@@ -16,7 +16,7 @@ import (
 
 // followServices looks for resources of other servers whenever an APIService changes.
 func (c *controller) followServices() {
-	c.services = client.InformerFor[*apiregistrationv1.APIService](c.Informers)
+	c.services = reconcile.APIServices(c.Informers)
 	look := func(svc *apiregistrationv1.APIService) {
 		c.loop.Enqueue(reconcile.Key{Namespace: discover, Name: svc.Name})
 	}

@@ -45,7 +45,7 @@ func New(scope reconcile.Scope) *reconcile.Loop {
 	c := &controller{
 		Scope: scope, namespaces: client.InformerFor[*corev1.Namespace](scope.Informers),
 		crds:     reconcile.Definitions(scope.Informers),
-		services: client.InformerFor[*apiregistrationv1.APIService](scope.Informers),
+		services: reconcile.APIServices(scope.Informers),
 		api:      client.Of[*corev1.Namespace](scope.Client),
 	}
 	loop := reconcile.New(reconcile.Config{
