@@ -350,7 +350,7 @@ func bodyType(c *rest.Call) (schema.GroupVersionKind, runtime.Object) {
 			return gvk, &autoscalingv1.Scale{}
 		}
 	}
-	return gvk, c.Target.Served.New()
+	return gvk, c.Target.Served.Blank()
 }
 
 // readObject decodes the body of a create or update.
@@ -425,10 +425,10 @@ func unrecorded(r *http.Request) {
 // schemaErrors runs a custom resource's schema; unknown fields join what decoding found.
 func schemaErrors(c *rest.Call, obj runtime.Object, found []error, mode codec.Strictness) ([]error, error) {
 	u, ok := obj.(*unstructured.Unstructured)
-	if !ok || c.Target.Custom == nil || c.Target.Custom.Schema == nil {
+	if !ok || c.Target.Custom == nil {
 		return found, nil
 	}
-	unknown, err := c.Target.Custom.Schema(c.Target.Served.GroupVersion(), u)
+	unknown, err := c.Target.Custom.Complete(c.Target.Served.GroupVersion(), u)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -39,14 +40,16 @@ type Kind struct {
 	// OnRequest lists more group-versions, which are reachable only where the server's settings ask for them. What was stored, or has managers,
 	// at one of them is read all the same.
 	OnRequest []Served
-	// Storage says how the object is kept. Storage.New is always set; Storage.Prefix is empty for virtual resources
+	// Storage says how the object is kept. Storage.Prefix is empty for virtual resources
 	// (reviews, bindings, componentstatuses), which are never stored.
 	Storage Storage
 
 	// Resource is the plural lower-case name in URLs ("pods"), Singular the singular ("pod").
 	Resource, Singular string
-	ShortNames         []string
-	Categories         []string
+	// ListKind is the kind of lists; empty where Served.NewList says it.
+	ListKind   string
+	ShortNames []string
+	Categories []string
 	// Namespaced is false for cluster-scoped resources.
 	Namespaced bool
 	// Verbs are those of discovery; nil means StandardVerbs.
@@ -132,6 +135,7 @@ type Request struct {
 // Served is one group-version under which a kind is reachable.
 type Served struct {
 	schema.GroupVersionKind
+	// New and NewList are nil for custom resources: see Blank.
 	New     func() Object
 	NewList func() runtime.Object
 	// FromStorage and ToStorage convert between this version and the storage version; nil where they are the same type.
@@ -147,6 +151,7 @@ type Served struct {
 // Storage says under which version and key an object is kept. Keys are upstream's: /registry/<Prefix>/[namespace/]name.
 type Storage struct {
 	schema.GroupVersionKind
+	// New and NewList are nil for custom resources: see Blank.
 	New     func() Object
 	NewList func() runtime.Object
 	// Prefix is the path below /registry, without slashes at the ends: "pods", "services/specs", "minions",
@@ -220,6 +225,21 @@ func (k *Kind) Subresource(name string) *Subresource {
 		}
 	}
 	return nil
+}
+
+// Blank returns a new object of the version. Where New is nil, that is a tree which says of what version it is.
+func (s *Served) Blank() Object { return blank(s.New, s.GroupVersionKind) }
+
+// Blank returns a new object of the storage version, as that of Served does.
+func (s *Storage) Blank() Object { return blank(s.New, s.GroupVersionKind) }
+
+func blank(fresh func() Object, gvk schema.GroupVersionKind) Object {
+	if fresh != nil {
+		return fresh()
+	}
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(gvk)
+	return u
 }
 
 // Version returns the served entry of a group-version, or nil.

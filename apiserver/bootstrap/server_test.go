@@ -192,7 +192,7 @@ func converterOf(engine *rest.Engine) *versions.Converter {
 		},
 		Complete: func(gvr schema.GroupVersionResource, obj *unstructured.Unstructured) error {
 			if t := engine.Lookup(gvr); t != nil && t.Custom != nil {
-				_, err := t.Custom.Schema(gvr.GroupVersion(), obj)
+				_, err := t.Custom.Complete(gvr.GroupVersion(), obj)
 				return err
 			}
 			return nil

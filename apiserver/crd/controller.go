@@ -64,6 +64,8 @@ type Config struct {
 type Controller struct {
 	cfg   Config
 	ready chan struct{}
+	// read reads a definition for what is served of it.
+	read reader
 
 	mu     sync.RWMutex
 	served map[string]*served // by definition name
@@ -88,7 +90,11 @@ func New(cfg Config) (*Controller, error) {
 	if cfg.Dropped == nil {
 		cfg.Dropped = func(schema.GroupResource) {}
 	}
-	return &Controller{cfg: cfg, ready: make(chan struct{}), served: map[string]*served{}, published: map[string]published{}}, nil
+	c := &Controller{cfg: cfg, ready: make(chan struct{}), served: map[string]*served{}, published: map[string]published{}}
+	c.read = func(ctx context.Context, name string) (*apiextensionsv1.CustomResourceDefinition, error) {
+		return c.crds().Get(ctx, "", name)
+	}
+	return c, nil
 }
 
 // Ready is closed when all definitions that were there at the start are served.
@@ -128,11 +134,6 @@ func (c *Controller) serveAll(ctx context.Context) {
 		groups[s.crd.Spec.Group] = true
 	}
 	c.publish(slices.Collect(maps.Keys(groups))...)
-}
-
-// read is the reader of what is served.
-func (c *Controller) read(ctx context.Context, name string) (*apiextensionsv1.CustomResourceDefinition, error) {
-	return c.crds().Get(ctx, "", name)
 }
 
 func (c *Controller) crds() client.Resource[*apiextensionsv1.CustomResourceDefinition] {
@@ -282,11 +283,11 @@ func (c *Controller) serve(ctx context.Context, crd *apiextensionsv1.CustomResou
 		c.drop(crd.Name)
 		return nil
 	}
-	if err := c.cfg.Engine.Add(ctx, s.resource); err != nil {
+	if err := c.cfg.Engine.Add(ctx, &s.resource); err != nil {
 		return fmt.Errorf("serve %s: %w", crd.Name, err)
 	}
 	c.mu.Lock()
-	c.served[crd.Name] = s
+	c.served[s.crd.Name] = s
 	c.mu.Unlock()
 	c.publish(s.crd.Spec.Group)
 	return nil
@@ -368,7 +369,7 @@ func (c *Controller) servedOf(group string) (out []*served) {
 func (c *Controller) versionsOf(group, version string) []Version {
 	var out []Version
 	for _, s := range c.servedOf(group) {
-		v := s.versions[version]
+		v := s.version(version)
 		if v == nil || !v.spec.Served {
 			continue
 		}
@@ -376,7 +377,7 @@ func (c *Controller) versionsOf(group, version string) []Version {
 		out = append(out, Version{
 			GroupVersionKind: gvk, ListKind: s.names.ListKind, Plural: s.names.Plural,
 			Namespaced: s.crd.Spec.Scope == apiextensionsv1.NamespaceScoped, Status: v.hasStatus(),
-			Scale:      v.spec.Subresources != nil && v.spec.Subresources.Scale != nil,
+			Scale:      v.hasScale(),
 			Selectable: s.selectable(version), Definition: definitionName(gvk),
 			Schema: func() (json.RawMessage, error) { return s.render(version) },
 		})

@@ -6,6 +6,7 @@ package crd
 import (
 	"context"
 	"encoding/json"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -96,7 +97,7 @@ properties:
 `
 
 func TestComplete(t *testing.T) {
-	v := serve(t, definition(t, tabSchema)).versions["v1"]
+	v := serve(t, definition(t, tabSchema)).version("v1")
 	u := tree(t, `
 metadata: {name: a, labels: {x: v}, bogus: 1}
 spec: {name: a, unknown: 1, free: {kept: {deep: 1}}, note: null, min: null}
@@ -132,7 +133,7 @@ func TestValidation(t *testing.T) {
 		{"port", "{name: a, min: 1, max: 2, port: true}", "spec.port: Invalid value"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := s.validate(kinds.Request{}, tree(t, "spec: "+c.spec)).ToAggregate()
+			got := s.Validate(kinds.Request{}, tree(t, "spec: "+c.spec)).ToAggregate()
 			if c.want == "" && got != nil || c.want != "" && (got == nil || !strings.Contains(got.Error(), c.want)) {
 				t.Errorf("validate = %v, want %q", got, c.want)
 			}
@@ -143,10 +144,10 @@ func TestValidation(t *testing.T) {
 func TestRatcheting(t *testing.T) {
 	s := serve(t, definition(t, tabSchema))
 	old := tree(t, "spec: {name: much-too-long, min: 1, max: 2}")
-	if errs := s.validateUpdate(kinds.Request{}, tree(t, "spec: {name: much-too-long, min: 2, max: 2}"), old); len(errs) > 0 {
+	if errs := s.ValidateUpdate(kinds.Request{}, tree(t, "spec: {name: much-too-long, min: 2, max: 2}"), old); len(errs) > 0 {
 		t.Errorf("an old fault that did not change is refused: %v", errs)
 	}
-	if errs := s.validateUpdate(kinds.Request{}, tree(t, "spec: {name: also-too-long, min: 1, max: 2}"), old); len(errs) == 0 {
+	if errs := s.ValidateUpdate(kinds.Request{}, tree(t, "spec: {name: also-too-long, min: 1, max: 2}"), old); len(errs) == 0 {
 		t.Error("a changed fault is accepted")
 	}
 }
@@ -156,18 +157,18 @@ func TestPrepareWithStatus(t *testing.T) {
 	crd.Spec.Versions[0].Subresources = &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}}
 	s := serve(t, crd)
 	u := tree(t, "spec: {a: 1}\nstatus: {x: 1}")
-	s.prepareCreate(kinds.Request{}, u)
+	s.PrepareCreate(kinds.Request{}, u)
 	if _, has := u.Object["status"]; has || u.GetGeneration() != 1 {
 		t.Errorf("created = %v", u.Object)
 	}
 	old := tree(t, "metadata: {generation: 4}\nspec: {a: 1}\nstatus: {x: 1}")
 	next := tree(t, "spec: {a: 2}\nstatus: {x: 2}")
-	s.prepareUpdate(kinds.Request{}, next, old)
+	s.PrepareUpdate(kinds.Request{}, next, old)
 	if diff := cmp.Diff(tree(t, "metadata: {generation: 5}\nspec: {a: 2}\nstatus: {x: 1}").Object, next.Object); diff != "" {
 		t.Errorf("updated (-want +got):\n%s", diff)
 	}
 	next = tree(t, "metadata: {labels: {a: b}}\nspec: {a: 2}\nstatus: {x: 2}")
-	s.prepareStatus(kinds.Request{}, next, old)
+	s.PrepareStatus(kinds.Request{}, next, old)
 	if diff := cmp.Diff(tree(t, "metadata: {generation: 4}\nspec: {a: 1}\nstatus: {x: 2}").Object, next.Object); diff != "" {
 		t.Errorf("status updated (-want +got):\n%s", diff)
 	}
@@ -366,7 +367,7 @@ func TestDocumentsReferToComponents(t *testing.T) {
 }
 
 func FuzzComplete(f *testing.F) {
-	v := serve(f, definition(f, tabSchema)).versions["v1"]
+	v := serve(f, definition(f, tabSchema)).version("v1")
 	f.Add([]byte(`{"apiVersion":"example.com/v1","kind":"Tab","metadata":{"name":"a"},"spec":{"name":"a","list":[{"key":"x"}]}}`))
 	f.Add([]byte(`{"apiVersion":"example.com/v1","kind":"Tab","metadata":null,"spec":[1]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -400,11 +401,34 @@ func TestEachVersionHasItsOwnFields(t *testing.T) {
 	crd.Spec.Versions = append(crd.Spec.Versions, second, third)
 	got := map[string]fields.Set{}
 	for _, version := range []string{"v1", "v2", "v3"} {
-		if of := serve(t, crd).custom().Fields(schema.GroupVersion{Group: "example.com", Version: version}); of != nil {
+		if of := serve(t, crd).Fields(schema.GroupVersion{Group: "example.com", Version: version}); of != nil {
 			got[version] = of(tree(t, "{host: a, port: 80}"))
 		}
 	}
 	if diff := cmp.Diff(map[string]fields.Set{"v1": {"host": "a"}, "v2": {"port": "80"}}, got); diff != "" {
 		t.Errorf("selectable fields (-want +got):\n%s", diff)
 	}
+}
+
+// TestServedIsFewObjects counts what is kept of definitions that nobody uses: each object would stay in another place of the heap.
+func TestServedIsFewObjects(t *testing.T) {
+	const many, most = 500, 7
+	whole := definition(t, tabSchema)
+	whole.Spec.Versions[0].Subresources = &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}}
+	whole.Spec.Names.ShortNames, whole.Status.AcceptedNames.ShortNames = []string{"t"}, []string{"t"}
+	objects := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapObjects
+	}
+	kept := make([]*served, many)
+	before := objects()
+	for i := range kept {
+		kept[i] = serve(t, whole)
+	}
+	if got := (objects() - before) / many; got > most {
+		t.Errorf("%d objects are kept of each definition, want at most %d: itself, its outline, its versions and their descriptors", got, most)
+	}
+	runtime.KeepAlive(kept)
 }

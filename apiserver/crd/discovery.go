@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kubeversion "k8s.io/apimachinery/pkg/version"
 
@@ -21,8 +20,10 @@ const groupPriority = 1000
 func (c *Controller) group(group string) (discovery.Group, bool) {
 	versions := map[string][]apidiscoveryv2.APIResourceDiscovery{}
 	for _, s := range c.servedOf(group) {
-		for _, name := range s.order() {
-			versions[name] = append(versions[name], s.discover(name))
+		for i := range s.versions {
+			if v := &s.versions[i]; v.spec.Served {
+				versions[v.spec.Name] = append(versions[v.spec.Name], v.discover())
+			}
 		}
 	}
 	g := discovery.Group{Priority: groupPriority, Discovery: apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: group}}}
@@ -38,30 +39,34 @@ func (c *Controller) group(group string) (discovery.Group, bool) {
 	return g, len(versions) > 0
 }
 
-func (s *served) discover(name string) apidiscoveryv2.APIResourceDiscovery {
-	gvk := metav1.GroupVersionKind(s.gvk(name))
+// scaleKind is the kind of the scale subresource.
+var scaleKind = metav1.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"}
+
+// describe fills what discovery shows of a version.
+func (v *version) describe() {
+	v.kind = metav1.GroupVersionKind(v.of.gvk(v.spec.Name))
+	v.subresources = v.room[:0]
+	if v.hasStatus() {
+		v.subresources = append(v.subresources, apidiscoveryv2.APISubresourceDiscovery{Subresource: "status", ResponseKind: &v.kind, Verbs: subresourceVerbs})
+	}
+	if v.hasScale() {
+		v.subresources = append(v.subresources, apidiscoveryv2.APISubresourceDiscovery{Subresource: "scale", ResponseKind: &scaleKind, Verbs: subresourceVerbs})
+	}
+}
+
+// discover describes a version for discovery.
+func (v *version) discover() apidiscoveryv2.APIResourceDiscovery {
+	s := v.of
 	verbs := standardVerbs
 	if s.terminating.Load() {
 		verbs = terminatingVerbs
 	}
 	out := apidiscoveryv2.APIResourceDiscovery{
-		Resource: s.names.Plural, ResponseKind: &gvk, Scope: apidiscoveryv2.ScopeCluster, SingularResource: s.names.Singular,
-		Verbs: verbs, ShortNames: s.names.ShortNames, Categories: s.names.Categories,
+		Resource: s.names.Plural, ResponseKind: &v.kind, Scope: apidiscoveryv2.ScopeCluster, SingularResource: s.names.Singular,
+		Verbs: verbs, ShortNames: s.names.ShortNames, Categories: s.names.Categories, Subresources: v.subresources,
 	}
-	if s.crd.Spec.Scope == apiextensionsv1.NamespaceScoped {
+	if s.kind.Namespaced {
 		out.Scope = apidiscoveryv2.ScopeNamespace
-	}
-	v := s.versions[name]
-	sub := func(name string, kind metav1.GroupVersionKind) {
-		out.Subresources = append(out.Subresources, apidiscoveryv2.APISubresourceDiscovery{
-			Subresource: name, ResponseKind: &kind, Verbs: subresourceVerbs,
-		})
-	}
-	if v.hasStatus() {
-		sub("status", gvk)
-	}
-	if v.spec.Subresources != nil && v.spec.Subresources.Scale != nil {
-		sub("scale", metav1.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"})
 	}
 	return out
 }

@@ -32,7 +32,8 @@ func (c *Controller) documents(group string) map[string]openapi.Source {
 	slices.SortFunc(all, func(a, b *served) int { return strings.Compare(a.crd.Name, b.crd.Name) })
 	sums := map[string]hash.Hash{}
 	for _, s := range all {
-		for _, version := range s.order() {
+		for i := range s.kind.Served {
+			version := s.kind.Served[i].Version
 			if sums[version] == nil {
 				sums[version] = sha256.New()
 			}

@@ -27,15 +27,20 @@ import (
 	"kogge.dev/kogge/reconcile"
 )
 
-// served is one definition as it is served: its descriptor and what is behind it.
+// served is one definition as it is served: its descriptor and what is behind it. It implements rest.Custom. A cluster may have hundreds that nobody uses,
+// so that it is kept in few objects.
 type served struct {
 	// crd is the outline.
-	crd      *apiextensionsv1.CustomResourceDefinition
-	names    apiextensionsv1.CustomResourceDefinitionNames
-	versions map[string]*version
+	crd   *apiextensionsv1.CustomResourceDefinition
+	names apiextensionsv1.CustomResourceDefinitionNames
+	// versions in the definition's order.
+	versions []version
 	storage  string
 	convert  converter
-	resource *rest.Resource
+	// read reads the definition.
+	read     reader
+	resource rest.Resource
+	kind     kinds.Kind
 	// revision changes with the definition's spec and its accepted names.
 	revision revision
 	// settled is the resourceVersion of the definition at which its status was complete, too; empty before.
@@ -44,6 +49,8 @@ type served struct {
 	terminating atomic.Bool
 }
 
+var _ rest.Custom = (*served)(nil)
+
 // Verbs of custom resources in discovery's order: as usual, while their definition terminates, and of their subresources.
 var (
 	standardVerbs    = []string{"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"}
@@ -51,29 +58,46 @@ var (
 	subresourceVerbs = []string{"get", "patch", "update"}
 )
 
+// subresources of custom resources in discovery's order.
+var subresources = []kinds.Subresource{
+	{Name: "status", Verbs: subresourceVerbs},
+	{Name: "scale", Verbs: subresourceVerbs, GroupVersionKind: schema.GroupVersionKind(scaleKind)},
+}
+
 // newServed makes the resource of a definition whose names are accepted. It compiles nothing, and keeps no schemas and columns: read brings them when they are
 // needed.
 func newServed(whole *apiextensionsv1.CustomResourceDefinition, convert converter, read reader) (*served, error) {
 	crd := reconcile.Outline(whole)
-	s := &served{crd: crd, names: crd.Status.AcceptedNames, versions: map[string]*version{}, convert: convert, revision: revisionOf(whole)}
-	for i := range crd.Spec.Versions {
-		v := &crd.Spec.Versions[i]
-		s.versions[v.Name] = &version{spec: v, preserve: crd.Spec.PreserveUnknownFields, read: func() (*apiextensionsv1.CustomResourceDefinitionVersion, error) {
-			return read.version(crd.Name, v.Name)
-		}}
-		if v.Storage {
-			s.storage = v.Name
+	s := &served{
+		crd: crd, names: crd.Status.AcceptedNames, versions: make([]version, len(crd.Spec.Versions)), convert: convert, read: read, revision: revisionOf(whole),
+	}
+	for i := range s.versions {
+		v := &s.versions[i]
+		v.of, v.spec = s, &crd.Spec.Versions[i]
+		v.describe()
+		if v.spec.Storage {
+			s.storage = v.spec.Name
 		}
 	}
 	if s.storage == "" {
 		return nil, fmt.Errorf("definition %s has no storage version", crd.Name)
 	}
-	kind := s.describe()
-	if len(kind.Served) == 0 {
+	s.describe()
+	if len(s.kind.Served) == 0 {
 		return nil, nil // no version is served
 	}
-	s.resource = &rest.Resource{Kind: kind, Custom: s.custom()}
+	s.resource = rest.Resource{Kind: &s.kind, Custom: s}
 	return s, nil
+}
+
+// version returns a version by name, or nil.
+func (s *served) version(name string) *version {
+	for i := range s.versions {
+		if s.versions[i].spec.Name == name {
+			return &s.versions[i]
+		}
+	}
+	return nil
 }
 
 // revision names what a definition makes of a resource: its spec, of which there is one in each generation, and its accepted names.
@@ -87,73 +111,51 @@ func (s *served) gvk(version string) schema.GroupVersionKind {
 	return schema.GroupVersionKind{Group: s.crd.Spec.Group, Version: version, Kind: s.names.Kind}
 }
 
-// order returns the served versions, the preferred one first: by Kubernetes' version order.
-func (s *served) order() []string {
-	var out []string
-	for _, v := range s.crd.Spec.Versions {
-		if v.Served {
-			out = append(out, v.Name)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b string) int { return kubeversion.CompareKubeAwareVersionStrings(b, a) })
-	return out
-}
-
-func (s *served) describe() *kinds.Kind {
-	newOf := func(version string) func() kinds.Object {
-		gvk := s.gvk(version)
-		return func() kinds.Object {
-			u := &unstructured.Unstructured{}
-			u.SetGroupVersionKind(gvk)
-			return u
-		}
-	}
-	listOf := func(version string) func() runtime.Object {
-		gvk := s.gvk(version)
-		gvk.Kind = s.names.ListKind
-		return func() runtime.Object {
-			u := &unstructured.UnstructuredList{}
-			u.SetGroupVersionKind(gvk)
-			return u
-		}
-	}
-	k := &kinds.Kind{
-		Storage: kinds.Storage{
-			GroupVersionKind: s.gvk(s.storage), New: newOf(s.storage), NewList: listOf(s.storage),
-			Prefix: s.crd.Spec.Group + "/" + s.names.Plural,
-		},
-		Resource: s.names.Plural, Singular: s.names.Singular, ShortNames: s.names.ShortNames, Categories: s.names.Categories,
+// describe fills the descriptor.
+func (s *served) describe() {
+	s.kind = kinds.Kind{
+		Storage:  kinds.Storage{GroupVersionKind: s.gvk(s.storage), Prefix: s.crd.Spec.Group + "/" + s.names.Plural},
+		Resource: s.names.Plural, Singular: s.names.Singular, ListKind: s.names.ListKind, ShortNames: s.names.ShortNames, Categories: s.names.Categories,
 		Namespaced:            s.crd.Spec.Scope == apiextensionsv1.NamespaceScoped,
 		Verbs:                 standardVerbs,
 		ConditionalUpdateOnly: true,
-		PrepareCreate:         s.prepareCreate, PrepareUpdate: s.prepareUpdate,
-		Validate: s.validate, ValidateUpdate: s.validateUpdate,
-		ValidateName: validation.NameIsDNSSubdomain,
-		Fields:       s.fields(s.storage),
+		ValidateName:          validation.NameIsDNSSubdomain,
+		Fields:                s.fields(s.storage),
 	}
-	entry := func(name string) kinds.Served {
-		out := kinds.Served{GroupVersionKind: s.gvk(name), New: newOf(name), NewList: listOf(name), Deprecated: s.deprecation(name)}
-		if name != s.storage {
-			out.FromStorage = func(obj kinds.Object) (kinds.Object, error) { return s.convertTo(obj, name) }
-			out.ToStorage = func(obj kinds.Object) (kinds.Object, error) { return s.convertTo(obj, s.storage) }
-		}
-		return out
-	}
-	for _, name := range s.order() {
-		k.Served = append(k.Served, entry(name))
-	}
-	for _, v := range s.crd.Spec.Versions {
-		if !v.Served { // who manages fields at it goes on to
-			k.OnRequest = append(k.OnRequest, entry(v.Name))
+	all := make([]kinds.Served, 0, len(s.versions))
+	for i := range s.versions {
+		if v := s.versions[i].spec; v.Served {
+			all = append(all, s.entry(v.Name))
 		}
 	}
-	k.Subresources = s.subresources()
-	return k
+	// The preferred version comes first: by Kubernetes' version order.
+	slices.SortStableFunc(all, func(a, b kinds.Served) int { return kubeversion.CompareKubeAwareVersionStrings(b.Version, a.Version) })
+	n := len(all)
+	for i := range s.versions {
+		if v := s.versions[i].spec; !v.Served { // who manages fields at it goes on to
+			all = append(all, s.entry(v.Name))
+		}
+	}
+	s.kind.Served, s.kind.OnRequest = all[:n:n], all[n:]
+	for i := range all {
+		all[i].Deprecated = s.deprecation(all[i].Version)
+	}
+	s.kind.Subresources = s.subresources()
+}
+
+// entry describes a version.
+func (s *served) entry(name string) kinds.Served {
+	out := kinds.Served{GroupVersionKind: s.gvk(name)}
+	if name != s.storage {
+		out.FromStorage = func(obj kinds.Object) (kinds.Object, error) { return s.convertTo(obj, name) }
+		out.ToStorage = func(obj kinds.Object) (kinds.Object, error) { return s.convertTo(obj, s.storage) }
+	}
+	return out
 }
 
 // deprecation is what requests for a version are warned with; empty where it is not deprecated.
 func (s *served) deprecation(version string) string {
-	v := s.versions[version].spec
+	v := s.version(version).spec
 	switch {
 	case !v.Deprecated:
 		return ""
@@ -161,8 +163,9 @@ func (s *served) deprecation(version string) string {
 		return *v.DeprecationWarning
 	}
 	text := s.gvk(version).GroupVersion().String() + " " + s.names.Kind + " is deprecated"
-	for _, name := range s.order() {
-		if !s.versions[name].spec.Deprecated && kubeversion.CompareKubeAwareVersionStrings(version, name) < 0 {
+	for i := range s.kind.Served {
+		name := s.kind.Served[i].Version
+		if !s.version(name).spec.Deprecated && kubeversion.CompareKubeAwareVersionStrings(version, name) < 0 {
 			return text + "; use " + s.gvk(name).GroupVersion().String() + " " + s.names.Kind
 		}
 	}
@@ -171,45 +174,53 @@ func (s *served) deprecation(version string) string {
 
 // subresources lists what any served version has; a version without one is refused when asked for it.
 func (s *served) subresources() []kinds.Subresource {
-	var out []kinds.Subresource
 	status, scale := false, false
-	for _, name := range s.order() {
-		v := s.versions[name]
-		status = status || v.hasStatus()
-		scale = scale || v.spec.Subresources != nil && v.spec.Subresources.Scale != nil
+	for i := range s.versions {
+		v := &s.versions[i]
+		status = status || v.spec.Served && v.hasStatus()
+		scale = scale || v.spec.Served && v.hasScale()
 	}
-	if status {
-		out = append(out, kinds.Subresource{Name: "status", Verbs: subresourceVerbs, Prepare: s.prepareStatus, Validate: s.validateStatus})
+	switch {
+	case status && scale:
+		return subresources
+	case status:
+		return subresources[:1]
+	case scale:
+		return subresources[1:]
 	}
-	if scale {
-		out = append(out, kinds.Subresource{
-			Name: "scale", Verbs: subresourceVerbs,
-			GroupVersionKind: schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"},
-		})
-	}
-	return out
+	return nil
 }
 
-func (s *served) custom() *rest.Custom {
-	return &rest.Custom{
-		Schema: func(gv schema.GroupVersion, obj *unstructured.Unstructured) ([]string, error) {
-			v := s.versions[gv.Version]
-			if v == nil {
-				return nil, fmt.Errorf("version %s is not served", gv)
-			}
-			return v.complete(obj)
-		},
-		Stored: func(obj *unstructured.Unstructured) { s.versions[s.storage].stored(obj) },
-		Types:  func(gv schema.GroupVersion) (managedfields.TypeConverter, error) { return s.converter(gv.Version) },
-		Table:  func(gv schema.GroupVersion) *kinds.Table { return s.versions[gv.Version].columns() },
-		Scale:  func(gv schema.GroupVersion) *kinds.Scale { return s.versions[gv.Version].scale() },
-		Fields: func(gv schema.GroupVersion) func(kinds.Object) fields.Set { return s.fields(gv.Version) },
-		Allow:  s.allow,
+// Complete implements rest.Custom.
+func (s *served) Complete(gv schema.GroupVersion, obj *unstructured.Unstructured) ([]string, error) {
+	v := s.version(gv.Version)
+	if v == nil {
+		return nil, fmt.Errorf("version %s is not served", gv)
 	}
+	return v.complete(obj)
 }
 
-// allow refuses new objects while the definition is on its way out: its instances are being deleted.
-func (s *served) allow(verb string) error {
+// Stored implements rest.Custom.
+func (s *served) Stored(obj *unstructured.Unstructured) { s.version(s.storage).stored(obj) }
+
+// Types implements rest.Custom.
+func (s *served) Types(gv schema.GroupVersion) (managedfields.TypeConverter, error) {
+	return s.converter(gv.Version)
+}
+
+// Table implements rest.Custom.
+func (s *served) Table(gv schema.GroupVersion) *kinds.Table { return s.version(gv.Version).columns() }
+
+// Scale implements rest.Custom.
+func (s *served) Scale(gv schema.GroupVersion) *kinds.Scale { return s.version(gv.Version).scale() }
+
+// Fields implements rest.Custom.
+func (s *served) Fields(gv schema.GroupVersion) func(kinds.Object) fields.Set {
+	return s.fields(gv.Version)
+}
+
+// Allow implements rest.Custom: it refuses new objects while the definition is on its way out, as its instances are being deleted.
+func (s *served) Allow(verb string) error {
 	if verb != "create" || !s.terminating.Load() {
 		return nil
 	}
@@ -225,28 +236,28 @@ func asTree(obj kinds.Object) *unstructured.Unstructured {
 
 // at is the version in whose terms a request is judged, and the object in it.
 func (s *served) at(req kinds.Request, obj kinds.Object) (*version, *unstructured.Unstructured, error) {
-	name := s.storage
-	if req.Version.Group == s.crd.Spec.Group && s.versions[req.Version.Version] != nil {
-		name = req.Version.Version
-	}
-	if name != s.storage {
-		converted, err := s.convertTo(obj, name)
+	v := s.requestVersion(req)
+	if v.spec.Name != s.storage {
+		converted, err := s.convertTo(obj, v.spec.Name)
 		if err != nil {
 			return nil, nil, err
 		}
 		obj = converted
 	}
-	return s.versions[name], asTree(obj), nil
+	return v, asTree(obj), nil
 }
 
 func (s *served) requestVersion(req kinds.Request) *version {
-	if req.Version.Group == s.crd.Spec.Group && s.versions[req.Version.Version] != nil {
-		return s.versions[req.Version.Version]
+	if req.Version.Group == s.crd.Spec.Group {
+		if v := s.version(req.Version.Version); v != nil {
+			return v
+		}
 	}
-	return s.versions[s.storage]
+	return s.version(s.storage)
 }
 
-func (s *served) prepareCreate(req kinds.Request, obj kinds.Object) {
+// PrepareCreate implements rest.Custom.
+func (s *served) PrepareCreate(req kinds.Request, obj kinds.Object) {
 	u := asTree(obj)
 	if s.requestVersion(req).hasStatus() {
 		delete(u.Object, "status")
@@ -254,7 +265,8 @@ func (s *served) prepareCreate(req kinds.Request, obj kinds.Object) {
 	u.SetGeneration(1)
 }
 
-func (s *served) prepareUpdate(req kinds.Request, obj, old kinds.Object) {
+// PrepareUpdate implements rest.Custom.
+func (s *served) PrepareUpdate(req kinds.Request, obj, old kinds.Object) {
 	next, before := asTree(obj), asTree(old)
 	without := []string{"metadata"}
 	if s.requestVersion(req).hasStatus() {
@@ -272,8 +284,8 @@ func (s *served) prepareUpdate(req kinds.Request, obj, old kinds.Object) {
 	next.SetGeneration(generation)
 }
 
-// prepareStatus keeps of the new object its status, and of its metadata what only tracks the change.
-func (s *served) prepareStatus(_ kinds.Request, obj, old kinds.Object) {
+// PrepareStatus implements rest.Custom: it keeps of the new object its status, and of its metadata what only tracks the change.
+func (s *served) PrepareStatus(_ kinds.Request, obj, old kinds.Object) {
 	next, before := asTree(obj), asTree(old)
 	status, has := next.Object["status"]
 	managed, resourceVersion := next.GetManagedFields(), next.GetResourceVersion()
@@ -287,7 +299,8 @@ func (s *served) prepareStatus(_ kinds.Request, obj, old kinds.Object) {
 	next.SetResourceVersion(resourceVersion)
 }
 
-func (s *served) validate(req kinds.Request, obj kinds.Object) field.ErrorList {
+// Validate implements rest.Custom.
+func (s *served) Validate(req kinds.Request, obj kinds.Object) field.ErrorList {
 	v, u, err := s.at(req, obj)
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}
@@ -295,11 +308,13 @@ func (s *served) validate(req kinds.Request, obj kinds.Object) field.ErrorList {
 	return v.validate(context.Background(), u)
 }
 
-func (s *served) validateUpdate(req kinds.Request, obj, old kinds.Object) field.ErrorList {
+// ValidateUpdate implements rest.Custom.
+func (s *served) ValidateUpdate(req kinds.Request, obj, old kinds.Object) field.ErrorList {
 	return s.judge(req, obj, old, (*version).validateUpdate)
 }
 
-func (s *served) validateStatus(req kinds.Request, obj, old kinds.Object) field.ErrorList {
+// ValidateStatus implements rest.Custom.
+func (s *served) ValidateStatus(req kinds.Request, obj, old kinds.Object) field.ErrorList {
 	return s.judge(req, obj, old, (*version).validateStatus)
 }
 
@@ -317,7 +332,7 @@ func (s *served) judge(req kinds.Request, obj, old kinds.Object, by func(*versio
 
 // fields returns a version's selectable fields; nil when there are none.
 func (s *served) fields(name string) func(kinds.Object) fields.Set {
-	list := s.versions[name].spec.SelectableFields
+	list := s.version(name).spec.SelectableFields
 	if len(list) == 0 {
 		return nil
 	}
@@ -339,7 +354,7 @@ func (s *served) fields(name string) func(kinds.Object) fields.Set {
 // selectable returns the paths of a version's selectable fields.
 func (s *served) selectable(name string) []string {
 	var out []string
-	for _, f := range s.versions[name].spec.SelectableFields {
+	for _, f := range s.version(name).spec.SelectableFields {
 		out = append(out, f.JSONPath)
 	}
 	return out
@@ -347,7 +362,7 @@ func (s *served) selectable(name string) []string {
 
 // scale maps replica counts; nil without the subresource.
 func (v *version) scale() *kinds.Scale {
-	if v.spec.Subresources == nil || v.spec.Subresources.Scale == nil {
+	if !v.hasScale() {
 		return nil
 	}
 	return newScale(v.spec.Subresources.Scale)

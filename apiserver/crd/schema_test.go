@@ -35,12 +35,12 @@ func TestSchemasAreReadOnUse(t *testing.T) {
 	}
 	want(2, "it was published twice")
 	away = errors.New("away")
-	if _, err := s.versions["v1"].complete(tree(t, "spec: {name: a}")); !errors.Is(err, away) {
+	if _, err := s.version("v1").complete(tree(t, "spec: {name: a}")); !errors.Is(err, away) {
 		t.Fatalf("complete = %v, want %v", err, away)
 	}
 	away = nil
 	for range 2 {
-		if _, err := s.versions["v1"].complete(tree(t, "spec: {name: a}")); err != nil {
+		if _, err := s.version("v1").complete(tree(t, "spec: {name: a}")); err != nil {
 			t.Fatal(err)
 		}
 	}

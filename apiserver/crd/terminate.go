@@ -72,7 +72,7 @@ func (c *Controller) terminate(ctx context.Context, crd *apiextensionsv1.CustomR
 
 // deleteInstances asks for the deletion of all objects that are not being deleted yet, and returns how many there still are.
 func (c *Controller) deleteInstances(ctx context.Context, s *served) (int, error) {
-	gvr := s.gvk(s.order()[0]).GroupVersion().WithResource(s.names.Plural)
+	gvr := s.kind.Served[0].GroupVersion().WithResource(s.names.Plural)
 	r := client.At(c.cfg.Client, gvr, func() *unstructured.Unstructured { return &unstructured.Unstructured{} })
 	list, err := r.List(ctx, "", metav1.ListOptions{})
 	if err != nil {

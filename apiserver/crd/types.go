@@ -19,7 +19,7 @@ const metaDefinition = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 
 // openAPI returns the version's schema with the fields that every object has, for publication and server-side apply.
 func (s *served) openAPI(name string) (*spec.Schema, error) {
-	c, err := s.versions[name].glance()
+	c, err := s.version(name).glance()
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (s *served) types(name string) (managedfields.TypeConverter, error) {
 		definitionName(s.gvk(name)): schema,
 		metaDefinition:              metaSchema(),
 	}
-	out, err := managedfields.NewTypeConverter(definitions, s.versions[name].preserve)
+	out, err := managedfields.NewTypeConverter(definitions, s.version(name).preserve())
 	if err != nil {
 		return nil, fmt.Errorf("types of %s at %s: %w", s.crd.Name, name, err)
 	}
@@ -88,7 +88,7 @@ type converters struct {
 // ObjectToTyped implements managedfields.TypeConverter. Kinds that the definition does not have are refused by own.
 func (c *converters) ObjectToTyped(obj runtime.Object, options ...typed.ValidationOptions) (*typed.TypedValue, error) {
 	gvk := obj.GetObjectKind().GroupVersionKind()
-	if gvk.Version == c.name || gvk != c.served.gvk(gvk.Version) || c.served.versions[gvk.Version] == nil {
+	if gvk.Version == c.name || gvk != c.served.gvk(gvk.Version) || c.served.version(gvk.Version) == nil {
 		return c.own.ObjectToTyped(obj, options...)
 	}
 	known, ok := c.others.Load(gvk.Version)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
@@ -32,11 +34,13 @@ import (
 // version is one version of a definition. What is expensive (structural schema, validators, CEL programs, columns) is made on first use: a
 // cluster with hundreds of definitions that nobody touches pays for none.
 type version struct {
+	of *served
 	// spec is without schema and columns.
-	spec     *apiextensionsv1.CustomResourceDefinitionVersion
-	preserve bool
-	// read returns the version with both, shared with others.
-	read func() (*apiextensionsv1.CustomResourceDefinitionVersion, error)
+	spec *apiextensionsv1.CustomResourceDefinitionVersion
+	// kind and subresources are what discovery shows of it; room is for the latter.
+	kind         metav1.GroupVersionKind
+	subresources []apidiscoveryv2.APISubresourceDiscovery
+	room         [2]apidiscoveryv2.APISubresourceDiscovery
 
 	mu sync.Mutex
 	// used is what was compiled of the schema, nil before.
@@ -55,6 +59,14 @@ type compiledVersion struct {
 	status func() (validation.SchemaValidator, error)
 	cel    func() *schemacel.Validator
 }
+
+// read returns the version with schema and columns, shared with others.
+func (v *version) read() (*apiextensionsv1.CustomResourceDefinitionVersion, error) {
+	return v.of.read.version(v.of.crd.Name, v.spec.Name)
+}
+
+// preserve reports whether unknown fields are kept.
+func (v *version) preserve() bool { return v.of.crd.Spec.PreserveUnknownFields }
 
 // compiled returns what is compiled of the schema, and keeps it.
 func (v *version) compiled() (*compiledVersion, error) {
@@ -160,7 +172,7 @@ func (v *version) complete(obj *unstructured.Unstructured) (unknown []string, er
 
 func (v *version) prune(obj *unstructured.Unstructured, c *compiledVersion) ([]string, error) {
 	var unknown []string
-	if !v.preserve {
+	if !v.preserve() {
 		unknown = append(unknown, pruning.PruneWithOptions(obj.Object, c.structural, true, structuralschema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})...)
 		fieldErr, paths := objectmeta.CoerceWithOptions(nil, obj.Object, c.structural, false, objectmeta.CoerceOptions{ReturnUnknownFieldPaths: true})
 		if fieldErr != nil {
@@ -180,7 +192,7 @@ func (v *version) stored(obj *unstructured.Unstructured) {
 	}
 	defaulting.PruneNonNullableNullsWithoutDefaults(obj.Object, c.structural)
 	defaulting.Default(obj.Object, c.structural)
-	if !v.preserve {
+	if !v.preserve() {
 		pruning.Prune(obj.Object, c.structural, true)
 	}
 }
@@ -274,7 +286,7 @@ func (c *compiledVersion) rules(ctx context.Context, obj, old map[string]any, be
 
 // validateScale checks that replica counts are counts.
 func (v *version) validateScale(obj *unstructured.Unstructured, spec bool) field.ErrorList {
-	if v.spec.Subresources == nil || v.spec.Subresources.Scale == nil {
+	if !v.hasScale() {
 		return nil
 	}
 	s := v.spec.Subresources.Scale
@@ -312,6 +324,11 @@ func splitPath(path string) []string { return strings.Split(strings.TrimPrefix(p
 // hasStatus reports whether the version has the status subresource.
 func (v *version) hasStatus() bool {
 	return v.spec.Subresources != nil && v.spec.Subresources.Status != nil
+}
+
+// hasScale reports whether the version has the scale subresource.
+func (v *version) hasScale() bool {
+	return v.spec.Subresources != nil && v.spec.Subresources.Scale != nil
 }
 
 // sameBut compares two objects with some top-level fields left out.

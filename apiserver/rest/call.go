@@ -85,7 +85,7 @@ const writeTimeout = 34 * time.Second
 
 // Execute runs any verb but watch.
 func (e *Engine) Execute(ctx context.Context, c *Call) (*Result, error) {
-	if c.Target.Custom != nil && c.Target.Custom.Allow != nil {
+	if c.Target.Custom != nil {
 		if err := c.Target.Custom.Allow(string(c.Verb)); err != nil {
 			return nil, err
 		}

@@ -62,7 +62,7 @@ func (e *Engine) create(ctx context.Context, c *Call) (*Result, error) {
 		return nil, err
 	}
 	warn(ctx, ownersWarning(dedupOwners(obj), false)...)
-	obj = e.track(ctx, c, c.Target.Kind.Storage.New(), obj)
+	obj = e.track(ctx, c, c.Target.Kind.Storage.Blank(), obj)
 	if obj, err = e.mutate(ctx, c, admission.Create, obj, nil); err != nil {
 		return nil, err
 	}
@@ -169,9 +169,7 @@ func (e *Engine) prepareNew(ctx context.Context, c *Call, obj kinds.Object) (*ou
 		obj.SetGeneration(1)
 	}
 	req := e.strategyRequest(ctx, c, now)
-	if k.PrepareCreate != nil {
-		k.PrepareCreate(req, obj)
-	}
+	c.Target.prepareCreate(req, obj)
 	out := &outcome{obj: obj}
 	if err := e.reserve(ctx, c, obj, nil, out); err != nil {
 		return out, err

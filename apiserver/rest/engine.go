@@ -56,16 +56,13 @@ type Judge func(ctx context.Context, req kinds.Request, obj, old kinds.Object) f
 
 // faults returns what is wrong with an object of the main resource, but for its metadata; old is nil for a new one.
 func (e *Engine) faults(ctx context.Context, c *Call, req kinds.Request, obj, old kinds.Object) field.ErrorList {
-	k := c.Target.Kind
 	switch judge := e.parts.Load().Judges[c.Target.GVR.GroupResource()]; {
 	case judge != nil:
 		return judge(ctx, req, obj, old)
-	case old == nil && k.Validate != nil:
-		return k.Validate(req, obj)
-	case old != nil && k.ValidateUpdate != nil:
-		return k.ValidateUpdate(req, obj, old)
+	case old == nil:
+		return c.Target.validate(req, obj)
 	}
-	return nil
+	return c.Target.validateUpdate(nil, req, obj, old)
 }
 
 // Engine executes Calls. It is safe for concurrent use.
@@ -91,11 +88,21 @@ type Engine struct {
 // bound is a resource with its cache.
 type bound struct {
 	*Resource
-	cache *cache.Cache // nil for virtual resources
+	// prefix is the store's key prefix, with slashes at both ends.
+	prefix string
+	cache  *cache.Cache // nil for virtual resources
 	// transcriber writes what is stored in JSON; nil for custom resources.
 	transcriber func() *codec.Transcriber
 	// transcribed counts for the sampled checks of the invariants build.
 	transcribed atomic.Uint32
+}
+
+// key of one object.
+func (b *bound) key(namespace, name string) string {
+	if b.Kind.Namespaced {
+		return b.prefix + namespace + "/" + name
+	}
+	return b.prefix + name
 }
 
 // Target is a resource at one of its versions.
@@ -104,8 +111,8 @@ type Target struct {
 	GVR    schema.GroupVersionResource
 	Served *kinds.Served
 
-	// json names the encoding in JSON at the target's version: it is asked for with every event of every watch.
-	json     string
+	// json names the encoding in JSON at the target's version, once somebody has asked for it: that is with every event of every watch.
+	json     atomic.Pointer[string]
 	managers sync.Map // subresource to *managerSlot
 }
 
@@ -139,40 +146,42 @@ func (e *Engine) Configure(p Parts) { e.parts.Store(&p) }
 func (e *Engine) bind(r *Resource, replaced *bound) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	b := &bound{Resource: r}
+	b := &bound{Resource: r, prefix: "/registry/" + r.Kind.Storage.Prefix + "/"}
 	if r.Custom == nil {
 		b.transcriber = sync.OnceValue(func() *codec.Transcriber {
 			return codec.NewTranscriber(r.Kind.Storage.New(), r.Kind.Storage.GroupVersionKind)
 		})
 	}
 	if r.stored() {
-		c, ok := e.caches[r.prefix()]
+		c, ok := e.caches[b.prefix]
 		if !ok {
 			var err error
 			if c, err = cache.New(cache.Config{
-				Feed: e.feed, Prefix: r.prefix(), Decode: b.decode, Attrs: r.attrs, IndexField: indexField(r), Index: nodeNameOf,
+				Feed: e.feed, Prefix: b.prefix, Decode: b.decode, Attrs: r.attrs, IndexField: indexField(b.prefix), Index: nodeNameOf,
 				Pack: r.Kind.Storage.Packed,
 			}); err != nil {
 				return err
 			}
-			e.caches[r.prefix()] = c
+			e.caches[b.prefix] = c
 		}
 		b.cache = c
 	}
 	next := maps.Clone(*e.targets.Load())
 	maps.DeleteFunc(next, func(_ schema.GroupVersionResource, t *Target) bool { return replaced != nil && t.bound == replaced })
-	for i := range r.Kind.Served {
-		served := &r.Kind.Served[i]
-		gvr := served.GroupVersion().WithResource(r.Kind.Resource)
-		next[gvr] = &Target{bound: b, GVR: gvr, Served: served, json: encodingOf(codec.JSON, served)}
-		e.bound[gvr.GroupResource()] = b
+	targets := make([]Target, len(r.Kind.Served))
+	for i := range targets {
+		t := &targets[i]
+		t.bound, t.Served = b, &r.Kind.Served[i]
+		t.GVR = t.Served.GroupVersion().WithResource(r.Kind.Resource)
+		next[t.GVR] = t
+		e.bound[t.GVR.GroupResource()] = b
 	}
 	e.targets.Store(&next)
 	return nil
 }
 
-func indexField(r *Resource) string {
-	if r.prefix() == "/registry/pods/" {
+func indexField(prefix string) string {
+	if prefix == "/registry/pods/" {
 		return "spec.nodeName"
 	}
 	return ""
@@ -232,7 +241,7 @@ func (e *Engine) Remove(gr schema.GroupResource) {
 // retireLocked frees the names of a custom resource; its targets are the caller's to take away, and it is the caller's to close.
 func (e *Engine) retireLocked(b *bound) {
 	delete(e.bound, b.GroupResource())
-	delete(e.caches, b.prefix())
+	delete(e.caches, b.prefix)
 }
 
 // close ends the cache of a resource.
@@ -300,7 +309,7 @@ func (e *Engine) Watchers(gvr schema.GroupVersionResource, namespace, name strin
 	}
 	var scopes []string
 	if t.Kind.Namespaced && namespace != "" {
-		scopes = append(scopes, t.prefix()+namespace+"/")
+		scopes = append(scopes, t.prefix+namespace+"/")
 	}
 	if name != "" {
 		scopes = append(scopes, t.key(namespace, name))

@@ -47,9 +47,9 @@ func (e *Engine) newManager(t *Target, subresource string) (*patch.Manager, erro
 		Types: types, Kind: t.Served.GroupVersionKind, Hub: t.Kind.Storage.GroupVersion(), Subresource: subresource, Custom: t.Custom != nil,
 		Convert: t.convert,
 		New: func(gvk schema.GroupVersionKind) (runtime.Object, error) {
-			obj := t.Served.New()
+			obj := t.Served.Blank()
 			if served := t.Kind.Known(gvk.GroupVersion()); served != nil {
-				obj = served.New()
+				obj = served.Blank()
 			}
 			obj.GetObjectKind().SetGroupVersionKind(gvk)
 			return obj, nil
@@ -96,14 +96,10 @@ func (e *Engine) trackVirtual(ctx context.Context, c *Call, obj runtime.Object) 
 }
 
 func (e *Engine) typesOf(t *Target) (managedfields.TypeConverter, error) {
-	switch {
-	case t.Custom == nil:
+	if t.Custom == nil {
 		return e.types()
-	case t.Custom.Types == nil:
-		return managedfields.NewDeducedTypeConverter(), nil
-	default:
-		return t.Custom.Types(t.Served.GroupVersion())
 	}
+	return t.Custom.Types(t.Served.GroupVersion())
 }
 
 // resetFields are those that a write through the subresource can't change.
@@ -147,7 +143,7 @@ func (t *Target) convert(in runtime.Object, gv schema.GroupVersion) (runtime.Obj
 		if served == nil {
 			return nil, runtime.NewNotRegisteredErrForKind(t.Kind.Resource, from)
 		}
-		typed := served.New()
+		typed := served.Blank()
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(tree.Object, typed); err != nil {
 			return nil, fmt.Errorf("unable to convert unstructured object to %v: %w", from, err)
 		}
@@ -200,9 +196,7 @@ func (t *Target) defaults(in runtime.Object) {
 	}
 	gv := in.GetObjectKind().GroupVersionKind().GroupVersion()
 	if u, ok := in.(*unstructured.Unstructured); ok && t.Custom != nil {
-		if t.Custom.Schema != nil {
-			_, _ = t.Custom.Schema(gv, u) // Validation names what is wrong.
-		}
+		_, _ = t.Custom.Complete(gv, u) // Validation names what is wrong.
 		return
 	}
 	if served := t.Kind.Known(gv); served != nil && served.Default != nil {

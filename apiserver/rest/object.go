@@ -40,7 +40,7 @@ func (b *bound) decode(_ string, value []byte, revision int64) (kinds.Object, er
 }
 
 func (b *bound) decodeBuiltin(value []byte) (kinds.Object, error) {
-	obj := b.Kind.Storage.New()
+	obj := b.Kind.Storage.Blank()
 	if !codec.IsProtobuf(value) {
 		gvk, err := codec.TypeOf(value)
 		if err != nil {
@@ -66,10 +66,10 @@ func (b *bound) decodeBuiltin(value []byte) (kinds.Object, error) {
 
 // decodeAs decodes bytes that were stored at another version than ours.
 func (b *bound) decodeAs(value []byte, gvk schema.GroupVersionKind) (kinds.Object, error) {
-	obj := b.Kind.Storage.New()
+	obj := b.Kind.Storage.Blank()
 	served := b.Kind.Known(gvk.GroupVersion())
 	if served != nil {
-		obj = served.New()
+		obj = served.Blank()
 	}
 	if err := codec.DecodeStored(value, obj); err != nil {
 		return nil, err
@@ -101,10 +101,8 @@ func (b *bound) decodeCustom(value []byte) (kinds.Object, error) {
 			}
 		}
 	}
-	if b.Custom.Stored != nil {
-		if u, ok := obj.(*unstructured.Unstructured); ok {
-			b.Custom.Stored(u)
-		}
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		b.Custom.Stored(u)
 	}
 	return obj, nil
 }
@@ -222,10 +220,15 @@ func (t *Target) Encoded(entry *cache.Entry, format codec.Format) ([]byte, error
 
 // encoding names a format at the target's version.
 func (t *Target) encoding(format codec.Format) string {
-	if format == codec.JSON {
-		return t.json
+	if format != codec.JSON {
+		return encodingOf(format, t.Served)
 	}
-	return encodingOf(format, t.Served)
+	if known := t.json.Load(); known != nil {
+		return *known
+	}
+	name := encodingOf(format, t.Served)
+	t.json.Store(&name)
+	return name
 }
 
 func encodingOf(format codec.Format, served *kinds.Served) string {
@@ -238,7 +241,7 @@ func (t *Target) AppendJSON(to []byte, entry *cache.Entry) ([]byte, error) {
 	if out, ok := t.transcribe(to, entry); ok {
 		return out, nil
 	}
-	return entry.Append(to, t.json, func(to []byte) ([]byte, error) { return t.appendObject(to, entry) })
+	return entry.Append(to, t.encoding(codec.JSON), func(to []byte) ([]byte, error) { return t.appendObject(to, entry) })
 }
 
 // transcribe appends an entry's object in JSON without making it, where what is stored is what the target's version has.
@@ -276,7 +279,7 @@ func (t *Target) appendObject(to []byte, entry *cache.Entry) ([]byte, error) {
 // Table returns how objects of the target's version are shown as rows.
 func (t *Target) Table() codec.TableSource {
 	table := t.Kind.Table
-	if t.Custom != nil && t.Custom.Table != nil {
+	if t.Custom != nil {
 		table = t.Custom.Table(t.Served.GroupVersion())
 	}
 	if table == nil {
@@ -343,6 +346,9 @@ func (b *bound) verdict(entry *cache.Entry) cache.Verdict {
 
 // ListKind is the type of lists at the target's version.
 func (t *Target) ListKind() schema.GroupVersionKind {
+	if t.Kind.ListKind != "" {
+		return t.Served.GroupVersion().WithKind(t.Kind.ListKind)
+	}
 	if t.Served.NewList != nil {
 		if gvk := t.Served.NewList().GetObjectKind().GroupVersionKind(); gvk.Kind != "" {
 			return gvk

@@ -166,7 +166,7 @@ func (c *Call) kept() []string {
 
 // patchOf applies the patch to an object of the served version. describe renders the patch, or what it made, for messages.
 func (c *Call) patchOf(shared kinds.Object, strict *patch.Strict) (next kinds.Object, describe func() string, err error) {
-	next = c.Target.Served.New()
+	next = c.Target.Served.Blank()
 	if c.PatchType == types.StrategicMergePatchType {
 		return next, func() string {
 			var change map[string]any
@@ -205,10 +205,10 @@ func (c *Call) patchOf(shared kinds.Object, strict *patch.Strict) (next kinds.Ob
 // complete runs a custom resource's schema over a decoded object.
 func (c *Call) complete(obj kinds.Object, strict *patch.Strict) (kinds.Object, error) {
 	u, ok := obj.(*unstructured.Unstructured)
-	if !ok || c.Target.Custom == nil || c.Target.Custom.Schema == nil {
+	if !ok || c.Target.Custom == nil {
 		return obj, nil
 	}
-	unknown, err := c.Target.Custom.Schema(c.Target.Served.GroupVersion(), u)
+	unknown, err := c.Target.Custom.Complete(c.Target.Served.GroupVersion(), u)
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +228,7 @@ func (e *Engine) apply(ctx context.Context, c *Call, applied *unstructured.Unstr
 	}
 	live := old
 	if live == nil {
-		live = c.Target.Kind.Storage.New()
+		live = c.Target.Kind.Storage.Blank()
 		live.GetObjectKind().SetGroupVersionKind(c.Target.Kind.Storage.GroupVersionKind)
 	}
 	force := c.Change.Force != nil && *c.Change.Force

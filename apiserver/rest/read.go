@@ -96,7 +96,7 @@ func (e *Engine) list(ctx context.Context, c *Call) (*Result, error) {
 func (e *Engine) page(ctx context.Context, c *Call, sel *selection, opts *metav1.ListOptions) (*List, error) {
 	b := c.Target.bound
 	read := cache.ListOptions{Prefix: sel.prefix, Limit: int(opts.Limit), Filter: sel.filter()}
-	if field := indexField(b.Resource); field != "" {
+	if field := indexField(b.prefix); field != "" {
 		read.Index = exact(sel.fields, field)
 	}
 	switch revision, set, err := parseVersion(opts.ResourceVersion); {

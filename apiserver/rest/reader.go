@@ -78,7 +78,7 @@ func (r reader) List(_ context.Context, gr schema.GroupResource, namespace strin
 	if err != nil {
 		return nil, err
 	}
-	prefix := b.prefix()
+	prefix := b.prefix
 	if b.Kind.Namespaced && namespace != "" {
 		prefix += namespace + "/"
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"kogge.dev/kogge/kinds"
 )
@@ -18,55 +19,99 @@ import (
 // Resource is one resource that the engine serves, built-in or custom.
 //
 // For a built-in it is its descriptor and nothing else. For a custom resource the owner of the definition makes a descriptor of the
-// same form, whose objects are *unstructured.Unstructured in the storage version, and adds Custom. In the descriptor's Served entries
-// New must return an object with apiVersion and kind set; FromStorage and ToStorage convert between versions.
+// same form, whose objects are *unstructured.Unstructured in the storage version, and adds Custom. Of the functions in the descriptor only Fields,
+// ValidateName and the conversions of its versions are set.
 type Resource struct {
 	Kind *kinds.Kind
 	// Custom is set for custom resources.
-	Custom *Custom
+	Custom Custom
 }
 
-// Custom is what a custom resource needs besides a descriptor. Functions left nil mean that there is nothing to do.
-type Custom struct {
-	// Schema completes an object of a served version that came from a client: it drops unknown fields and returns their paths (as upstream's
+// Custom is what a custom resource has in place of a descriptor's functions, and needs besides. It is one value with methods, as a cluster may have hundreds of
+// definitions that nobody uses, and each function would be an object that stays.
+type Custom interface {
+	// PrepareCreate, PrepareUpdate, Validate and ValidateUpdate are those of kinds.Kind.
+	PrepareCreate(req kinds.Request, obj kinds.Object)
+	PrepareUpdate(req kinds.Request, next, old kinds.Object)
+	Validate(req kinds.Request, obj kinds.Object) field.ErrorList
+	ValidateUpdate(req kinds.Request, next, old kinds.Object) field.ErrorList
+	// PrepareStatus and ValidateStatus are for the status what Prepare and Validate of kinds.Subresource are.
+	PrepareStatus(req kinds.Request, next, old kinds.Object)
+	ValidateStatus(req kinds.Request, next, old kinds.Object) field.ErrorList
+	// Complete brings an object of a served version that came from a client into form: it drops unknown fields and returns their paths (as upstream's
 	// strict decoding errors name them: `unknown field "spec.x"`), coerces metadata, and applies defaults. The object may be changed in place.
-	Schema func(gv schema.GroupVersion, obj *unstructured.Unstructured) (unknown []string, err error)
-	// Stored completes an object read from the store (storage version): pruning and defaults on read.
-	Stored func(obj *unstructured.Unstructured)
-	// Types returns the converter for server-side apply of a version; nil means a deduced one.
-	Types func(gv schema.GroupVersion) (managedfields.TypeConverter, error)
+	Complete(gv schema.GroupVersion, obj *unstructured.Unstructured) (unknown []string, err error)
+	// Stored brings an object read from the store (storage version) into form: pruning and defaults on read.
+	Stored(obj *unstructured.Unstructured)
+	// Types returns the converter for server-side apply of a version.
+	Types(gv schema.GroupVersion) (managedfields.TypeConverter, error)
 	// Table returns the columns of a version, which render objects of that version; nil means those of the default table.
-	Table func(gv schema.GroupVersion) *kinds.Table
+	Table(gv schema.GroupVersion) *kinds.Table
 	// Scale maps the scale of a version, of whose objects it works; nil for one without the subresource.
-	Scale func(gv schema.GroupVersion) *kinds.Scale
+	Scale(gv schema.GroupVersion) *kinds.Scale
 	// Fields returns what objects of a version can be selected by, besides name and namespace; nil for a version without such fields.
-	Fields func(gv schema.GroupVersion) func(kinds.Object) fields.Set
+	Fields(gv schema.GroupVersion) func(kinds.Object) fields.Set
 	// Allow refuses verbs ("create" while the definition is terminating) with a status error.
-	Allow func(verb string) error
+	Allow(verb string) error
 }
 
-// scale maps the scale of a version; nil for one without.
-func (c *Custom) scale(gv schema.GroupVersion) *kinds.Scale {
-	if c.Scale == nil {
-		return nil
+// prepareCreate is what kinds.Kind.PrepareCreate says.
+func (r *Resource) prepareCreate(req kinds.Request, obj kinds.Object) {
+	switch {
+	case r.Custom != nil:
+		r.Custom.PrepareCreate(req, obj)
+	case r.Kind.PrepareCreate != nil:
+		r.Kind.PrepareCreate(req, obj)
 	}
-	return c.Scale(gv)
+}
+
+// validate is what kinds.Kind.Validate says.
+func (r *Resource) validate(req kinds.Request, obj kinds.Object) field.ErrorList {
+	switch {
+	case r.Custom != nil:
+		return r.Custom.Validate(req, obj)
+	case r.Kind.Validate != nil:
+		return r.Kind.Validate(req, obj)
+	}
+	return nil
+}
+
+// prepareUpdate is what kinds.Kind.PrepareUpdate says, or kinds.Subresource.Prepare where sub is not nil.
+func (r *Resource) prepareUpdate(sub *kinds.Subresource, req kinds.Request, next, old kinds.Object) {
+	switch {
+	case r.Custom != nil && sub != nil:
+		r.Custom.PrepareStatus(req, next, old)
+	case r.Custom != nil:
+		r.Custom.PrepareUpdate(req, next, old)
+	case sub != nil:
+		if sub.Prepare != nil {
+			sub.Prepare(req, next, old)
+		}
+	case r.Kind.PrepareUpdate != nil:
+		r.Kind.PrepareUpdate(req, next, old)
+	}
+}
+
+// validateUpdate is what kinds.Kind.ValidateUpdate says, or kinds.Subresource.Validate where sub is not nil.
+func (r *Resource) validateUpdate(sub *kinds.Subresource, req kinds.Request, next, old kinds.Object) field.ErrorList {
+	switch {
+	case r.Custom != nil && sub != nil:
+		return r.Custom.ValidateStatus(req, next, old)
+	case r.Custom != nil:
+		return r.Custom.ValidateUpdate(req, next, old)
+	case sub != nil:
+		if sub.Validate != nil {
+			return sub.Validate(req, next, old)
+		}
+	case r.Kind.ValidateUpdate != nil:
+		return r.Kind.ValidateUpdate(req, next, old)
+	}
+	return nil
 }
 
 // GroupResource of the resource.
 func (r *Resource) GroupResource() schema.GroupResource {
 	return schema.GroupResource{Group: r.Kind.Served[0].Group, Resource: r.Kind.Resource}
-}
-
-// prefix is the store's key prefix, with slashes at both ends.
-func (r *Resource) prefix() string { return "/registry/" + r.Kind.Storage.Prefix + "/" }
-
-// key of one object.
-func (r *Resource) key(namespace, name string) string {
-	if r.Kind.Namespaced {
-		return r.prefix() + namespace + "/" + name
-	}
-	return r.prefix() + name
 }
 
 // stored tells resources that have objects of their own from virtual ones.

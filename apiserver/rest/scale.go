@@ -34,7 +34,7 @@ var scaleGVK = schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind
 // scaler maps objects of the target to and from Scale.
 func (t *Target) scaler() *kinds.Scale {
 	if t.Custom != nil {
-		return t.Custom.scale(t.Served.GroupVersion())
+		return t.Custom.Scale(t.Served.GroupVersion())
 	}
 	if sub := t.Kind.Subresource("scale"); sub != nil {
 		return sub.Scale
@@ -134,7 +134,7 @@ func (t *Target) replicasPaths() managedfields.ResourcePathMappings {
 		gv := t.Kind.Served[i].GroupVersion()
 		path := fieldpath.MakePathOrDie("spec", "replicas")
 		if t.Custom != nil {
-			s := t.Custom.scale(gv)
+			s := t.Custom.Scale(gv)
 			if s == nil {
 				continue
 			}
@@ -284,16 +284,11 @@ func (e *Engine) rescaled(
 		return nil, err
 	}
 	next.SetManagedFields(managers)
-	k := c.Target.Kind
 	req := e.strategyRequest(ctx, c, metav1.Now().Rfc3339Copy())
-	if k.PrepareUpdate != nil {
-		k.PrepareUpdate(req, next, old)
-	}
+	c.Target.prepareUpdate(nil, req, next, old)
 	keepSystemFields(next, old)
-	if k.ValidateUpdate != nil {
-		if errs := k.ValidateUpdate(req, next, old); len(errs) > 0 {
-			return nil, invalid(c, c.Name, errs)
-		}
+	if errs := c.Target.validateUpdate(nil, req, next, old); len(errs) > 0 {
+		return nil, invalid(c, c.Name, errs)
 	}
 	patch.KeepTimes(next, old)
 	return &outcome{obj: next}, nil

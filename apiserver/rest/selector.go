@@ -43,7 +43,7 @@ type selection struct {
 
 // selection parses the selectors of a call.
 func (c *Call) selection(opts *metav1.ListOptions) (*selection, error) {
-	s := &selection{target: c.Target, labels: labels.Everything(), fields: fields.Everything(), prefix: c.Target.prefix()}
+	s := &selection{target: c.Target, labels: labels.Everything(), fields: fields.Everything(), prefix: c.Target.prefix}
 	var err error
 	if opts.LabelSelector != "" {
 		if s.labels, err = labels.Parse(opts.LabelSelector); err != nil {
@@ -136,7 +136,7 @@ func (t *Target) attrsOf(e *cache.Entry) (labels.Set, fields.Set, error) {
 	if own == nil {
 		return l, f, nil
 	}
-	names := slices.Sorted(maps.Keys(own(t.Served.New())))
+	names := slices.Sorted(maps.Keys(own(t.Served.Blank())))
 	data, err := e.Encoded("fields;"+t.Served.GroupVersion().String()+";"+strings.Join(names, ";"), func() ([]byte, error) {
 		obj, err := t.Object(e)
 		if err != nil {
@@ -153,11 +153,8 @@ func (t *Target) attrsOf(e *cache.Entry) (labels.Set, fields.Set, error) {
 
 // selectable returns the fields that the target's version can be selected by besides name and namespace; nil when there are none.
 func (t *Target) selectable() func(kinds.Object) fields.Set {
-	switch {
-	case t.Custom == nil:
+	if t.Custom == nil {
 		return t.Kind.Fields
-	case t.Custom.Fields == nil:
-		return nil
 	}
 	return t.Custom.Fields(t.Served.GroupVersion())
 }
@@ -183,9 +180,9 @@ func (t *Target) fieldLabel(label, value string) (string, string, error) {
 		}
 		return "", "", fmt.Errorf("%q is not a known field selector: only %q, %q", label, "metadata.name", "metadata.namespace")
 	}
-	sample := t.Kind.Storage.New
+	sample := t.Kind.Storage.Blank
 	if t.Custom != nil {
-		sample = t.Served.New
+		sample = t.Served.Blank
 	}
 	if _, ok := known(sample())[label]; ok {
 		return label, value, nil

@@ -45,7 +45,7 @@ func (e *Engine) update(ctx context.Context, c *Call) (*Result, error) {
 		}
 		live := old
 		if live == nil {
-			live = c.Target.Kind.Storage.New()
+			live = c.Target.Kind.Storage.Blank()
 		}
 		return e.track(ctx, c, live, next), nil
 	}
@@ -185,20 +185,14 @@ func (e *Engine) authorizeCreate(ctx context.Context, c *Call) error {
 
 // finish brings a changed object to the state to store.
 func (r *rewrite) finish(ctx context.Context, obj, old kinds.Object) (*outcome, error) {
-	c, e, k := r.call, r.engine, r.call.Target.Kind
+	c, e := r.call, r.engine
 	now := metav1.Now().Rfc3339Copy()
 	req := e.strategyRequest(ctx, c, now)
 	if err := checkNamespace(obj, c.namespace()); err != nil {
 		return nil, err
 	}
 	obj.SetGeneration(old.GetGeneration())
-	prepare, advise := k.PrepareUpdate, k.Warn
-	if r.sub != nil {
-		prepare, advise = r.sub.Prepare, r.sub.Warn
-	}
-	if prepare != nil {
-		prepare(req, obj, old)
-	}
+	c.Target.prepareUpdate(r.sub, req, obj, old)
 	keepSystemFields(obj, old)
 	out := &outcome{obj: obj}
 	if r.sub == nil {
@@ -207,14 +201,17 @@ func (r *rewrite) finish(ctx context.Context, obj, old kinds.Object) (*outcome, 
 		}
 	}
 	errs := validateMetaUpdate(c.Target.Resource, obj, old)
-	switch {
-	case r.sub == nil:
+	if r.sub == nil {
 		errs = append(errs, e.faults(ctx, c, req, obj, old)...)
-	case r.sub.Validate != nil:
-		errs = append(errs, r.sub.Validate(req, obj, old)...)
+	} else {
+		errs = append(errs, c.Target.validateUpdate(r.sub, req, obj, old)...)
 	}
 	if len(errs) > 0 {
 		return out, invalid(c, obj.GetName(), errs)
+	}
+	advise := c.Target.Kind.Warn
+	if r.sub != nil {
+		advise = r.sub.Warn
 	}
 	if advise != nil {
 		warn(ctx, advise(req, obj, old)...)

@@ -55,7 +55,7 @@ func (e *Engine) watch(ctx context.Context, c *Call) (*Stream, error) {
 			want.Deadline = end
 		}
 	}
-	if field := indexField(b.Resource); field != "" {
+	if field := indexField(b.prefix); field != "" {
 		want.Index = exact(sel.fields, field)
 	}
 	revision, set, err := parseVersion(opts.ResourceVersion)
@@ -140,7 +140,7 @@ func (s *Stream) tooOld() error {
 
 // Bookmark is the object of a bookmark event at the target's version.
 func (s *Stream) Bookmark(ev cache.Event) metav1.Object {
-	obj := s.Target.Served.New()
+	obj := s.Target.Served.Blank()
 	obj.GetObjectKind().SetGroupVersionKind(s.Target.Served.GroupVersionKind)
 	obj.SetResourceVersion(fmt.Sprint(ev.Revision))
 	if ev.InitialEnd {

@@ -241,7 +241,7 @@ func typed[T kinds.Object](all []kinds.Object) []T {
 func typesOf(s *apiserver.Server) func(gvr schema.GroupVersionResource) (managedfields.TypeConverter, error) {
 	return func(gvr schema.GroupVersionResource) (managedfields.TypeConverter, error) {
 		target := s.Engine().Lookup(gvr)
-		if target != nil && target.Custom != nil && target.Custom.Types != nil {
+		if target != nil && target.Custom != nil {
 			return target.Custom.Types(gvr.GroupVersion())
 		}
 		return s.OpenAPI().TypeConverter()
@@ -293,10 +293,10 @@ func converter(engine *rest.Engine) *versions.Converter {
 		},
 		Complete: func(gvr schema.GroupVersionResource, obj *unstructured.Unstructured) error {
 			target := engine.Lookup(gvr)
-			if target == nil || target.Custom == nil || target.Custom.Schema == nil {
+			if target == nil || target.Custom == nil {
 				return nil
 			}
-			_, err := target.Custom.Schema(gvr.GroupVersion(), obj)
+			_, err := target.Custom.Complete(gvr.GroupVersion(), obj)
 			return err
 		},
 	}

@@ -55,7 +55,7 @@ func (c *Converter) ToVersion(obj runtime.Object, gr schema.GroupResource, kind 
 		return nil, nil // nothing to convert
 	}
 	k := c.Lookup(gr)
-	if k != nil && k.Storage.New != nil && sameType(obj, k.Storage.New()) {
+	if k != nil && sameType(obj, k.Storage.Blank()) {
 		for i := range k.Served {
 			s := &k.Served[i]
 			if s.GroupVersionKind == kind && s.FromStorage != nil {
@@ -89,7 +89,7 @@ func (c *Converter) Apply(data []byte, gvr schema.GroupVersionResource, kind sch
 
 func (c *Converter) decode(data []byte, gvr schema.GroupVersionResource, kind schema.GroupVersionKind, like runtime.Object) (runtime.Object, error) {
 	k := c.Lookup(gvr.GroupResource())
-	if k == nil || k.Storage.New == nil || !sameType(like, k.Storage.New()) {
+	if k == nil || !sameType(like, k.Storage.Blank()) {
 		out := reflect.New(reflect.TypeOf(like).Elem()).Interface().(runtime.Object)
 		return out, json.Unmarshal(data, out)
 	}
@@ -102,7 +102,7 @@ func (c *Converter) decode(data []byte, gvr schema.GroupVersionResource, kind sc
 	if served == nil {
 		return nil, fmt.Errorf("kind %s is not served", kind)
 	}
-	out := served.New()
+	out := served.Blank()
 	if u, ok := out.(*unstructured.Unstructured); ok {
 		if err := u.UnmarshalJSON(data); err != nil {
 			return nil, err
