@@ -51,18 +51,7 @@ func (w walk) children(s *apiextensionsv1.JSONSchemaProps, path *field.Path) fie
 		}
 		errs = append(errs, sub.schema(s.AdditionalProperties.Schema, path.Child("additionalProperties"))...)
 	}
-	var property apiextensionsv1.JSONSchemaProps // one for all: nothing points to it afterwards
-	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
-		sub := below
-		property = s.Properties[name]
-		if (!w.inner || s.XEmbeddedResource) && (name == "metadata" || name == "kind" || name == "apiVersion") {
-			sub.inMeta = true
-			if !w.inner {
-				sub.noDefault = "in top-level " + name
-			}
-		}
-		errs = append(errs, sub.schema(&property, path.Child("properties").Key(name))...)
-	}
+	errs = append(errs, w.properties(s, path)...)
 	errs = append(errs, below.schema(s.Not, path.Child("not"))...)
 	for _, list := range []struct {
 		name  string
@@ -77,6 +66,28 @@ func (w walk) children(s *apiextensionsv1.JSONSchemaProps, path *field.Path) fie
 		for i := range s.Items.JSONSchemas {
 			errs = append(errs, below.schema(&s.Items.JSONSchemas[i], path.Child("items").Index(i))...)
 		}
+	}
+	return errs
+}
+
+// properties visits the named schemas inside a schema.
+func (w walk) properties(s *apiextensionsv1.JSONSchemaProps, path *field.Path) field.ErrorList {
+	if len(s.Properties) == 0 {
+		return nil
+	}
+	var errs field.ErrorList
+	var property apiextensionsv1.JSONSchemaProps // one for all: nothing points to it afterwards
+	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
+		below := w
+		below.inner = true
+		if (!w.inner || s.XEmbeddedResource) && (name == "metadata" || name == "kind" || name == "apiVersion") {
+			below.inMeta = true
+			if !w.inner {
+				below.noDefault = "in top-level " + name
+			}
+		}
+		property = s.Properties[name]
+		errs = append(errs, below.schema(&property, path.Child("properties").Key(name))...)
 	}
 	return errs
 }

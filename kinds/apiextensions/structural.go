@@ -39,17 +39,8 @@ func (c *converter) convert(s *apiextensionsv1.JSONSchemaProps) (*structuralsche
 			return nil, err
 		}
 	}
-	if len(s.Properties) > 0 {
-		out.Properties = make(map[string]structuralschema.Structural, len(s.Properties))
-	}
-	var property apiextensionsv1.JSONSchemaProps // one for all: nothing points to it afterwards
-	for name := range s.Properties {
-		property = s.Properties[name]
-		below, err := c.convert(&property)
-		if err != nil {
-			return nil, err
-		}
-		out.Properties[name] = *below
+	if out.Properties, err = c.properties(s.Properties); err != nil {
+		return nil, err
 	}
 	if more := s.AdditionalProperties; more != nil {
 		below, err := c.convert(more.Schema)
@@ -57,6 +48,23 @@ func (c *converter) convert(s *apiextensionsv1.JSONSchemaProps) (*structuralsche
 			return nil, err
 		}
 		out.AdditionalProperties = &structuralschema.StructuralOrBool{Structural: below, Bool: more.Allows || below != nil}
+	}
+	return out, nil
+}
+
+func (c *converter) properties(named map[string]apiextensionsv1.JSONSchemaProps) (map[string]structuralschema.Structural, error) {
+	if len(named) == 0 {
+		return nil, nil
+	}
+	out := make(map[string]structuralschema.Structural, len(named))
+	var property apiextensionsv1.JSONSchemaProps // one for all: nothing points to it afterwards
+	for name := range named {
+		property = named[name]
+		below, err := c.convert(&property)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = *below
 	}
 	return out, nil
 }

@@ -64,12 +64,8 @@ func each(s *apiextensionsv1.JSONSchemaProps, visit func(*apiextensionsv1.JSONSc
 	for _, list := range [][]apiextensionsv1.JSONSchemaProps{s.AllOf, s.OneOf, s.AnyOf} {
 		eachOf(list, visit)
 	}
-	var child apiextensionsv1.JSONSchemaProps // one for all: visit does not keep it
 	for _, named := range []map[string]apiextensionsv1.JSONSchemaProps{s.Properties, s.PatternProperties, s.Definitions} {
-		for _, name := range slices.Sorted(maps.Keys(named)) {
-			child = named[name]
-			each(&child, visit)
-		}
+		eachNamed(named, visit)
 	}
 	for _, more := range []*apiextensionsv1.JSONSchemaPropsOrBool{s.AdditionalProperties, s.AdditionalItems} {
 		if more != nil {
@@ -78,6 +74,17 @@ func each(s *apiextensionsv1.JSONSchemaProps, visit func(*apiextensionsv1.JSONSc
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Dependencies)) {
 		each(s.Dependencies[name].Schema, visit)
+	}
+}
+
+func eachNamed(named map[string]apiextensionsv1.JSONSchemaProps, visit func(*apiextensionsv1.JSONSchemaProps)) {
+	if len(named) == 0 {
+		return
+	}
+	var child apiextensionsv1.JSONSchemaProps // one for all
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		child = named[name]
+		each(&child, visit)
 	}
 }
 
