@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -299,6 +300,42 @@ func TestAcceptNames(t *testing.T) {
 	acceptNames(crd, nil, nil)
 	if cond := crd.Status.Conditions[0]; cond.Status != apiextensionsv1.ConditionTrue || crd.Status.AcceptedNames.Kind != "Tab" {
 		t.Errorf("condition = %+v, names = %+v", cond, crd.Status.AcceptedNames)
+	}
+}
+
+// TestUnstructuralSchemas: whatever validation lets in that is not structural is found and said.
+func TestUnstructuralSchemas(t *testing.T) {
+	const unstructural = "{type: object, properties: {a: {}}}"
+	for _, c := range []struct {
+		name, schema    string
+		preserve, valid bool
+		want            string
+	}{
+		{"structural", tabSchema, false, true, ""},
+		{"not structural", unstructural, false, false, ""},
+		{"preserving", tabSchema, true, true, "spec.preserveUnknownFields: Invalid value: true: must be false"},
+		{"not structural, preserving", unstructural, true, true, "[spec.preserveUnknownFields: Invalid value: true: must be false, " +
+			"spec.versions[0].schema.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			old := definition(t, unstructural) // as it may be stored since long ago
+			old.Spec.PreserveUnknownFields = true
+			next := definition(t, c.schema)
+			next.Spec.PreserveUnknownFields, next.Status.StoredVersions = c.preserve, []string{"v1"}
+			if _, errs := apiextensions.Validate(next, old); (len(errs) == 0) != c.valid {
+				t.Errorf("Validate = %v", errs)
+			}
+			if mayBeUnstructural(next) {
+				judgeSchemas(next)
+			}
+			got := ""
+			if condition := apihelpers.FindCRDCondition(next, apiextensionsv1.NonStructuralSchema); condition != nil {
+				got = condition.Message
+			}
+			if got != c.want {
+				t.Errorf("condition = %q, want %q", got, c.want)
+			}
+		})
 	}
 }
 

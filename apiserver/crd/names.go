@@ -91,11 +91,10 @@ func contains(list []string, item string) bool {
 	return slices.Contains(list, item)
 }
 
-// mayBeUnstructural spares established definitions the work: their schemas were judged when they were written, and validation lets no
-// unstructural one in.
+// mayBeUnstructural spares most definitions the work: their schemas were judged when they were written, and validation lets unstructural ones in
+// only where unknown fields are preserved.
 func mayBeUnstructural(crd *apiextensionsv1.CustomResourceDefinition) bool {
-	return crd.Spec.PreserveUnknownFields || !apihelpers.IsCRDConditionTrue(crd, apiextensionsv1.Established) ||
-		apihelpers.FindCRDCondition(crd, apiextensionsv1.NonStructuralSchema) != nil
+	return crd.Spec.PreserveUnknownFields || apihelpers.FindCRDCondition(crd, apiextensionsv1.NonStructuralSchema) != nil
 }
 
 // judgeSchemas sets the NonStructuralSchema condition when a schema is not structural, and takes it away when all are.
