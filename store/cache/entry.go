@@ -39,7 +39,7 @@ type Entry struct {
 	codec *codec
 	// stored is the value; never nil. The cache may put the same value in its place, packed.
 	stored atomic.Pointer[stored]
-	// derived is set when the first derivation is asked for, once.
+	// derived is set when a derivation is asked for; forget takes it away.
 	derived atomic.Pointer[derived]
 	// dead is set when the entry left tree and log: what is derived from then on is no longer remembered.
 	dead atomic.Bool
@@ -165,7 +165,7 @@ func (e *Entry) Attrs() (labels.Set, fields.Set, error) {
 // remember gives a memo to the budget.
 func (e *Entry) remember(m *memo) {
 	e.codec.budget.add(m)
-	if e.dead.Load() { // It died in between: release may have come before the memo.
+	if e.dead.Load() || e.derived.Load() != m.owner { // In between it died, or was forgotten: that may have come before the memo.
 		e.codec.budget.remove(m)
 	}
 }
@@ -265,8 +265,12 @@ func (e *Entry) derivation() *derived {
 	if d := e.derived.Load(); d != nil {
 		return d
 	}
-	e.derived.CompareAndSwap(nil, new(derived))
-	return e.derived.Load()
+	d := new(derived)
+	e.derived.CompareAndSwap(nil, d)
+	if now := e.derived.Load(); now != nil {
+		return now
+	}
+	return d // It was forgotten at once.
 }
 
 // decoded returns the memo of the decoded object, decoding it when neither memo nor weak pointer has it.
@@ -315,23 +319,24 @@ func (e *Entry) decodeLocked(d *derived) (kinds.Object, error) {
 func (e *Entry) release() {
 	e.dead.Store(true)
 	e.uncount()
-	d := e.derived.Load()
-	if d == nil {
-		return
+	if d := e.derived.Load(); d != nil {
+		e.drop(d)
 	}
+}
+
+// forget forgets what is derived, and that anything was: who asks next derives anew.
+func (e *Entry) forget() {
+	if d := e.derived.Swap(nil); d != nil {
+		e.drop(d)
+	}
+}
+
+// drop takes what is derived out of the budget, and so out of d.
+func (e *Entry) drop(d *derived) {
 	for _, m := range []*memo{d.object.Load(), d.attrs.Load()} {
 		if m != nil {
 			e.codec.budget.remove(m)
 		}
-	}
-	e.forgetEncodings()
-}
-
-// forgetEncodings forgets the other encodings.
-func (e *Entry) forgetEncodings() {
-	d := e.derived.Load()
-	if d == nil {
-		return
 	}
 	d.mu.Lock()
 	encodings := d.encodings

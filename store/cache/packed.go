@@ -84,7 +84,7 @@ func (c *Cache) pack() {
 			done[plain] = small
 		}
 		if small != plain && e.stored.CompareAndSwap(plain, small) {
-			e.forgetEncodings()
+			e.forget()
 		}
 	}
 }

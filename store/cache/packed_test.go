@@ -188,3 +188,33 @@ func TestEncodingsOfPackedValuesAreNotRemembered(t *testing.T) {
 		}
 	})
 }
+
+// What was derived of a value that is packed is forgotten with it, and remembered again for those who ask later.
+func TestAttributesOfPackedValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := packing(t, func(*rig) {})
+		r.put("ns/a", strings.Repeat("n", 2000), "a=b")
+		r.fresh()
+		ask := func() (decoded int64) {
+			t.Helper()
+			before := r.decoded.Load()
+			if labels, _, err := r.get("ns/a").Attrs(); err != nil || labels["a"] != "b" {
+				t.Fatalf("labels are %v, %v", labels, err)
+			}
+			return r.decoded.Load() - before
+		}
+		ask()
+		if n := ask(); n != 0 {
+			t.Errorf("asked again at once: decoded %d times, want none", n)
+		}
+		held := object(t, r.get("ns/a"))
+		time.Sleep(2 * time.Second)
+		if n := ask(); n != 1 {
+			t.Errorf("asked once the value is packed: decoded %d times, want once", n)
+		}
+		if n := ask(); n != 0 {
+			t.Errorf("asked again then: decoded %d times, want none", n)
+		}
+		runtime.KeepAlive(held)
+	})
+}
