@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -177,11 +178,8 @@ func (g *Aggregator) publish() {
 		group.Discovery.Versions = append(group.Discovery.Versions, version)
 	}
 	g.mu.RUnlock()
-	out := make([]discovery.Group, 0, len(groups))
-	for _, group := range groups {
-		out = append(out, *group)
-	}
-	slices.SortFunc(out, func(a, b discovery.Group) int { return strings.Compare(a.Discovery.Name, b.Discovery.Name) })
+	out := slices.Collect(maps.Values(groups))
+	slices.SortFunc(out, func(a, b *discovery.Group) int { return strings.Compare(a.Discovery.Name, b.Discovery.Name) })
 	g.cfg.Registry.Set("aggregated", out)
 	if g.cfg.OpenAPI != nil {
 		g.cfg.OpenAPI.Set("aggregated", documents)

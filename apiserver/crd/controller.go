@@ -310,7 +310,7 @@ func (c *Controller) drop(name string) string {
 
 // published is a group as discovery and OpenAPI know it.
 type published struct {
-	discovery discovery.Group
+	discovery *discovery.Group
 	documents map[string]openapi.Source
 }
 
@@ -320,19 +320,19 @@ func (c *Controller) publish(groups ...string) {
 		return
 	}
 	for _, group := range groups {
-		shown, ok := c.group(group)
-		if !ok {
+		shown := c.group(group)
+		if shown == nil {
 			delete(c.published, group)
 			continue
 		}
 		c.published[group] = published{discovery: shown, documents: c.documents(group)}
 	}
-	all, documents := make([]discovery.Group, 0, len(c.published)), map[string]openapi.Source{}
+	all, documents := make([]*discovery.Group, 0, len(c.published)), make(map[string]openapi.Source, 2*len(c.published))
 	for _, p := range c.published {
 		all = append(all, p.discovery)
 		maps.Copy(documents, p.documents)
 	}
-	slices.SortFunc(all, func(a, b discovery.Group) int { return compareText(a.Discovery.Name, b.Discovery.Name) })
+	slices.SortFunc(all, func(a, b *discovery.Group) int { return compareText(a.Discovery.Name, b.Discovery.Name) })
 	c.cfg.Registry.Set("crd", all)
 	if c.cfg.OpenAPI != nil {
 		c.cfg.OpenAPI.Set("crd", documents)

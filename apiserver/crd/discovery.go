@@ -16,8 +16,8 @@ import (
 // groupPriority of custom groups, as upstream registers them.
 const groupPriority = 1000
 
-// group describes what is served of a group for discovery; false if nothing is.
-func (c *Controller) group(group string) (discovery.Group, bool) {
+// group describes what is served of a group for discovery; nil if nothing is.
+func (c *Controller) group(group string) *discovery.Group {
 	versions := map[string][]apidiscoveryv2.APIResourceDiscovery{}
 	for _, s := range c.servedOf(group) {
 		for i := range s.versions {
@@ -26,7 +26,10 @@ func (c *Controller) group(group string) (discovery.Group, bool) {
 			}
 		}
 	}
-	g := discovery.Group{Priority: groupPriority, Discovery: apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: group}}}
+	if len(versions) == 0 {
+		return nil
+	}
+	g := &discovery.Group{Priority: groupPriority, Discovery: apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: group}}}
 	for name, resources := range versions {
 		slices.SortFunc(resources, func(a, b apidiscoveryv2.APIResourceDiscovery) int { return compareText(a.Resource, b.Resource) })
 		g.Discovery.Versions = append(g.Discovery.Versions, apidiscoveryv2.APIVersionDiscovery{
@@ -36,7 +39,7 @@ func (c *Controller) group(group string) (discovery.Group, bool) {
 	slices.SortFunc(g.Discovery.Versions, func(a, b apidiscoveryv2.APIVersionDiscovery) int {
 		return kubeversion.CompareKubeAwareVersionStrings(b.Version, a.Version)
 	})
-	return g, len(versions) > 0
+	return g
 }
 
 // scaleKind is the kind of the scale subresource.

@@ -75,7 +75,7 @@ func (s *snapshot) serveRoot(w http.ResponseWriter, req *http.Request, core bool
 func coreVersions(s *snapshot, address string) runtime.Object {
 	out := &metav1.APIVersions{ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{{ClientCIDR: "0.0.0.0/0", ServerAddress: address}}}
 	for _, g := range s.core {
-		for _, v := range g.Versions {
+		for _, v := range g.Discovery.Versions {
 			out.Versions = append(out.Versions, v.Version)
 		}
 	}
@@ -87,8 +87,8 @@ func coreVersions(s *snapshot, address string) runtime.Object {
 
 func groupList(s *snapshot) runtime.Object {
 	out := &metav1.APIGroupList{Groups: []metav1.APIGroup{}}
-	for i := range s.groups {
-		out.Groups = append(out.Groups, legacyGroup(&s.groups[i]))
+	for _, g := range s.groups {
+		out.Groups = append(out.Groups, legacyGroup(&g.Discovery))
 	}
 	out.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "APIGroupList"})
 	return out

@@ -24,25 +24,25 @@ var priorities = map[string]int{
 }
 
 // Groups describes built-in kinds, in the order of all.
-func Groups(all []*kinds.Kind) []Group {
-	var out []Group
+func Groups(all []*kinds.Kind) []*Group {
+	var out []*Group
 	for _, k := range all {
 		for i := range k.Served {
 			addKind(&out, k, &k.Served[i])
 		}
 	}
-	for i := range out {
-		slices.SortStableFunc(out[i].Discovery.Versions, func(a, b apidiscoveryv2.APIVersionDiscovery) int {
+	for _, g := range out {
+		slices.SortStableFunc(g.Discovery.Versions, func(a, b apidiscoveryv2.APIVersionDiscovery) int {
 			return kversion.CompareKubeAwareVersionStrings(b.Version, a.Version)
 		})
 	}
 	return out
 }
 
-func addKind(out *[]Group, k *kinds.Kind, served *kinds.Served) {
-	g := slices.IndexFunc(*out, func(g Group) bool { return g.Discovery.Name == served.Group })
+func addKind(out *[]*Group, k *kinds.Kind, served *kinds.Served) {
+	g := slices.IndexFunc(*out, func(g *Group) bool { return g.Discovery.Name == served.Group })
 	if g < 0 {
-		fresh := Group{Priority: priorities[served.Group]}
+		fresh := &Group{Priority: priorities[served.Group]}
 		fresh.Discovery.Name = served.Group
 		*out = append(*out, fresh)
 		g = len(*out) - 1

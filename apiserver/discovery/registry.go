@@ -29,7 +29,7 @@ type Registry struct {
 	stored func(gvr schema.GroupVersionResource) schema.GroupVersionKind
 
 	mu      sync.Mutex
-	sources map[string][]Group
+	sources map[string][]*Group
 
 	current atomic.Pointer[snapshot]
 }
@@ -64,8 +64,8 @@ func (s *snapshot) storageHash(gvr schema.GroupVersionResource) string {
 // snapshot is an immutable view of all groups, with the documents made from it.
 type snapshot struct {
 	// core is the group without a name, groups are the others in order.
-	core   []apidiscoveryv2.APIGroupDiscovery
-	groups []apidiscoveryv2.APIGroupDiscovery
+	core   []*Group
+	groups []*Group
 	// stored is Registry.stored.
 	stored func(gvr schema.GroupVersionResource) schema.GroupVersionKind
 	docs   sync.Map // document key to *document
@@ -73,7 +73,7 @@ type snapshot struct {
 
 // NewRegistry makes an empty registry.
 func NewRegistry() *Registry {
-	r := &Registry{sources: map[string][]Group{}}
+	r := &Registry{sources: map[string][]*Group{}}
 	r.current.Store(&snapshot{})
 	return r
 }
@@ -86,7 +86,7 @@ func (r *Registry) FindStored(stored func(gvr schema.GroupVersionResource) schem
 
 // Set replaces all groups of a source; nil removes it. Groups of the same name from different sources are merged: they have the
 // highest of their priorities, and the versions of all.
-func (r *Registry) Set(source string, groups []Group) {
+func (r *Registry) Set(source string, groups []*Group) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(groups) == 0 {
@@ -106,20 +106,15 @@ func (r *Registry) mergeLocked() *snapshot {
 	slices.Sort(names)
 	for _, source := range names {
 		for _, g := range r.sources[source] {
-			have := merged[g.Discovery.Name]
-			if have == nil {
-				g.Discovery.Versions = slices.Clone(g.Discovery.Versions) // What is below is the source's.
-				merged[g.Discovery.Name] = &g
-				continue
+			if have := merged[g.Discovery.Name]; have != nil {
+				g = union(have, g)
 			}
-			have.Priority = max(have.Priority, g.Priority)
-			mergeVersions(have, &g)
+			merged[g.Discovery.Name] = g
 		}
 	}
 	all := make([]*Group, 0, len(merged))
 	for _, g := range merged {
-		g.sortVersions()
-		all = append(all, g)
+		all = append(all, g.sorted())
 	}
 	slices.SortFunc(all, func(a, b *Group) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), strings.Compare(a.Discovery.Name, b.Discovery.Name))
@@ -127,18 +122,21 @@ func (r *Registry) mergeLocked() *snapshot {
 	out := &snapshot{stored: r.stored}
 	for _, g := range all {
 		if g.Discovery.Name == "" {
-			out.core = append(out.core, g.Discovery)
+			out.core = append(out.core, g)
 		} else {
-			out.groups = append(out.groups, g.Discovery)
+			out.groups = append(out.groups, g)
 		}
 	}
 	return out
 }
 
-// mergeVersions adds the versions and resources that into lacks.
-func mergeVersions(into, from *Group) {
-	for _, v := range from.Discovery.Versions {
-		versions := &into.Discovery.Versions
+// union returns a new group with what both have.
+func union(a, b *Group) *Group {
+	out := *a
+	out.Priority = max(a.Priority, b.Priority)
+	out.Discovery.Versions = slices.Clone(a.Discovery.Versions)
+	for _, v := range b.Discovery.Versions {
+		versions := &out.Discovery.Versions
 		i := slices.IndexFunc(*versions, func(have apidiscoveryv2.APIVersionDiscovery) bool { return have.Version == v.Version })
 		if i < 0 {
 			*versions = append(*versions, v)
@@ -147,24 +145,35 @@ func mergeVersions(into, from *Group) {
 		have := &(*versions)[i]
 		have.Resources = slices.Concat(have.Resources, v.Resources)
 	}
-	priority := maps.Clone(into.VersionPriority)
-	if priority == nil {
-		priority = map[string]int32{}
-	}
-	maps.Copy(priority, from.VersionPriority)
-	into.VersionPriority = priority
+	out.VersionPriority = map[string]int32{}
+	maps.Copy(out.VersionPriority, a.VersionPriority)
+	maps.Copy(out.VersionPriority, b.VersionPriority)
+	return &out
 }
 
-func (g *Group) sortVersions() {
+// sorted returns the group with its versions in order: a new one where they are not.
+func (g *Group) sorted() *Group {
+	if slices.IsSortedFunc(g.Discovery.Versions, g.compare) {
+		return g
+	}
+	out := *g
+	out.Discovery.Versions = slices.Clone(g.Discovery.Versions)
+	slices.SortStableFunc(out.Discovery.Versions, g.compare)
+	return &out
+}
+
+// compare says which of two versions comes first.
+func (g *Group) compare(a, b apidiscoveryv2.APIVersionDiscovery) int {
 	priority := func(version string) int32 {
 		if p, ok := g.VersionPriority[version]; ok {
 			return p
 		}
 		return defaultVersionPriority
 	}
-	slices.SortStableFunc(g.Discovery.Versions, func(a, b apidiscoveryv2.APIVersionDiscovery) int {
-		return cmp.Or(cmp.Compare(priority(b.Version), priority(a.Version)), kversion.CompareKubeAwareVersionStrings(b.Version, a.Version))
-	})
+	if d := cmp.Compare(priority(b.Version), priority(a.Version)); d != 0 {
+		return d
+	}
+	return kversion.CompareKubeAwareVersionStrings(b.Version, a.Version)
 }
 
 // document is one encoded answer with its entity tag.
@@ -193,9 +202,14 @@ func (s *snapshot) doc(key string, build func() (any, error)) (*document, error)
 
 // aggregated is the v2 document of the core group (core) or of all others.
 func (s *snapshot) aggregated(core bool, apiVersion string) apidiscoveryv2.APIGroupDiscoveryList {
-	list := apidiscoveryv2.APIGroupDiscoveryList{Items: s.groups}
+	groups := s.groups
 	if core {
-		list.Items = s.core
+		groups = s.core
+	}
+	list := apidiscoveryv2.APIGroupDiscoveryList{}
+	list.Items = slices.Grow(list.Items, len(groups))
+	for _, g := range groups {
+		list.Items = append(list.Items, g.Discovery)
 	}
 	list.APIVersion, list.Kind = "apidiscovery.k8s.io/"+apiVersion, "APIGroupDiscoveryList"
 	return list
@@ -216,9 +230,9 @@ func (s *snapshot) group(name string) *apidiscoveryv2.APIGroupDiscovery {
 	if name == "" {
 		groups = s.core
 	}
-	for i := range groups {
-		if groups[i].Name == name {
-			return &groups[i]
+	for _, g := range groups {
+		if g.Discovery.Name == name {
+			return &g.Discovery
 		}
 	}
 	return nil

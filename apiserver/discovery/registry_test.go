@@ -10,8 +10,8 @@ import (
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 )
 
-func described(name string, priority map[string]int32, versions ...string) Group {
-	g := Group{VersionPriority: priority}
+func described(name string, priority map[string]int32, versions ...string) *Group {
+	g := &Group{VersionPriority: priority}
 	g.Discovery.Name = name
 	for _, v := range versions {
 		g.Discovery.Versions = append(g.Discovery.Versions, apidiscoveryv2.APIVersionDiscovery{Version: v})
@@ -21,8 +21,8 @@ func described(name string, priority map[string]int32, versions ...string) Group
 
 func TestVersionsAreSortedByPriorityThenByAge(t *testing.T) {
 	r := NewRegistry()
-	r.Set("crd", []Group{described("sea.example", nil, "v1beta1", "v1")})
-	r.Set("aggregated", []Group{
+	r.Set("crd", []*Group{described("sea.example", nil, "v1beta1", "v1")})
+	r.Set("aggregated", []*Group{
 		described("sea.example", map[string]int32{"v2": 15, "v3alpha1": 200}, "v2", "v3alpha1"),
 		described("wardle.example", map[string]int32{"v1alpha1": 15, "v1beta1": 20}, "v1alpha1", "v1beta1"),
 	})
@@ -49,10 +49,10 @@ func TestMergingLeavesSources(t *testing.T) {
 	resource := func(name string) apidiscoveryv2.APIResourceDiscovery {
 		return apidiscoveryv2.APIResourceDiscovery{Resource: name}
 	}
-	source := func() []Group {
+	source := func() []*Group {
 		g := described("sea.example", map[string]int32{"v1": 10}, "v1beta1", "v1")
 		g.Discovery.Versions[1].Resources = append(make([]apidiscoveryv2.APIResourceDiscovery, 0, 4), resource("ships"))
-		return []Group{g}
+		return []*Group{g}
 	}
 	groups := source()
 	other := described("sea.example", map[string]int32{"v1": 20, "v2": 30}, "v1", "v2")
@@ -60,7 +60,7 @@ func TestMergingLeavesSources(t *testing.T) {
 	r := NewRegistry()
 	r.Set("aggregated", groups)
 	alone := r.current.Load().groups
-	r.Set("crd", []Group{other})
+	r.Set("crd", []*Group{other})
 	var got []string
 	for _, v := range r.current.Load().group("sea.example").Versions {
 		got = append(got, v.Version)
