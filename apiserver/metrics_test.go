@@ -251,6 +251,24 @@ func TestForgottenSeriesDoNotComeBack(t *testing.T) {
 	again(200)
 }
 
+// TestNothingIsMadeOfWhatWasJustForgotten has a resource that goes after a request that ends has asked for it, and before its series is made.
+func TestNothingIsMadeOfWhatWasJustForgotten(t *testing.T) {
+	served := true
+	var m *metrics
+	m = newMetrics(func(gvr schema.GroupVersionResource) bool {
+		if !served {
+			return false
+		}
+		served = false
+		m.forget(gvr.GroupResource())
+		return true
+	})
+	m.begin(requestFor("list", "", "ships", "", ""))(200)
+	if text := scrape(m.registry); strings.Contains(text, "ships") {
+		t.Errorf("a resource that is served no more has series:\n%s", text)
+	}
+}
+
 // TestTargetsAreFewObjects has resources listed once, as informers do: there may be thousands of them, and each object keeps its part of the heap.
 func TestTargetsAreFewObjects(t *testing.T) {
 	const resources = 1000
