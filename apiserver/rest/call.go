@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -69,7 +70,7 @@ type List struct {
 
 // Meta is the list's metadata on the wire.
 func (l *List) Meta() metav1.ListMeta {
-	return metav1.ListMeta{ResourceVersion: fmt.Sprint(l.Revision), Continue: l.Continue, RemainingItemCount: l.Remaining}
+	return metav1.ListMeta{ResourceVersion: strconv.FormatInt(l.Revision, 10), Continue: l.Continue, RemainingItemCount: l.Remaining}
 }
 
 // Resolve returns the result's object, decoding its entry if need be.

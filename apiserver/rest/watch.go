@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -142,7 +143,7 @@ func (s *Stream) tooOld() error {
 func (s *Stream) Bookmark(ev cache.Event) metav1.Object {
 	obj := s.Target.Served.Blank()
 	obj.GetObjectKind().SetGroupVersionKind(s.Target.Served.GroupVersionKind)
-	obj.SetResourceVersion(fmt.Sprint(ev.Revision))
+	obj.SetResourceVersion(strconv.FormatInt(ev.Revision, 10))
 	if ev.InitialEnd {
 		obj.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
 	}
