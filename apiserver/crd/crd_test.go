@@ -449,7 +449,7 @@ func TestEachVersionHasItsOwnFields(t *testing.T) {
 
 // TestServedIsFewObjects counts what is kept of definitions that nobody uses: each object would stay in another place of the heap.
 func TestServedIsFewObjects(t *testing.T) {
-	const many, most = 500, 7
+	const many, most = 500, 5
 	whole := definition(t, tabSchema)
 	whole.Spec.Versions[0].Subresources = &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}}
 	whole.Spec.Names.ShortNames, whole.Status.AcceptedNames.ShortNames = []string{"t"}, []string{"t"}

@@ -47,6 +47,11 @@ type served struct {
 	settled string
 	// terminating is set while the instances are deleted; it may change without the resource being made anew.
 	terminating atomic.Bool
+	// room is for the versions, here and in kind, of most definitions.
+	room struct {
+		versions [2]version
+		kinds    [2]kinds.Served
+	}
 }
 
 var _ rest.Custom = (*served)(nil)
@@ -68,8 +73,11 @@ var subresources = []kinds.Subresource{
 // needed.
 func newServed(whole *apiextensionsv1.CustomResourceDefinition, convert converter, read reader) (*served, error) {
 	crd := reconcile.Outline(whole)
-	s := &served{
-		crd: crd, names: crd.Status.AcceptedNames, versions: make([]version, len(crd.Spec.Versions)), convert: convert, read: read, revision: revisionOf(whole),
+	s := &served{crd: crd, names: crd.Status.AcceptedNames, convert: convert, read: read, revision: revisionOf(whole)}
+	if n := len(crd.Spec.Versions); n <= len(s.room.versions) {
+		s.versions = s.room.versions[:n]
+	} else {
+		s.versions = make([]version, n)
 	}
 	for i := range s.versions {
 		v := &s.versions[i]
@@ -122,7 +130,7 @@ func (s *served) describe() {
 		ValidateName:          validation.NameIsDNSSubdomain,
 		Fields:                s.fields(s.storage),
 	}
-	all := make([]kinds.Served, 0, len(s.versions))
+	all := slices.Grow(s.room.kinds[:0], len(s.versions))
 	for i := range s.versions {
 		if v := s.versions[i].spec; v.Served {
 			all = append(all, s.entry(v.Name))
