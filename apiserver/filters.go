@@ -58,10 +58,10 @@ func (s *Server) withState(next http.Handler) http.Handler {
 		r = r.WithContext(ctx)
 		done := s.metrics.begin(&info)
 		defer func() {
-			if v := recover(); v != nil {
-				if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-					panic(v)
-				}
+			v := recover()
+			err, _ := v.(error)
+			cut := errors.Is(err, http.ErrAbortHandler)
+			if v != nil && !cut {
 				s.log.Error("request panicked", "panic", fmt.Sprint(v), "path", r.URL.Path, "stack", string(debug.Stack()))
 				if !rec.wrote {
 					s.fail(rec, r, apierrors.NewInternalError(fmt.Errorf("This request caused apiserver to panic. Look in the logs for details."))) //nolint:staticcheck // Upstream's words.
@@ -69,6 +69,9 @@ func (s *Server) withState(next http.Handler) http.Handler {
 			}
 			done(rec.code())
 			s.logRequest(ctx, state, rec.code())
+			if cut {
+				panic(v)
+			}
 		}()
 		if !ok {
 			s.fail(rec, r, apierrors.NewBadRequest(fmt.Sprintf("unable to determine kind and namespace from url, %v", r.URL)))

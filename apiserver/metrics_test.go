@@ -6,6 +6,8 @@ package apiserver
 import (
 	"flag"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -21,6 +23,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/apiserver/rest"
+	"kogge.dev/kogge/store/memory"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite golden files")
@@ -266,6 +270,28 @@ func TestNothingIsMadeOfWhatWasJustForgotten(t *testing.T) {
 	m.begin(requestFor("list", "", "ships", "", ""))(200)
 	if text := scrape(m.registry); strings.Contains(text, "ships") {
 		t.Errorf("a resource that is served no more has series:\n%s", text)
+	}
+}
+
+// TestRequestsThatAreCutOffHaveEnded has a handler cut off its answer, as a list does that cannot go on.
+func TestRequestsThatAreCutOffHaveEnded(t *testing.T) {
+	logger := slog.New(slog.DiscardHandler)
+	engine, err := rest.NewEngine(rest.Config{Store: memory.New(), Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{metrics: newMetrics(func(schema.GroupVersionResource) bool { return false }), log: logger, engine: engine}
+	handler := s.withState(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	func() {
+		defer func() {
+			if v := recover(); v != http.ErrAbortHandler {
+				t.Errorf("panic = %v, want that the connection is told to end", v)
+			}
+		}()
+		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/version", http.NoBody))
+	}()
+	if text := scrape(s.metrics.registry); !strings.Contains(text, `apiserver_current_inflight_requests{request_kind="readOnly"} 0`) {
+		t.Errorf("a request is still served:\n%s", text)
 	}
 }
 
