@@ -30,7 +30,7 @@ var (
 	bytesDesc    = prometheus.NewDesc("apiserver_watch_events_bytes_total", "Bytes of events sent to watchers.", watchedLabels, nil)
 
 	durationBounds = [...]float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 3, 5, 10, 30, 60}
-	sizesBounds    = prometheus.ExponentialBuckets(1000, 10, 7)
+	sizesBounds    = [...]float64{1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9}
 )
 
 // target is what requests are for: the values of targetLabels.
@@ -57,10 +57,10 @@ type counted struct {
 	mu sync.Mutex
 
 	codes    []codeCount
-	room     [2]codeCount // of codes, as long as it is enough
-	duration histogram    // in seconds, by durationBounds
-	sizes    histogram    // in bytes, by sizesBounds
-	long     int          // requests being served
+	room     [2]codeCount                           // of codes, as long as it is enough
+	duration histogram[[len(durationBounds)]uint64] // in seconds
+	sizes    histogram[[len(sizesBounds)]uint64]    // in bytes
+	long     int                                    // requests being served
 	hadLong  bool
 }
 
@@ -118,7 +118,7 @@ func (c *counted) answerAfter(code int, took time.Duration) {
 func (c *counted) size(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sizes.observe(sizesBounds, float64(n))
+	c.sizes.observe(sizesBounds[:], float64(n))
 }
 
 // collect sends what was counted.
@@ -131,30 +131,31 @@ func (c *counted) collect(ch chan<- prometheus.Metric) {
 		ch <- counter(requestsDesc, code.n, c.since, append([]string{strconv.Itoa(code.code)}, labels...)...)
 	}
 	duration.collect(durationDesc, durationBounds[:], c.since, labels, ch)
-	sizes.collect(sizesDesc, sizesBounds, c.since, labels, ch)
+	sizes.collect(sizesDesc, sizesBounds[:], c.since, labels, ch)
 	if hadLong {
 		ch <- prometheus.MustNewConstMetric(longDesc, prometheus.GaugeValue, float64(long), labels...)
 	}
 }
 
-// histogram counts values by the first bound that is not below them, or else behind the last; who has one also knows its bounds.
-type histogram struct {
-	counts [len(durationBounds) + 1]uint64 // the bounds of sizes are fewer
+// histogram counts values by the first bound that is not below them, if any is; who has one also knows its bounds. It is exactly as large as they are many: of
+// the size of a node of a schema, which definitions leave plenty of as garbage, each would stay on a page of its own.
+type histogram[C [len(durationBounds)]uint64 | [len(sizesBounds)]uint64] struct {
+	counts C
+	all    uint64
 	sum    float64
 }
 
-func (h *histogram) observe(bounds []float64, v float64) {
-	i := 0
-	for i < len(bounds) && v > bounds[i] {
-		i++
+func (h *histogram[C]) observe(bounds []float64, v float64) {
+	if i, _ := slices.BinarySearch(bounds, v); i < len(bounds) {
+		h.counts[i]++
 	}
-	h.counts[i]++
+	h.all++
 	h.sum += v
 }
 
 // collect sends a histogram unless it is empty.
-func (h *histogram) collect(desc *prometheus.Desc, bounds []float64, since time.Time, labels []string, ch chan<- prometheus.Metric) {
-	if *h == (histogram{}) {
+func (h *histogram[C]) collect(desc *prometheus.Desc, bounds []float64, since time.Time, labels []string, ch chan<- prometheus.Metric) {
+	if h.all == 0 {
 		return
 	}
 	buckets := make(map[float64]uint64, len(bounds))
@@ -163,8 +164,7 @@ func (h *histogram) collect(desc *prometheus.Desc, bounds []float64, since time.
 		n += h.counts[i]
 		buckets[bound] = n
 	}
-	n += h.counts[len(bounds)]
-	ch <- prometheus.MustNewConstHistogramWithCreatedTimestamp(desc, n, h.sum, buckets, since, labels...)
+	ch <- prometheus.MustNewConstHistogramWithCreatedTimestamp(desc, h.all, h.sum, buckets, since, labels...)
 }
 
 // watched is what is counted of the watches of a resource since some time.
