@@ -31,6 +31,7 @@ import (
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/internal/equal"
+	"kogge.dev/kogge/internal/residency"
 	"kogge.dev/kogge/reconcile"
 )
 
@@ -289,6 +290,7 @@ func (c *Controller) serve(ctx context.Context, crd *apiextensionsv1.CustomResou
 	c.mu.Lock()
 	c.served[s.crd.Name] = s
 	c.mu.Unlock()
+	residency.Dense()
 	c.publish(s.crd.Spec.Group)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -30,6 +31,13 @@ const (
 // spare is how much free heap beyond what will be allocated until the next collection is not worth giving back.
 const spare = 8 << 20
 
+// until is when the heap need not be dense any more, in nanoseconds of Unix time.
+var until atomic.Int64
+
+// Dense has the heap grow less than by itself between two collections, for the next ten seconds or until none is urgent: who makes what stays for long amid
+// much that goes at once calls it each time. Each small thing that stays holds a page of whatever the heap has grown to meanwhile.
+func Dense() { until.Store(time.Now().Add(quiet).UnixNano()) }
+
 // Pace lets the heap grow further between two collections while much is allocated, until ctx ends. A collection costs what lives, and by itself
 // the runtime collects when as much again was allocated: with little alive that is many times a second, when a client writes. Idle,
 // the process has no more memory than by itself, and less after a load: what that left free is given back to the kernel after the next collection,
@@ -39,7 +47,7 @@ func Pace(ctx context.Context) {
 		return
 	}
 	p := pacer{
-		room: room, quiet: quiet, idle: idle, spare: spare,
+		room: room, quiet: quiet, idle: idle, spare: spare, until: &until,
 		set: func(percent int) { debug.SetGCPercent(percent) }, giveBack: debug.FreeOSMemory,
 	}
 	var info syscall.Sysinfo_t
@@ -49,13 +57,18 @@ func Pace(ctx context.Context) {
 	p.run(ctx)
 }
 
-// usual is the runtime's own percentage.
-const usual = 100
+// Percentages: the runtime's own, and that of a dense heap.
+const (
+	usual = 100
+	tight = 50
+)
 
 type pacer struct {
 	room, spare int64
 	quiet, idle time.Duration
-	set         func(percent int)
+	// until is when the heap need not be dense any more.
+	until *atomic.Int64
+	set   func(percent int)
 	// giveBack collects, and gives all that is free back to the kernel.
 	giveBack func()
 }
@@ -96,8 +109,7 @@ func (p *pacer) run(ctx context.Context) {
 			await(collected)
 			now := time.Now()
 			if since := now.Sub(last); since < p.quiet {
-				live, _ := heap()
-				choose(p.percent(live))
+				choose(p.next(now))
 				calm.Reset(p.quiet)
 			} else {
 				rest(since)
@@ -112,6 +124,15 @@ func heap() (live, free int64) {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
 	metrics.Read(samples)
 	return int64(samples[0].Value.Uint64()), int64(samples[1].Value.Uint64())
+}
+
+// next returns the percentage until the next collection.
+func (p *pacer) next(now time.Time) int {
+	if now.UnixNano() < p.until.Load() {
+		return tight
+	}
+	live, _ := heap()
+	return p.percent(live)
 }
 
 // percent returns the percentage for what lives, in steps of a quarter.

@@ -5,8 +5,10 @@ package residency
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -25,7 +27,7 @@ func TestPaceFollowsCollections(t *testing.T) {
 	set := make(chan int)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	p := pacer{room: 1 << 40, spare: 1 << 40, quiet: time.Minute, set: func(percent int) { set <- percent }}
+	p := pacer{room: 1 << 40, spare: 1 << 40, quiet: time.Minute, until: new(atomic.Int64), set: func(percent int) { set <- percent }}
 	go func() {
 		defer close(ended)
 		p.run(ctx)
@@ -43,6 +45,14 @@ func TestPaceFollowsCollections(t *testing.T) {
 	}
 	if got := next(); got != 100*most {
 		t.Errorf("percentage while collections follow each other = %d, want %d", got, 100*most)
+	}
+	p.until.Store(math.MaxInt64)
+	if got := next(); got != tight {
+		t.Errorf("percentage of a dense heap = %d, want %d", got, tight)
+	}
+	p.until.Store(0)
+	if got := next(); got != 100*most {
+		t.Errorf("percentage when the heap need not be dense any more = %d, want %d", got, 100*most)
 	}
 	cancel()
 	if got := <-set; got != usual {
@@ -66,7 +76,7 @@ func TestWhatALoadLeftIsGivenBack(t *testing.T) {
 	given := make(chan struct{}, 8)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	p := pacer{spare: 64 << 20, quiet: time.Nanosecond, set: func(int) {}, giveBack: func() {
+	p := pacer{spare: 64 << 20, until: new(atomic.Int64), quiet: time.Nanosecond, set: func(int) {}, giveBack: func() {
 		debug.FreeOSMemory()
 		given <- struct{}{}
 	}}
