@@ -8,6 +8,10 @@ import (
 	"os"
 
 	"kogge.dev/kogge/cli"
+	"kogge.dev/kogge/internal/residency"
 )
 
-func main() { os.Exit(cli.Main(os.Args)) }
+func main() {
+	residency.SampleLess()
+	os.Exit(cli.Main(os.Args))
+}
