@@ -4,6 +4,7 @@
 package apiserver
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -284,8 +285,8 @@ func TestRequestsThatAreCutOffHaveEnded(t *testing.T) {
 	handler := s.withState(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	func() {
 		defer func() {
-			if v := recover(); v != http.ErrAbortHandler {
-				t.Errorf("panic = %v, want that the connection is told to end", v)
+			if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) {
+				t.Errorf("panic = %v, want that the connection is told to end", err)
 			}
 		}()
 		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/version", http.NoBody))
