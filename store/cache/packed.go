@@ -110,7 +110,7 @@ func newPacker() *packer {
 		if err != nil {
 			panic(err) // the settings are constants
 		}
-		return w
+		return &encoder{Encoder: w}
 	}
 	p.decoders.New = func() any {
 		r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
@@ -122,11 +122,19 @@ func newPacker() *packer {
 	return p
 }
 
+// encoder packs one value after the other. It keeps the room that they were packed in: as garbage that would lie between those that stay, and be as large.
+type encoder struct {
+	*zstd.Encoder
+
+	room []byte
+}
+
 // pack returns raw compressed, with no room to spare.
 func (p *packer) pack(raw []byte) []byte {
-	w, _ := p.encoders.Get().(*zstd.Encoder)
+	w, _ := p.encoders.Get().(*encoder)
 	defer p.encoders.Put(w)
-	return bytes.Clone(w.EncodeAll(raw, nil))
+	w.room = w.EncodeAll(raw, w.room[:0])
+	return bytes.Clone(w.room)
 }
 
 // unpack returns what pack was given, of that size.
