@@ -4,6 +4,7 @@
 package apiextensions
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -51,7 +52,16 @@ func (w walk) children(s *apiextensionsv1.JSONSchemaProps, path *field.Path) fie
 		}
 		errs = append(errs, sub.schema(s.AdditionalProperties.Schema, path.Child("additionalProperties"))...)
 	}
-	errs = append(errs, w.properties(s, path)...)
+	for name, property := range byName(s.Properties) {
+		sub := below
+		if (!w.inner || s.XEmbeddedResource) && (name == "metadata" || name == "kind" || name == "apiVersion") {
+			sub.inMeta = true
+			if !w.inner {
+				sub.noDefault = "in top-level " + name
+			}
+		}
+		errs = append(errs, sub.schema(property, path.Child("properties").Key(name))...)
+	}
 	errs = append(errs, below.schema(s.Not, path.Child("not"))...)
 	for _, list := range []struct {
 		name  string
@@ -70,26 +80,21 @@ func (w walk) children(s *apiextensionsv1.JSONSchemaProps, path *field.Path) fie
 	return errs
 }
 
-// properties visits the named schemas inside a schema.
-func (w walk) properties(s *apiextensionsv1.JSONSchemaProps, path *field.Path) field.ErrorList {
-	if len(s.Properties) == 0 {
-		return nil
-	}
-	var errs field.ErrorList
-	var property apiextensionsv1.JSONSchemaProps // one for all: nothing points to it afterwards
-	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
-		below := w
-		below.inner = true
-		if (!w.inner || s.XEmbeddedResource) && (name == "metadata" || name == "kind" || name == "apiVersion") {
-			below.inMeta = true
-			if !w.inner {
-				below.noDefault = "in top-level " + name
+// byName iterates over named schemas in the order of their names. All come in one place, which must not be kept: a schema is half a kilobyte, and large ones
+// have thousands.
+func byName(named map[string]apiextensionsv1.JSONSchemaProps) iter.Seq2[string, *apiextensionsv1.JSONSchemaProps] {
+	return func(yield func(string, *apiextensionsv1.JSONSchemaProps) bool) {
+		if len(named) == 0 {
+			return
+		}
+		place := new(apiextensionsv1.JSONSchemaProps)
+		for _, name := range slices.Sorted(maps.Keys(named)) {
+			*place = named[name]
+			if !yield(name, place) {
+				return
 			}
 		}
-		property = s.Properties[name]
-		errs = append(errs, below.schema(&property, path.Child("properties").Key(name))...)
 	}
-	return errs
 }
 
 // unsupported refuses what JSON schema has and this API has not.

@@ -57,10 +57,8 @@ func (c *converter) properties(named map[string]apiextensionsv1.JSONSchemaProps)
 		return nil, nil
 	}
 	out := make(map[string]structuralschema.Structural, len(named))
-	var property apiextensionsv1.JSONSchemaProps // one for all: nothing points to it afterwards
-	for name := range named {
-		property = named[name]
-		below, err := c.convert(&property)
+	for name, property := range byName(named) {
+		below, err := c.convert(property)
 		if err != nil {
 			return nil, err
 		}

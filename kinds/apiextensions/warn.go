@@ -65,7 +65,9 @@ func each(s *apiextensionsv1.JSONSchemaProps, visit func(*apiextensionsv1.JSONSc
 		eachOf(list, visit)
 	}
 	for _, named := range []map[string]apiextensionsv1.JSONSchemaProps{s.Properties, s.PatternProperties, s.Definitions} {
-		eachNamed(named, visit)
+		for _, child := range byName(named) {
+			each(child, visit)
+		}
 	}
 	for _, more := range []*apiextensionsv1.JSONSchemaPropsOrBool{s.AdditionalProperties, s.AdditionalItems} {
 		if more != nil {
@@ -74,17 +76,6 @@ func each(s *apiextensionsv1.JSONSchemaProps, visit func(*apiextensionsv1.JSONSc
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Dependencies)) {
 		each(s.Dependencies[name].Schema, visit)
-	}
-}
-
-func eachNamed(named map[string]apiextensionsv1.JSONSchemaProps, visit func(*apiextensionsv1.JSONSchemaProps)) {
-	if len(named) == 0 {
-		return
-	}
-	var child apiextensionsv1.JSONSchemaProps // one for all
-	for _, name := range slices.Sorted(maps.Keys(named)) {
-		child = named[name]
-		each(&child, visit)
 	}
 }
 
