@@ -64,7 +64,7 @@ func touchesManaged(patch json.RawMessage) bool {
 }
 
 func touchedByOperations(fields Fields, patch []byte) (Fields, bool) {
-	var operations []jsonOperation
+	var operations []Operation
 	if json.Unmarshal(patch, &operations) != nil {
 		return Fields{}, false
 	}

@@ -46,11 +46,11 @@ var CustomTypes = []string{string(types.JSONPatchType), string(types.MergePatchT
 // Strict collects what is unknown or duplicate in a patch or in the object that it yields. A nil *Strict does not look.
 type Strict struct{ Errors []error }
 
-// jsonOperation mirrors one operation of a JSON patch, to find unknown fields in it.
-type jsonOperation struct {
+// Operation is one operation of a JSON patch (RFC 6902).
+type Operation struct {
 	Op    string `json:"op"`
 	Path  string `json:"path"`
-	From  string `json:"from"`
+	From  string `json:"from,omitempty"`
 	Value any    `json:"value"`
 }
 
@@ -63,7 +63,7 @@ func Document(kind types.PatchType, doc, patch []byte, strict *Strict) ([]byte, 
 		return nil, fmt.Errorf("unknown Content-Type header for patch: %v", kind)
 	}
 	if strict != nil {
-		var operations []jsonOperation
+		var operations []Operation
 		found, err := kjson.UnmarshalStrict(patch, &operations)
 		if err != nil {
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))

@@ -32,6 +32,7 @@ import (
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/internal/equal"
 	"kogge.dev/kogge/internal/residency"
+	"kogge.dev/kogge/patch"
 	"kogge.dev/kogge/reconcile"
 )
 
@@ -233,19 +234,14 @@ func (c *Controller) writeStatus(ctx context.Context, old, next *apiextensionsv1
 	if equal.Semantic(old.Status, next.Status) {
 		return old, nil
 	}
-	type operation struct {
-		Op    string `json:"op"`
-		Path  string `json:"path"`
-		Value any    `json:"value"`
-	}
-	patch, err := json.Marshal([]operation{
-		{"replace", "/metadata/resourceVersion", old.ResourceVersion},
-		{"replace", "/status", next.Status},
+	body, err := json.Marshal([]patch.Operation{
+		{Op: "replace", Path: "/metadata/resourceVersion", Value: old.ResourceVersion},
+		{Op: "replace", Path: "/status", Value: next.Status},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("status of %s: %w", old.Name, err)
 	}
-	stored, err := c.crds().Patch(ctx, "", old.Name, types.JSONPatchType, patch, "status")
+	stored, err := c.crds().Patch(ctx, "", old.Name, types.JSONPatchType, body, "status")
 	if err != nil {
 		return old, ignoreGone(err)
 	}
