@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package residency decides how much memory a process holds. It gives memory back to the kernel that was touched at the start and will hardly
-// be needed again (the garbage of initialisation, and the pages of the program file), lets a heap grow further while much is allocated, and gives
-// back what is left free of it.
+// be needed again (the garbage of initialisation, and the pages of the program file), lets a heap grow further while much is allocated, keeps it dense while
+// much is made that stays, and gives back what is left free of it. What the runtime notes for heap profiles is memory, too.
 //
 // kogge's binary is large, and starting reads all over it: package initialisation, tables, function metadata. Those pages
 // stay mapped, and count as the process's memory, until the machine is short of it. Unmapped, they remain in the page
