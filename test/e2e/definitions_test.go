@@ -214,39 +214,68 @@ func (a *administrator) established(name string) error {
 	return errors.New(name + " is not Established within a minute")
 }
 
-// live is in the heap profile's text what is in use: "heap profile: 1: 2 [3: 4]".
-var live = regexp.MustCompile(`# HeapAlloc = (\d+)`)
+// live is in the heap profile's text what is in use, anonymous in /proc/PID/status what no file is behind.
+var (
+	live      = regexp.MustCompile(`# HeapAlloc = (\d+)`)
+	anonymous = regexp.MustCompile(`RssAnon:\s*(\d+) kB`)
+)
 
-// heap NAME: remembers the API server's live heap.
-// heap NAME COUNT KB: it has grown since by less than so many thousand bytes for each of so many.
-func heap(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) != 1 && len(args) != 3 || neg {
-		ts.Fatalf("usage: heap NAME [COUNT KB]")
+// memory NAME: remembers the live heap and the anonymous memory of the process with node 0's API server.
+// memory NAME COUNT LIVE ANONYMOUS: they have grown since by no more than so many thousand bytes for each of so many.
+func memory(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 && len(args) != 4 || neg {
+		ts.Fatalf("usage: memory NAME [COUNT LIVE ANONYMOUS]")
 	}
-	admin, err := of(ts).administrator()
+	now, err := of(ts).memory()
 	ts.Check(err)
-	text, err := admin.send(http.MethodGet, "/debug/pprof/heap?gc=1&debug=1", "*/*", nil)
-	ts.Check(err)
-	found := live.FindSubmatch(text)
-	if found == nil {
-		ts.Fatalf("the heap profile does not say what is in use")
-	}
-	now, err := strconv.Atoi(string(found[1]))
-	ts.Check(err)
+	ts.Logf("%d bytes in use, %d of anonymous memory", now[0], now[1])
 	if len(args) == 1 {
-		ts.Logf("%d bytes in use", now)
-		ts.Setenv(args[0], string(found[1]))
+		ts.Setenv(args[0], fmt.Sprint(now[0], now[1]))
 		return
 	}
-	before, err := strconv.Atoi(ts.Getenv(args[0]))
+	var before [2]int
+	_, err = fmt.Sscan(ts.Getenv(args[0]), &before[0], &before[1])
 	ts.Check(err)
 	count, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	limit, err := strconv.Atoi(args[2])
-	ts.Check(err)
-	each := (now - before) / count
-	ts.Logf("%d bytes in use, %d more for each of %d", now, each, count)
-	if each > limit*1000 {
-		ts.Fatalf("%d bytes for each of %d, want %d kB at most", each, count, limit)
+	for i, what := range []string{"in use", "of anonymous memory"} {
+		limit, err := strconv.Atoi(args[2+i])
+		ts.Check(err)
+		each := (now[i] - before[i]) / count
+		ts.Logf("%d bytes %s more for each of %d", each, what, count)
+		if each > limit*1000 {
+			ts.Fatalf("%d bytes %s for each of %d, want %d kB at most", each, what, count, limit)
+		}
 	}
+}
+
+// memory is the live heap and the anonymous memory, as it is before the heap is collected to find that out.
+func (m *machine) memory() (sizes [2]int, err error) {
+	lock, err := os.ReadFile(filepath.Join(m.data(0), "kogge.lock"))
+	if err != nil {
+		return sizes, err
+	}
+	var record struct{ PID int }
+	if err := json.Unmarshal(lock, &record); err != nil {
+		return sizes, err
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", record.PID))
+	if err != nil {
+		return sizes, err
+	}
+	admin, err := m.administrator()
+	if err != nil {
+		return sizes, err
+	}
+	profile, err := admin.send(http.MethodGet, "/debug/pprof/heap?gc=1&debug=1", "*/*", nil)
+	if err != nil {
+		return sizes, err
+	}
+	heap, rss := live.FindSubmatch(profile), anonymous.FindSubmatch(status)
+	if heap == nil || rss == nil {
+		return sizes, errors.New("the heap profile does not say what is in use, or the kernel not what is resident")
+	}
+	used, err1 := strconv.Atoi(string(heap[1]))
+	kilobytes, err2 := strconv.Atoi(string(rss[1]))
+	return [2]int{used, kilobytes * 1024}, errors.Join(err1, err2)
 }

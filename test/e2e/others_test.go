@@ -20,7 +20,7 @@ import (
 
 func TestOthers(t *testing.T) {
 	runStories(t, filepath.Join("testdata", "others"), map[string]func(*testscript.TestScript, bool, []string){
-		"program": program, "manifest": manifest, "other": other, "definitions": definitions, "heap": heap,
+		"program": program, "manifest": manifest, "other": other, "definitions": definitions, "memory": memory,
 	})
 }
 
