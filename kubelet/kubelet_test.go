@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"kogge.dev/kogge/cri/fake"
@@ -139,5 +141,50 @@ func TestNothingStartsWhileHeld(t *testing.T) {
 		if now := runtime.Find("web-n1", "c"); len(now) != 0 {
 			t.Fatalf("%d containers run on a held node", len(now))
 		}
+	}
+}
+
+// slow makes sandboxes when it is told to, or fails when the caller gives up.
+type slow struct {
+	runtimeapi.RuntimeServiceClient
+
+	begun, goOn chan struct{}
+}
+
+func (s slow) RunPodSandbox(ctx context.Context, in *runtimeapi.RunPodSandboxRequest, opts ...grpc.CallOption) (*runtimeapi.RunPodSandboxResponse, error) {
+	s.begun <- struct{}{}
+	select {
+	case <-s.goOn:
+		return s.RuntimeServiceClient.RunPodSandbox(ctx, in, opts...)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// A sandbox that is being made when its pod goes is not given up, of which containerd loses the shim: it is made, and removed.
+func TestSandboxIsMadeToItsEnd(t *testing.T) {
+	runtime := fake.New(fake.Config{}, "example.org/app:1")
+	maker := slow{runtime.CRI().Containers, make(chan struct{}), make(chan struct{})}
+	manifests := standalone(t, runtime, func(c *kubelet.Config) { c.Runtime.Containers = maker })
+	file := filepath.Join(manifests, "web.yaml")
+	if err := os.WriteFile(file, []byte(plain), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	<-maker.begun
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond) // for who would give up
+	select {
+	case maker.goOn <- struct{}{}:
+	case <-time.After(patience):
+		t.Fatal("the sandbox was given up when its pod went")
+	}
+	eventually(t, "the sandbox is gone", func() bool {
+		list, err := maker.ListPodSandbox(t.Context(), &runtimeapi.ListPodSandboxRequest{})
+		return err == nil && len(list.GetItems()) == 0
+	})
+	if n := len(runtime.Find("web-n1", "c")); n != 0 {
+		t.Errorf("%d containers run in the sandbox of a pod that is gone", n)
 	}
 }

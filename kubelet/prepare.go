@@ -113,6 +113,23 @@ func (k *Kubelet) reportMountErrors(w *worker, p *corev1.Pod, err error) {
 	}
 }
 
+// sandboxGrace is how long a sandbox that is being made is waited for once its pod goes or the kubelet ends, so that it can be removed in order. Of one that is
+// given up containerd may forget the shim, which stays then.
+const sandboxGrace = 30 * time.Second
+
+// outlast returns a context that ends so long after ctx, or with end.
+func outlast(ctx context.Context, by time.Duration) (longer context.Context, end context.CancelFunc) {
+	longer, end = context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(by):
+			end()
+		case <-longer.Done():
+		}
+	})
+	return longer, end
+}
+
 func (k *Kubelet) createSandbox(ctx context.Context, w *worker, p *corev1.Pod, a pod.Action) error {
 	if !p.Spec.HostNetwork {
 		if message := k.status.networkNotReady(ctx); message != "" {
@@ -127,7 +144,9 @@ func (k *Kubelet) createSandbox(ctx context.Context, w *worker, p *corev1.Pod, a
 	if err == nil {
 		var handler string
 		if handler, err = k.runtimeHandler(p); err == nil {
-			_, err = k.config.Runtime.Containers.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: config, RuntimeHandler: handler})
+			making, end := outlast(ctx, sandboxGrace)
+			_, err = k.config.Runtime.Containers.RunPodSandbox(making, &runtimeapi.RunPodSandboxRequest{Config: config, RuntimeHandler: handler})
+			end()
 		}
 	}
 	if err != nil {
