@@ -105,8 +105,9 @@ type Cache struct {
 	ended  bool
 	// first calls those who want to know, when there is something, and at the end; nil where nobody does.
 	first func()
-	// aging runs when the log has changes that will be too old even if no other follows, arrived while there are values that are to be packed.
-	aging, arrived *time.Timer
+	// aging runs when the log has changes that will be too old even if no other follows, arrived while there are values that are to be packed, packed while there are
+	// some that were and are to be put together.
+	aging, arrived, packed *time.Timer
 
 	// waking is apply's buffer; it belongs to the feed's goroutine.
 	waking []*Watcher
@@ -263,7 +264,7 @@ func (c *Cache) end() {
 		close(c.synced)
 	}
 	wake, first := c.watchersLocked(), c.firstLocked()
-	for _, timer := range []*time.Timer{c.aging, c.arrived} {
+	for _, timer := range []*time.Timer{c.aging, c.arrived, c.packed} {
 		if timer != nil {
 			timer.Stop()
 		}

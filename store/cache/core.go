@@ -20,6 +20,8 @@ const (
 	logMinPacked = 16
 	logMax       = 1 << 16
 	logWindow    = 75 * time.Second
+	// logStep is how much longer than that changes stay while none follows, so that those of one time go together.
+	logStep = time.Second
 )
 
 // Bounds of the kept snapshots: their number, and how long one is kept that nobody pages through.

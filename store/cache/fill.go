@@ -187,8 +187,8 @@ func (c *Cache) takeLocked(events []store.Event, fresh []*Entry, now time.Time) 
 // trimLocked drops changes that are too old, and says so if others will be. It returns the entries that nobody can find any more.
 func (c *Cache) trimLocked(now time.Time) (dead []*Entry) {
 	dead = c.core.trim(now)
-	if c.core.log.size() > c.core.least {
-		c.laterLocked(&c.aging, logWindow, c.forget)
+	if log := &c.core.log; log.size() > c.core.least {
+		c.laterLocked(&c.aging, max(logWindow-now.Sub(log.get(log.first).at), logStep), c.forget)
 	}
 	return dead
 }

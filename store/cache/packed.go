@@ -18,6 +18,10 @@ const (
 	// packAfter is how long values stay as they came: those who want to know of a change have read it then. What many changes in a row
 	// leave meanwhile is garbage later, and what lives long comes to lie between it.
 	packAfter = 250 * time.Millisecond
+	// settleAfter is how long after values were packed those that stayed are put together: by then most of what they came to lie between has gone.
+	settleAfter = 30 * time.Second
+	// shelfLen is how many bytes of packed values lie in one array, which stays for as long as any of them.
+	shelfLen = 64 << 10
 	// packLeast is the length from which a value is worth packing.
 	packLeast = 1 << 10
 	// packLevel takes 4 % less off a definition of 80 kB than the next level, whose tables are four times as large.
@@ -69,6 +73,42 @@ func (c *Cache) pack() {
 	defer c.packing.Unlock()
 	c.mu.Lock()
 	c.arrived = nil
+	c.laterLocked(&c.packed, settleAfter, c.settle)
+	c.mu.Unlock()
+	c.replaceValues(func(plain *stored) *stored { return plain.pack(c.codec.packer) })
+}
+
+// settle puts packed values one behind the other. Each by itself leaves holes where it was: few values of many sizes share what the runtime divides into parts of one size.
+func (c *Cache) settle() {
+	c.packing.Lock()
+	defer c.packing.Unlock()
+	c.mu.Lock()
+	c.packed = nil
+	c.mu.Unlock()
+	var on shelf
+	c.replaceValues(on.put)
+}
+
+// shelf is an array with room for packed values, one behind the other.
+type shelf struct{ room []byte }
+
+// put returns a value of which the bytes lie behind those of the one before, or in a new array, unless it is not packed or large.
+func (s *shelf) put(alone *stored) *stored {
+	n := len(alone.bytes)
+	if alone.size == 0 || n > shelfLen/2 {
+		return alone
+	}
+	if cap(s.room)-len(s.room) < n {
+		s.room = make([]byte, 0, shelfLen)
+	}
+	begun := len(s.room)
+	s.room = append(s.room, alone.bytes...)
+	return &stored{bytes: s.room[begun:len(s.room):len(s.room)], size: alone.size}
+}
+
+// replaceValues puts in place of the value of each entry that can be found, in the order of their keys, history last, what replace makes of it. packing is held.
+func (c *Cache) replaceValues(replace func(*stored) *stored) {
+	c.mu.Lock()
 	var entries []*Entry
 	if !c.ended {
 		entries = c.core.entries()
@@ -77,13 +117,13 @@ func (c *Cache) pack() {
 	// An entry of a deletion shares the value of the one before it, and goes on to.
 	done := map[*stored]*stored{}
 	for _, e := range entries {
-		plain := e.stored.Load()
-		small := done[plain]
-		if small == nil {
-			small = plain.pack(c.codec.packer)
-			done[plain] = small
+		before := e.stored.Load()
+		after := done[before]
+		if after == nil {
+			after = replace(before)
+			done[before] = after
 		}
-		if small != plain && e.stored.CompareAndSwap(plain, small) {
+		if after != before && e.stored.CompareAndSwap(before, after) {
 			e.forget()
 		}
 	}
