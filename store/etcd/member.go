@@ -106,15 +106,24 @@ func (m *member) Txn(ctx context.Context, request *pb.TxnRequest) (*pb.TxnRespon
 // forget has etcd let go of what it buffered between two commits of its database. It keeps each buffer for the next values, with the last ones in it, until two commits
 // follow each other without any; and the copy that a reader got until one reads after the next write.
 func (m *member) forget() {
+	m.commit(2)
 	m.reading.RLock()
 	defer m.reading.RUnlock()
-	if m.stopping() {
-		return
+	if !m.stopping() {
+		m.server.Backend().ConcurrentReadTx().RUnlock()
 	}
-	for range 2 {
+}
+
+// commit has the database file take in what was written, so many times.
+func (m *member) commit(times int) {
+	m.reading.RLock()
+	defer m.reading.RUnlock()
+	for range times {
+		if m.stopping() {
+			return
+		}
 		m.server.Backend().ForceCommit()
 	}
-	m.server.Backend().ConcurrentReadTx().RUnlock()
 }
 
 // Compact implements backend.

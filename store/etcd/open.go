@@ -31,7 +31,7 @@ const (
 	// snapshot, which is small, lets go of the log before it every so many entries, so that a start reads little.
 	aloneCatchUp, aloneSnapshot, aloneSegments = 1, 1000, 2
 	// commitEvery is how often the database file follows the WAL when there was something to commit. After a crash the rest is
-	// replayed from the WAL.
+	// replayed from the WAL. Much that is written is committed sooner (commitLeast).
 	commitEvery = time.Second
 )
 
@@ -142,7 +142,9 @@ func Open(ctx context.Context, cfg Config) (*Embedded, error) {
 	if !cfg.UnsafeNoFsync {
 		e.fill = &prefiller{dir: walDir(cfg.DataDir), log: cfg.Logger}
 	}
+	commits := &committer{commit: func() { own.commit(1) }}
 	e.wrote = func(bytes int) {
+		commits.wrote(bytes)
 		e.trim.wrote(bytes)
 		e.fill.wrote(bytes)
 	}

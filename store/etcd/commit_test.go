@@ -1,0 +1,37 @@
+// SPDX-FileCopyrightText: The kogge authors
+// SPDX-License-Identifier: Apache-2.0
+
+package etcd
+
+import (
+	"testing"
+	"testing/synctest"
+)
+
+// What was written is committed once it is much, one commit at a time.
+func TestMuchIsCommittedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun, end := 0, make(chan struct{})
+		c := &committer{commit: func() { begun++; <-end }}
+		expect := func(want int, after string) {
+			t.Helper()
+			if synctest.Wait(); begun != want {
+				t.Errorf("%d commits %s, want %d", begun, after, want)
+			}
+		}
+		c.wrote(commitLeast - 1)
+		expect(0, "after less than is worth one")
+		c.wrote(1)
+		expect(1, "after as much")
+		c.wrote(commitLeast)
+		expect(1, "while the first is on its way")
+		end <- struct{}{}
+		synctest.Wait()
+		c.wrote(1)
+		expect(2, "with the write after it")
+		end <- struct{}{}
+		synctest.Wait()
+		c.wrote(commitLeast - 1)
+		expect(2, "after less than is worth a third")
+	})
+}
