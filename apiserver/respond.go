@@ -5,7 +5,6 @@ package apiserver
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -100,12 +99,9 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, code int, format c
 	}
 	h.Set("Content-Encoding", "gzip")
 	w.WriteHeader(code)
-	zip, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
-	if err != nil {
-		return
-	}
-	writeParts(zip, parts)
-	_ = zip.Close() // A client that went away is no error of ours.
+	z := zipTo(w)
+	writeParts(z, parts)
+	_ = z.Close() // A client that went away is no error of ours.
 }
 
 // head sets the headers of an answer of unknown size.

@@ -6,7 +6,6 @@ package apiserver
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -68,10 +67,9 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, code int, format 
 	var out io.Writer = w
 	end = func() {}
 	if takesGzip(r) {
-		if zip, err := gzip.NewWriterLevel(w, gzip.BestSpeed); err == nil {
-			h.Set("Content-Encoding", "gzip")
-			out, end = zip, func() { _ = zip.Close() } // As above.
-		}
+		h.Set("Content-Encoding", "gzip")
+		z := zipTo(w)
+		out, end = z, func() { _ = z.Close() } // As above.
 	}
 	w.WriteHeader(code)
 	return bufio.NewWriterSize(out, 32<<10), end

@@ -48,7 +48,7 @@ type scratch struct{ data []byte }
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // scratchMax is the size above which a scratch buffer is not used again.
-const scratchMax = 64 << 10
+const scratchMax = 256 << 10
 
 func takeScratch() *scratch {
 	if s, ok := scratches.Get().(*scratch); ok {

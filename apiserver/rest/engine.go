@@ -91,7 +91,7 @@ type bound struct {
 	// prefix is the store's key prefix, with slashes at both ends.
 	prefix string
 	cache  *cache.Cache // nil for virtual resources
-	// transcriber writes what is stored in JSON; nil for custom resources.
+	// transcriber writes what is stored in JSON; nil for custom resources, and for what is stored packed: to tell whether it may takes longer than to make the object.
 	transcriber func() *codec.Transcriber
 	// transcribed counts for the sampled checks of the invariants build.
 	transcribed atomic.Uint32
@@ -147,7 +147,7 @@ func (e *Engine) bind(r *Resource, replaced *bound) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	b := &bound{Resource: r, prefix: "/registry/" + r.Kind.Storage.Prefix + "/"}
-	if r.Custom == nil {
+	if r.Custom == nil && !r.Kind.Storage.Packed {
 		b.transcriber = sync.OnceValue(func() *codec.Transcriber {
 			return codec.NewTranscriber(r.Kind.Storage.New(), r.Kind.Storage.GroupVersionKind)
 		})

@@ -243,8 +243,8 @@ func (e *Engine) commitRemoval(ctx context.Context, c *Call, key string, state c
 func (b *bound) written(r store.Record) (*written, error) {
 	entry := b.cache.Written(r)
 	obj, err := entry.Object()
-	if b.transcriber != nil && !b.Kind.Storage.Packed {
-		b.verdict(entry) // While the object is at hand. Of what is packed few ever want to know.
+	if b.transcriber != nil {
+		b.verdict(entry) // While the object is at hand.
 	}
 	return &written{entry: entry, obj: obj}, err
 }
