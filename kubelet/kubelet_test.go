@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -144,15 +145,16 @@ func TestNothingStartsWhileHeld(t *testing.T) {
 	}
 }
 
-// slow makes sandboxes when it is told to, or fails when the caller gives up.
+// slow makes sandboxes once goOn is closed, or fails when the caller gives up. begun has the context of each.
 type slow struct {
 	runtimeapi.RuntimeServiceClient
 
-	begun, goOn chan struct{}
+	begun chan context.Context
+	goOn  chan struct{}
 }
 
 func (s slow) RunPodSandbox(ctx context.Context, in *runtimeapi.RunPodSandboxRequest, opts ...grpc.CallOption) (*runtimeapi.RunPodSandboxResponse, error) {
-	s.begun <- struct{}{}
+	s.begun <- ctx
 	select {
 	case <-s.goOn:
 		return s.RuntimeServiceClient.RunPodSandbox(ctx, in, opts...)
@@ -164,25 +166,28 @@ func (s slow) RunPodSandbox(ctx context.Context, in *runtimeapi.RunPodSandboxReq
 // A sandbox that is being made when its pod goes is not given up, of which containerd loses the shim: it is made, and removed.
 func TestSandboxIsMadeToItsEnd(t *testing.T) {
 	runtime := fake.New(fake.Config{}, "example.org/app:1")
-	maker := slow{runtime.CRI().Containers, make(chan struct{}), make(chan struct{})}
+	maker := slow{runtime.CRI().Containers, make(chan context.Context, 8), make(chan struct{})}
 	manifests := standalone(t, runtime, func(c *kubelet.Config) { c.Runtime.Containers = maker })
-	file := filepath.Join(manifests, "web.yaml")
+	file, next := filepath.Join(manifests, "web.yaml"), filepath.Join(manifests, "next.yaml")
 	if err := os.WriteFile(file, []byte(plain), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	<-maker.begun
+	first := <-maker.begun
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond) // for who would give up
-	select {
-	case maker.goOn <- struct{}{}:
-	case <-time.After(patience):
-		t.Fatal("the sandbox was given up when its pod went")
+	// A pod that comes afterwards is made when it is known that the first is gone.
+	if err := os.WriteFile(next, []byte(strings.Replace(plain, "web", "next", 1)), 0o644); err != nil {
+		t.Fatal(err)
 	}
-	eventually(t, "the sandbox is gone", func() bool {
+	<-maker.begun
+	if first.Err() != nil {
+		t.Error("the sandbox was given up when its pod went")
+	}
+	close(maker.goOn)
+	eventually(t, "the pod that came later runs alone", func() bool {
 		list, err := maker.ListPodSandbox(t.Context(), &runtimeapi.ListPodSandboxRequest{})
-		return err == nil && len(list.GetItems()) == 0
+		return err == nil && len(list.GetItems()) == 1 && len(runtime.Find("next-n1", "c")) == 1
 	})
 	if n := len(runtime.Find("web-n1", "c")); n != 0 {
 		t.Errorf("%d containers run in the sandbox of a pod that is gone", n)
