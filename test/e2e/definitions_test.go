@@ -251,15 +251,11 @@ func memory(ts *testscript.TestScript, neg bool, args []string) {
 
 // memory is the live heap and the anonymous memory, as it is before the heap is collected to find that out.
 func (m *machine) memory() (sizes [2]int, err error) {
-	lock, err := os.ReadFile(filepath.Join(m.data(0), "kogge.lock"))
+	pid, err := pidIn(filepath.Join(m.data(0), "kogge.lock"))
 	if err != nil {
 		return sizes, err
 	}
-	var record struct{ PID int }
-	if err := json.Unmarshal(lock, &record); err != nil {
-		return sizes, err
-	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", record.PID))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return sizes, err
 	}

@@ -39,26 +39,35 @@ func killRuntime(ts *testscript.TestScript, _ bool, _ []string) {
 	kill(ts, filepath.Join(node.PathsOf(of(ts).data(0), "").Run, "ctd", "containerd.pid"), "SIGKILL")
 }
 
+// pidIn reads which process wrote a record.
+func pidIn(record string) (int, error) {
+	text, err := os.ReadFile(record)
+	if err != nil {
+		return 0, err
+	}
+	var r struct{ PID int }
+	err = json.Unmarshal(text, &r)
+	return r.PID, err
+}
+
 // kill ends the process that a record names and waits for its end.
 func kill(ts *testscript.TestScript, record, signal string) {
-	text, err := os.ReadFile(record)
+	pid, err := pidIn(record)
 	ts.Check(err)
-	var r struct{ PID int }
-	ts.Check(json.Unmarshal(text, &r))
 	number := unix.SignalNum(signal)
 	if number == 0 {
 		ts.Fatalf("no signal is named %s", signal)
 	}
-	ts.Check(syscall.Kill(r.PID, number))
+	ts.Check(syscall.Kill(pid, number))
 	// The locks of a process are free once it is a zombie, not when its program is gone, and its first thread may be one before the others.
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.PID))
-		threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", r.PID)) // none when it is gone
+		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid)) // none when it is gone
 		if err != nil || bytes.Contains(state, []byte(") Z ")) && len(threads) <= 1 {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("process %d goes on after %s", r.PID, signal)
+			ts.Fatalf("process %d goes on after %s", pid, signal)
 		}
 	}
 }
