@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/etcd/pkg/v3/traceutil"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
+	etcdbackend "go.etcd.io/etcd/server/v3/storage/backend"
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
 )
 
@@ -106,23 +107,22 @@ func (m *member) Txn(ctx context.Context, request *pb.TxnRequest) (*pb.TxnRespon
 // forget has etcd let go of what it buffered between two commits of its database. It keeps each buffer for the next values, with the last ones in it, until two commits
 // follow each other without any; and the copy that a reader got until one reads after the next write.
 func (m *member) forget() {
-	m.commit(2)
+	m.inDatabase(func(database etcdbackend.Backend) {
+		database.ForceCommit()
+		database.ForceCommit()
+		database.ConcurrentReadTx().RUnlock()
+	})
+}
+
+// commit has the database file take in what was written.
+func (m *member) commit() { m.inDatabase(etcdbackend.Backend.ForceCommit) }
+
+// inDatabase calls do with the database, unless the server has begun to stop.
+func (m *member) inDatabase(do func(etcdbackend.Backend)) {
 	m.reading.RLock()
 	defer m.reading.RUnlock()
 	if !m.stopping() {
-		m.server.Backend().ConcurrentReadTx().RUnlock()
-	}
-}
-
-// commit has the database file take in what was written, so many times.
-func (m *member) commit(times int) {
-	m.reading.RLock()
-	defer m.reading.RUnlock()
-	for range times {
-		if m.stopping() {
-			return
-		}
-		m.server.Backend().ForceCommit()
+		do(m.server.Backend())
 	}
 }
 

@@ -142,7 +142,7 @@ func Open(ctx context.Context, cfg Config) (*Embedded, error) {
 	if !cfg.UnsafeNoFsync {
 		e.fill = &prefiller{dir: walDir(cfg.DataDir), log: cfg.Logger}
 	}
-	commits := &committer{commit: func() { own.commit(1) }}
+	commits := &committer{commit: own.commit}
 	e.wrote = func(bytes int) {
 		commits.wrote(bytes)
 		e.trim.wrote(bytes)
