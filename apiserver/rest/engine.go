@@ -91,7 +91,7 @@ type bound struct {
 	// prefix is the store's key prefix, with slashes at both ends.
 	prefix string
 	cache  *cache.Cache // nil for virtual resources
-	// transcriber writes what is stored in JSON; nil for custom resources, and for what is stored packed: to tell whether it may takes longer than to make the object.
+	// transcriber writes what is stored in JSON; nil for custom resources, and for what is stored packed: to tell whether it may, the object is made, and encoded.
 	transcriber func() *codec.Transcriber
 	// transcribed counts for the sampled checks of the invariants build.
 	transcribed atomic.Uint32
