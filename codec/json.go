@@ -185,7 +185,7 @@ func (m planner) appenderOfKind(t reflect.Type) appender {
 	case reflect.Slice:
 		return m.appenderOfSlice(t)
 	case reflect.Map:
-		return appenderOfMap(t)
+		return m.appenderOfMap(t)
 	case reflect.Struct:
 		if fields, ok := m.fields(t); ok {
 			return func(to []byte, p unsafe.Pointer) ([]byte, error) { return appendStruct(to, p, fields) }
@@ -230,53 +230,6 @@ func (m planner) appenderOfSlice(t reflect.Type) appender {
 		}
 		return append(to, ']'), nil
 	}
-}
-
-// appenderOfMap knows the maps that nearly every object has; the values of maps have no address, which methods of others may miss.
-func appenderOfMap(t reflect.Type) appender {
-	if t.Key().Kind() != reflect.String || implements(t.Key(), textMarshaler) {
-		return standard(t)
-	}
-	switch {
-	case t.Elem() == reflect.TypeFor[string]():
-		return func(to []byte, p unsafe.Pointer) ([]byte, error) {
-			return appendMap(to, *(*map[string]string)(p), func(to []byte, v *string) []byte { return appendString(to, *v) })
-		}
-	case t.Elem() == reflect.TypeFor[[]byte]():
-		return func(to []byte, p unsafe.Pointer) ([]byte, error) {
-			return appendMap(to, *(*map[string][]byte)(p), func(to []byte, v *[]byte) []byte { return appendBytes(to, *v) })
-		}
-	case t.Elem() == reflect.TypeFor[resource.Quantity]():
-		return func(to []byte, p unsafe.Pointer) ([]byte, error) {
-			return appendMap(to, *(*map[string]resource.Quantity)(p), func(to []byte, v *resource.Quantity) []byte {
-				return append(append(append(to, '"'), v.String()...), '"')
-			})
-		}
-	}
-	return standard(t)
-}
-
-// appendMap appends a map in the order of its keys.
-func appendMap[V any](to []byte, values map[string]V, write func(to []byte, v *V) []byte) ([]byte, error) {
-	if values == nil {
-		return append(to, "null"...), nil
-	}
-	var few [8]string
-	keys := few[:0]
-	for key := range values {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	to = append(to, '{')
-	for i, key := range keys {
-		if i > 0 {
-			to = append(to, ',')
-		}
-		to = append(appendString(to, key), ':')
-		v := values[key]
-		to = write(to, &v)
-	}
-	return append(to, '}'), nil
 }
 
 func appendBytes(to, data []byte) []byte {
