@@ -16,6 +16,7 @@ import (
 	"time"
 	"unsafe"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -144,6 +145,14 @@ func (m planner) appender(t reflect.Type) appender {
 			data, err := (*metav1.FieldsV1)(p).MarshalJSON()
 			return appendForeign(to, data, err)
 		}
+	case reflect.TypeFor[apiextensionsv1.JSONSchemaPropsOrArray]():
+		return m.appenderOfSchemaOrArray()
+	case reflect.TypeFor[apiextensionsv1.JSONSchemaPropsOrBool]():
+		return m.appenderOfSchemaOrBool()
+	case reflect.TypeFor[apiextensionsv1.JSONSchemaPropsOrStringArray]():
+		return m.appenderOfSchemaOrStringArray()
+	case reflect.TypeFor[apiextensionsv1.JSON]():
+		return appendRaw
 	}
 	switch {
 	case implements(t, marshaler) && t.Kind() != reflect.Interface:
