@@ -95,8 +95,26 @@ func (m Message) Is(obj runtime.Object) bool {
 	}
 	scratch := takeScratch()
 	defer scratch.giveBack()
-	scratch.data = slices.Grow(scratch.data, 2*size)
+	scratch.data = slices.Grow(scratch.data, size)
 	written := scratch.data[:size]
 	n, err := own.MarshalToSizedBuffer(written)
-	return err == nil && bytes.Equal(written[:n], m.AppendTo(scratch.data[size:size]))
+	return err == nil && m.equals(written[:n])
+}
+
+// equals reports whether data is what AppendTo appends.
+func (m Message) equals(data []byte) bool {
+	if m.meta == 0 {
+		return bytes.Equal(data, m.before)
+	}
+	var rooms [2][32]byte
+	head := AppendLength(rooms[0][:0], 1, m.meta)
+	version := strconv.AppendInt(AppendLength(rooms[1][:0], 6, digitsOf(m.revision)), m.revision, 10)
+	for _, part := range [...][]byte{head, m.before, version, m.after} {
+		rest, ok := bytes.CutPrefix(data, part)
+		if !ok {
+			return false
+		}
+		data = rest
+	}
+	return len(data) == 0
 }
