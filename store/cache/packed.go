@@ -21,7 +21,7 @@ const (
 	// settleAfter is how long after values were packed those that stayed are put together: by then most of what they came to lie between has gone.
 	settleAfter = 30 * time.Second
 	// shelfLen is how many bytes of packed values lie in one array, which stays for as long as any of them.
-	shelfLen = 64 << 10
+	shelfLen = 256 << 10
 	// packLeast is the length from which a value is worth packing.
 	packLeast = 1 << 10
 	// packLevel takes 4 % less off a definition of 80 kB than the next level, whose tables are four times as large.
