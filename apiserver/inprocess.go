@@ -163,15 +163,13 @@ func (l *local) execute(ctx context.Context, req *client.Request, call *rest.Cal
 	}
 	out := &client.Result{Created: res.Code == http.StatusCreated}
 	if res.List == nil {
-		if out.Object, err = res.Resolve(call.Target); err == nil && req.Metadata {
-			out.Object, err = metadataOf(out.Object, call.Target)
-		}
+		out.Object, err = answered(req, call.Target, res)
 		return out, res.Code, err
 	}
 	out.ListMeta = res.List.Meta()
 	out.Items = make([]runtime.Object, 0, len(res.List.Entries))
 	for _, entry := range res.List.Entries {
-		obj, err := listed(req, call.Target, entry)
+		obj, err := projected(req, call.Target, entry)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -180,9 +178,24 @@ func (l *local) execute(ctx context.Context, req *client.Request, call *rest.Cal
 	return out, res.Code, nil
 }
 
-// listed returns an object of a list, which its reader keeps as long as it wants.
-func listed(req *client.Request, t *rest.Target, entry *cache.Entry) (runtime.Object, error) {
-	obj, err := t.Peek(entry)
+// answered returns the object of a result, or its metadata.
+func answered(req *client.Request, t *rest.Target, res *rest.Result) (runtime.Object, error) {
+	switch {
+	case !req.Metadata:
+		return res.Resolve(t)
+	case res.Entry == nil:
+		return metadataOf(res.Object, t)
+	default:
+		return projected(req, t, res.Entry)
+	}
+}
+
+// projected returns as much of an object of a list or watch as is asked for. Its reader keeps it as long as it wants.
+func projected(req *client.Request, t *rest.Target, entry *cache.Entry) (runtime.Object, error) {
+	if !req.Metadata && !req.Slim {
+		return t.Peek(entry)
+	}
+	obj, err := t.Slim(entry)
 	if err != nil || !req.Metadata {
 		return obj, err
 	}

@@ -57,7 +57,7 @@ func (l *local) Watch(ctx context.Context, req *client.Request) (client.Stream, 
 	started(nil, metav1.Status{Code: http.StatusOK})
 	done := l.server.metrics.begin(&parsed{Info: state.Info, served: true})
 	out := &localStream{
-		read:   func() ([]apiwatch.Event, bool) { return pull(reqCtx, stream, req.Metadata) },
+		read:   func() ([]apiwatch.Event, bool) { return pull(reqCtx, stream, req) },
 		send:   func(ev apiwatch.Event, to chan<- apiwatch.Event) bool { return deliver(reqCtx, to, ev) },
 		cancel: cancel,
 		end: func() {
@@ -166,8 +166,8 @@ func (s *localStream) pump(to chan<- apiwatch.Event) {
 	s.endIf(true)
 }
 
-// pull waits for a stream's events, with the objects or their metadata; false means that they are the last ones.
-func pull(ctx context.Context, stream *rest.Stream, metadata bool) (out []apiwatch.Event, more bool) {
+// pull waits for a stream's events, with as much of the objects as is asked for; false means that they are the last ones.
+func pull(ctx context.Context, stream *rest.Stream, req *client.Request) (out []apiwatch.Event, more bool) {
 	events, err := stream.Next(ctx)
 	if err != nil {
 		var status apierrors.APIStatus
@@ -179,10 +179,7 @@ func pull(ctx context.Context, stream *rest.Stream, metadata bool) (out []apiwat
 	}
 	out = make([]apiwatch.Event, 0, len(events))
 	for _, ev := range events {
-		obj, err := eventObject(stream, ev)
-		if err == nil && metadata {
-			obj, err = metadataOf(obj, stream.Target)
-		}
+		obj, err := eventObject(stream, ev, req)
 		if err != nil {
 			st := statusOf(apierrors.NewInternalError(err))
 			return append(out, apiwatch.Event{Type: apiwatch.Error, Object: &st}), false
@@ -192,15 +189,18 @@ func pull(ctx context.Context, stream *rest.Stream, metadata bool) (out []apiwat
 	return out, true
 }
 
-func eventObject(stream *rest.Stream, ev cache.Event) (runtime.Object, error) {
-	if ev.Type == cache.Bookmark {
-		obj, ok := stream.Bookmark(ev).(runtime.Object)
-		if !ok {
-			return nil, errors.New("bookmark is no object")
-		}
-		return obj, nil
+func eventObject(stream *rest.Stream, ev cache.Event, req *client.Request) (runtime.Object, error) {
+	if ev.Type != cache.Bookmark {
+		return projected(req, stream.Target, ev.Entry)
 	}
-	return stream.Target.Peek(ev.Entry) // who follows a resource keeps what it needs
+	obj, ok := stream.Bookmark(ev).(runtime.Object)
+	if !ok {
+		return nil, errors.New("bookmark is no object")
+	}
+	if req.Metadata {
+		return metadataOf(obj, stream.Target)
+	}
+	return obj, nil
 }
 
 func deliver(ctx context.Context, to chan<- apiwatch.Event, ev apiwatch.Event) bool {

@@ -47,8 +47,10 @@ type Request struct {
 	// PatchType and Patch are the body of patch.
 	PatchType types.PatchType
 	Patch     []byte
-	// Metadata asks get, list and watch for no more than the metadata of objects: a *metav1.PartialObjectMetadata for each.
+	// Metadata asks for no more than the metadata of objects: a *metav1.PartialObjectMetadata for each. Get, list, watch and patch may ask for it.
 	Metadata bool
+	// Slim lets a backend leave out of what list and watch answer what makes objects of a kind large: the schemas of definitions.
+	Slim bool
 	// Into makes an empty object of the answer's type where the catalog can't tell (custom resources: unstructured).
 	Into func() runtime.Object
 

@@ -39,8 +39,8 @@ type Resource[T kinds.Object] struct {
 	backend Backend
 	gvr     schema.GroupVersionResource
 	into    func() T
-	// metadata says that the client reads nothing else.
-	metadata bool
+	// metadata says that the client reads nothing else, slim that it does not read what makes objects large.
+	metadata, slim bool
 }
 
 // Of returns the client of a built-in kind's Go type, at the version that the type belongs to. It panics for a type that the
@@ -64,7 +64,7 @@ func Any(c *Client, kind *kinds.Kind) Resource[kinds.Object] {
 	return Resource[kinds.Object]{backend: c.backend, gvr: kind.Served[0].GroupVersion().WithResource(kind.Resource)}
 }
 
-// MetadataOf returns a client of the same resource that reads no more than the metadata of objects. It writes nothing.
+// MetadataOf returns a client of the same resource that reads no more than the metadata of objects. What it writes are patches, if anything.
 func MetadataOf[T kinds.Object](r Resource[T]) Resource[*metav1.PartialObjectMetadata] {
 	return Resource[*metav1.PartialObjectMetadata]{backend: r.backend, gvr: r.gvr, metadata: true, into: noMetadata}
 }
@@ -75,7 +75,7 @@ func noMetadata() *metav1.PartialObjectMetadata { return &metav1.PartialObjectMe
 func (r Resource[T]) GVR() schema.GroupVersionResource { return r.gvr }
 
 func (r Resource[T]) request(verb Verb, namespace, name string) *Request {
-	req := &Request{Verb: verb, Resource: r.gvr, Namespace: namespace, Name: name, Metadata: r.metadata}
+	req := &Request{Verb: verb, Resource: r.gvr, Namespace: namespace, Name: name, Metadata: r.metadata, Slim: r.slim}
 	if r.into != nil {
 		req.Into = func() runtime.Object { return r.into() }
 	}

@@ -64,8 +64,10 @@ func InformerOf[T kinds.Object](s *Informers, resource Resource[T], selection ..
 }
 
 // TrimmedInformer returns the set's informer of a resource whose objects have large parts that no user of the set reads. trim returns a copy
-// without them that has the object's names and UID still; all users of the resource and type must ask for it by the same trim.
+// without them that has the object's names and UID still, of an object that may be without what makes its kind's objects large (Request.Slim); all users of the
+// resource and type must ask for it by the same trim.
 func TrimmedInformer[T kinds.Object](s *Informers, resource Resource[T], trim func(T) T) *Informer[T] {
+	resource.slim = true
 	return informerOf(s, resource, Selection{}, trim)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -202,6 +203,43 @@ func TestStoredTextsAreReadWithoutDecoding(t *testing.T) {
 	}
 	if _, ok := codec.StoredText([]byte(`{"kind":"Pod"}`), 2, 10); ok {
 		t.Error("StoredText() of JSON = _, true")
+	}
+}
+
+// TestStoredWithout leaves a field out, wherever it is, and nothing else.
+func TestStoredWithout(t *testing.T) {
+	structure := &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object"}}
+	definition := &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: "tabs.example.com", Labels: map[string]string{"a": "b"}, Generation: 1 << 40},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: "example.com", Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: "tabs"}, PreserveUnknownFields: true,
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{Name: "v1", Served: true, Schema: structure, Deprecated: true}, {Name: "v2"}, {Name: "v3", Schema: structure}},
+		},
+		Status: apiextensionsv1.CustomResourceDefinitionStatus{StoredVersions: []string{"v1"}},
+	}
+	definition.SetGroupVersionKind(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"))
+	stored, err := codec.Marshal(definition, codec.Protobuf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, ok := codec.StoredWithout(stored, 2, 7, 4)
+	got := &apiextensionsv1.CustomResourceDefinition{}
+	if err := codec.DecodeStored(without, got); err != nil || !ok {
+		t.Fatalf("decode what StoredWithout() returned: %v, %v", err, ok)
+	}
+	for i := range definition.Spec.Versions {
+		definition.Spec.Versions[i].Schema = nil
+	}
+	if diff := cmp.Diff(definition, got); diff != "" {
+		t.Errorf("without the field (-want +got):\n%s", diff)
+	}
+	for n := range stored {
+		if _, ok := codec.StoredWithout(stored[:n], 2, 7, 4); ok && n < len(stored)-len(codec.EnvelopeEnd) {
+			t.Errorf("StoredWithout() of the first %d of %d bytes = _, true", n, len(stored))
+		}
+	}
+	if _, ok := codec.StoredWithout([]byte(`{"kind":"CustomResourceDefinition"}`), 2, 7, 4); ok {
+		t.Error("StoredWithout() of JSON = _, true")
 	}
 }
 

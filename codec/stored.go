@@ -4,6 +4,7 @@
 package codec
 
 import (
+	"bytes"
 	"encoding/binary"
 	"unsafe"
 
@@ -48,6 +49,40 @@ func StoredText(value []byte, path ...int) (string, bool) {
 	return text(data), true
 }
 
+// StoredWithout returns a stored value whose object is without a field: path has the numbers of the fields that lead there, each below 16; what is in lists on
+// the way is without it in each of their items. It returns false for a value that is not protobuf as we store it.
+func StoredWithout(value []byte, path ...int) ([]byte, bool) {
+	if _, ok := storedObject(value); !ok {
+		return nil, false
+	}
+	const object = tagRaw >> 3
+	return appendWithout(bytes.Clone(magic), value[len(magic):], append([]int{object}, path...))
+}
+
+// appendWithout appends a message without the field that path leads to.
+func appendWithout(to, data []byte, path []int) ([]byte, bool) {
+	tag := byte(path[0]<<3 | 2)
+	for at := 0; at < len(data); {
+		next, ok := skip(data, at)
+		if !ok {
+			return nil, false
+		}
+		switch {
+		case data[at] != tag:
+			to = append(to, data[at:next]...)
+		case len(path) > 1:
+			from, end, _ := fieldAt(data, at, tag)
+			part, ok := appendWithout(nil, data[from:end], path[1:])
+			if !ok {
+				return nil, false
+			}
+			to = AppendBytes(to, path[0], part)
+		}
+		at = next
+	}
+	return to, true
+}
+
 // find returns the content of the first field with a tag in a message, nil if there is none. It returns false for what is no message.
 func find(data []byte, tag byte) ([]byte, bool) {
 	for at := 0; at < len(data); {
@@ -55,22 +90,31 @@ func find(data []byte, tag byte) ([]byte, bool) {
 			from, end, ok := fieldAt(data, at, tag)
 			return data[from:end], ok
 		}
-		key, n := binary.Uvarint(data[at:])
-		if n <= 0 {
+		next, ok := skip(data, at)
+		if !ok {
 			return nil, false
 		}
-		at += n
-		length, n := binary.Uvarint(data[at:])
-		switch {
-		case key&7 == 0 && n > 0:
-			at += n
-		case key&7 == 2 && n > 0 && length <= uint64(len(data)-at-n):
-			at += n + int(length)
-		default: // The API's types have no others.
-			return nil, false
-		}
+		at = next
 	}
 	return nil, true
+}
+
+// skip returns where the field at a place in a message ends; false where none is.
+func skip(data []byte, at int) (next int, ok bool) {
+	key, n := binary.Uvarint(data[at:])
+	if n <= 0 {
+		return 0, false
+	}
+	at += n
+	length, n := binary.Uvarint(data[at:])
+	switch {
+	case key&7 == 0 && n > 0:
+		return at + n, true
+	case key&7 == 2 && n > 0 && length <= uint64(len(data)-at-n):
+		return at + n + int(length), true
+	default: // The API's types have no others.
+		return 0, false
+	}
 }
 
 // fieldAt returns where the content of the field at a place in data begins and ends; false if another field is there.

@@ -161,6 +161,8 @@ type Storage struct {
 	Form schema.GroupVersion
 	// Packed is set where objects are large and hardly read: the watch cache keeps them compressed.
 	Packed bool
+	// Bulk has the numbers of the protobuf fields that lead to what makes objects large, each below 16; empty where there is no such field.
+	Bulk []int
 }
 
 // Stored is the type that stored values have.

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -209,11 +210,11 @@ func (c *Controller) settled(crd *apiextensionsv1.CustomResourceDefinition) bool
 }
 
 // settle notes that nothing is to be done for a definition until it changes.
-func (c *Controller) settle(crd *apiextensionsv1.CustomResourceDefinition) {
+func (c *Controller) settle(crd metav1.Object) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s := c.served[crd.Name]; s != nil {
-		s.settled = crd.ResourceVersion
+	if s := c.served[crd.GetName()]; s != nil {
+		s.settled = crd.GetResourceVersion()
 	}
 }
 
@@ -228,9 +229,9 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// writeStatus gives a definition another status, unless it has changed meanwhile, and returns what is stored then. A patch says so without the
+// writeStatus gives a definition another status, unless it has changed meanwhile, and returns the metadata of what is stored then. A patch says so without the
 // schemas, which are most of a definition.
-func (c *Controller) writeStatus(ctx context.Context, old, next *apiextensionsv1.CustomResourceDefinition) (*apiextensionsv1.CustomResourceDefinition, error) {
+func (c *Controller) writeStatus(ctx context.Context, old, next *apiextensionsv1.CustomResourceDefinition) (metav1.Object, error) {
 	if equal.Semantic(old.Status, next.Status) {
 		return old, nil
 	}
@@ -241,7 +242,7 @@ func (c *Controller) writeStatus(ctx context.Context, old, next *apiextensionsv1
 	if err != nil {
 		return nil, fmt.Errorf("status of %s: %w", old.Name, err)
 	}
-	stored, err := c.crds().Patch(ctx, "", old.Name, types.JSONPatchType, body, "status")
+	stored, err := client.MetadataOf(c.crds()).Patch(ctx, "", old.Name, types.JSONPatchType, body, "status")
 	if err != nil {
 		return old, ignoreGone(err)
 	}

@@ -44,7 +44,11 @@ func (e *Engine) delete(ctx context.Context, c *Call) (*Result, error) {
 		return nil, err
 	}
 	if d.immediate && !c.dryRun() {
-		switch removed, err := e.transact(ctx, c, key, removeStored(c, w.obj)); {
+		marked, err := w.object()
+		if err != nil {
+			return nil, err
+		}
+		switch removed, err := e.transact(ctx, c, key, removeStored(c, marked)); {
 		case apierrors.IsNotFound(err):
 			w.removed = true // by somebody who saw the mark: a kubelet removes its pods so
 		case err != nil:
@@ -267,8 +271,12 @@ func (d *deletion) answer(w *written) (*Result, error) {
 	if !w.removed || c.Target.Kind.AnswersDeleted || isNamespace(c.Target) {
 		return c.result(w, code)
 	}
+	gone, err := w.object()
+	if err != nil {
+		return nil, err
+	}
 	status := &metav1.Status{Status: metav1.StatusSuccess, Details: &metav1.StatusDetails{
-		Name: w.obj.GetName(), Group: c.Target.GVR.Group, Kind: c.Target.GVR.Resource, UID: w.obj.GetUID(),
+		Name: gone.GetName(), Group: c.Target.GVR.Group, Kind: c.Target.GVR.Resource, UID: gone.GetUID(),
 	}}
 	return &Result{Code: code, Object: status}, nil
 }

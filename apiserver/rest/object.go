@@ -199,6 +199,23 @@ func (t *Target) Peek(entry *cache.Entry) (kinds.Object, error) {
 	return t.wire(obj)
 }
 
+// Slim is Peek for who does not read what makes the kind's objects large: it may be missing.
+func (t *Target) Slim(entry *cache.Entry) (kinds.Object, error) {
+	bulk := t.Kind.Storage.Bulk
+	if len(bulk) == 0 || t.Served.FromStorage != nil {
+		return t.Peek(entry)
+	}
+	value := entry.Value()
+	if gvk, err := codec.TypeOf(value); err != nil || gvk != t.Kind.Storage.Stored() {
+		return t.Peek(entry) // The numbers may be others.
+	}
+	slim, ok := codec.StoredWithout(value, bulk...)
+	if !ok {
+		return t.Peek(entry)
+	}
+	return t.decode(entry.Key, slim, entry.Revision)
+}
+
 // Encoded returns an entry's object at the target's version in a format, shared and immutable. It is made once per revision.
 func (t *Target) Encoded(entry *cache.Entry, format codec.Format) ([]byte, error) {
 	return entry.Encoded(t.encoding(format), func() ([]byte, error) {

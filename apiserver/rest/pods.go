@@ -144,5 +144,9 @@ func (e *Engine) changePod(ctx context.Context, c *Call, change func(pod *corev1
 	if err != nil {
 		return nil, err
 	}
-	return w.obj.(*corev1.Pod), nil
+	obj, err := w.object()
+	if err != nil {
+		return nil, err
+	}
+	return obj.(*corev1.Pod), nil
 }

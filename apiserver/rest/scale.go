@@ -123,7 +123,11 @@ func (e *Engine) rescale(ctx context.Context, c *Call, s *kinds.Scale) (*Result,
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.Target.scaleOf(w.obj, s)
+	obj, err := w.object()
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.Target.scaleOf(obj, s)
 	return &Result{Code: http.StatusOK, Object: out}, err
 }
 

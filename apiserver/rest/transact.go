@@ -50,7 +50,7 @@ type step func(ctx context.Context, old kinds.Object) (*outcome, error)
 type written struct {
 	// entry is the state written, or the old one where nothing was; nil on a dry run.
 	entry *cache.Entry
-	// obj is the state in the storage version, decoded from what was stored.
+	// obj is the state in the storage version, decoded from what was stored; nil where nobody has asked for it: see object.
 	obj     kinds.Object
 	created bool
 	removed bool
@@ -241,12 +241,24 @@ func (e *Engine) commitRemoval(ctx context.Context, c *Call, key string, state c
 }
 
 func (b *bound) written(r store.Record) (*written, error) {
-	entry := b.cache.Written(r)
-	obj, err := entry.Object()
-	if b.transcriber != nil {
-		b.verdict(entry) // While the object is at hand.
+	w := &written{entry: b.cache.Written(r)}
+	if b.Kind.Storage.Packed {
+		return w, nil // Who wants to see the object makes it: it is large.
 	}
-	return &written{entry: entry, obj: obj}, err
+	var err error
+	w.obj, err = w.entry.Object()
+	if b.transcriber != nil {
+		b.verdict(w.entry) // While the object is at hand.
+	}
+	return w, err
+}
+
+// object is the object as it is after a write.
+func (w *written) object() (kinds.Object, error) {
+	if w.obj != nil {
+		return w.obj, nil
+	}
+	return w.entry.Object()
 }
 
 func timeToLive(b *bound, obj kinds.Object) time.Duration {

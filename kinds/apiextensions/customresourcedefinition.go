@@ -33,7 +33,10 @@ func customResourceDefinition() *kinds.Kind {
 		ShortNames:            []string{"crd", "crds"},
 		Categories:            []string{"api-extensions"},
 		ConditionalUpdateOnly: true,
-		Storage:               kinds.Storage{Prefix: "apiextensions.k8s.io/customresourcedefinitions", Packed: true},
+		Storage: kinds.Storage{
+			Prefix: "apiextensions.k8s.io/customresourcedefinitions", Packed: true,
+			Bulk: []int{2, 7, 4}, // spec.versions.schema
+		},
 		Subresources: []kinds.Subresource{
 			kinds.Status(func(_ kinds.Request, new, old *apiextensionsv1.CustomResourceDefinition) { new.Spec = old.Spec }, validateStatus),
 		},
