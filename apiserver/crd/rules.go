@@ -14,13 +14,9 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	schemacel "k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/model"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	celconfig "k8s.io/apiserver/pkg/apis/cel"
-	apiservercel "k8s.io/apiserver/pkg/cel"
-	"k8s.io/apiserver/pkg/cel/environment"
 
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/internal/equal"
@@ -56,6 +52,7 @@ func Judged() map[schema.GroupResource]rest.Judge {
 
 func checkRules(ctx context.Context, schemas []apiextensions.Schema) field.ErrorList {
 	var errs field.ErrorList
+	compiler := newCompiler()
 	for _, judged := range schemas {
 		s, path := judged.Structural, judged.Path
 		defaultErrs, err := defaulting.ValidateDefaults(ctx, path, s, true, true)
@@ -66,7 +63,7 @@ func checkRules(ctx context.Context, schemas []apiextensions.Schema) field.Error
 		if err != nil || len(defaultErrs) > 0 {
 			continue
 		}
-		c := &ruleChecker{base: environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())}
+		c := &ruleChecker{compiler: compiler}
 		c.walk(s, path, place{root: true, times: 1})
 		errs = append(errs, c.errs...)
 		if c.total > maxDefinitionCost {
@@ -90,9 +87,9 @@ type place struct {
 }
 
 type ruleChecker struct {
-	base  *environment.EnvSet
-	errs  field.ErrorList
-	total uint64
+	compiler *compiler
+	errs     field.ErrorList
+	total    uint64
 	// expensive are the rules that cost most, the dearest first.
 	expensive []ruleCost
 }
@@ -153,12 +150,12 @@ func product(a, b uint64) uint64 {
 
 func (c *ruleChecker) check(s *structuralschema.Structural, path *field.Path, at place) {
 	base := path.Child("x-kubernetes-validations")
-	results, err := schemacel.Compile(s, model.SchemaDeclType(s, at.root), celconfig.PerCallLimit, c.base, schemacel.NewExpressionsEnvLoader())
+	verdicts, err := c.compiler.compile(s, at.root)
 	if err != nil {
 		c.errs = append(c.errs, field.InternalError(base, err))
 		return
 	}
-	for i, r := range results {
+	for i, v := range verdicts {
 		rule := s.XValidations[i]
 		p := base.Index(i)
 		if strings.TrimSpace(rule.FieldPath) != "" && !strings.Contains(rule.FieldPath, "\n") {
@@ -168,31 +165,28 @@ func (c *ruleChecker) check(s *structuralschema.Structural, path *field.Path, at
 		}
 		times := at.times
 		if times == 0 {
-			times = r.MaxCardinality
+			times = v.cardinality
 		}
-		cost := product(r.MaxCost, times)
+		cost := product(v.cost, times)
 		if cost > maxRuleCost {
 			c.errs = append(c.errs, field.Forbidden(p.Child("rule"), costText("estimated rule cost", cost, maxRuleCost)))
 		}
 		c.charge(p.Child("rule"), cost)
 		switch {
-		case r.Error != nil && r.Error.Type == apiservercel.ErrorTypeRequired:
-			c.errs = append(c.errs, field.Required(p.Child("rule"), r.Error.Detail))
-		case r.Error != nil:
-			c.errs = append(c.errs, field.Invalid(p.Child("rule"), rule, r.Error.Detail))
-		case r.UsesOldSelf && at.uncorrelatable != "":
+		case v.err != nil:
+			c.errs = append(c.errs, field.Invalid(p.Child("rule"), rule, v.err.Error()))
+		case v.usesOldSelf && at.uncorrelatable != "":
 			c.errs = append(c.errs, field.Invalid(p.Child("rule"), rule.Rule, fmt.Sprintf("oldSelf cannot be used on the uncorrelatable portion of the schema within %v", at.uncorrelatable)))
-		case !r.UsesOldSelf && rule.OptionalOldSelf != nil:
+		case !v.usesOldSelf && rule.OptionalOldSelf != nil:
 			c.errs = append(c.errs, field.Invalid(p.Child("optionalOldSelf"), *rule.OptionalOldSelf, "may not be set if oldSelf is not used in rule"))
 		}
-		if r.MessageExpressionError != nil {
-			c.errs = append(c.errs, field.Invalid(p.Child("messageExpression"), rule, r.MessageExpressionError.Detail))
-		} else if r.MessageExpression != nil {
-			if r.MessageExpressionMaxCost > maxRuleCost {
-				c.errs = append(c.errs, field.Forbidden(p.Child("messageExpression"), costText("estimated messageExpression cost", r.MessageExpressionMaxCost, maxRuleCost)))
-			}
-			c.charge(p.Child("messageExpression"), r.MessageExpressionMaxCost)
+		if v.messageErr != nil {
+			c.errs = append(c.errs, field.Invalid(p.Child("messageExpression"), rule, v.messageErr.Error()))
 		}
+		if v.messageCost > maxRuleCost {
+			c.errs = append(c.errs, field.Forbidden(p.Child("messageExpression"), costText("estimated messageExpression cost", v.messageCost, maxRuleCost)))
+		}
+		c.charge(p.Child("messageExpression"), v.messageCost)
 	}
 }
 
