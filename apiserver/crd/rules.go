@@ -55,13 +55,15 @@ func checkRules(ctx context.Context, schemas []apiextensions.Schema) field.Error
 	compiler := newCompiler()
 	for _, judged := range schemas {
 		s, path := judged.Structural, judged.Path
-		defaultErrs, err := defaulting.ValidateDefaults(ctx, path, s, true, true)
-		if err != nil {
-			errs = append(errs, field.Invalid(path, "", err.Error()))
-		}
-		errs = append(errs, defaultErrs...)
-		if err != nil || len(defaultErrs) > 0 {
-			continue
+		if less, some := withDefaults(s); some {
+			defaultErrs, err := defaulting.ValidateDefaults(ctx, path, &less, true, true)
+			if err != nil {
+				errs = append(errs, field.Invalid(path, "", err.Error()))
+			}
+			errs = append(errs, defaultErrs...)
+			if err != nil || len(defaultErrs) > 0 {
+				continue
+			}
 		}
 		c := &ruleChecker{compiler: compiler}
 		c.walk(s, path, place{root: true, times: 1})
