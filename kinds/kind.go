@@ -159,7 +159,8 @@ type Storage struct {
 	Prefix string
 	// Form is the version in whose form the object is stored, one of Kind's, where that is not the version of New.
 	Form schema.GroupVersion
-	// Packed is set where objects are large and hardly read: the watch cache keeps them compressed.
+	// Packed is set where objects are large and hardly read: the watch cache keeps them compressed. To Default, an empty list or map is one that is not there,
+	// as protobuf has it: what was stored with all defaults has none to get when it is read.
 	Packed bool
 	// Bulk has the numbers of the protobuf fields that lead to what makes objects large, each below 16; empty where there is no such field.
 	Bulk []int

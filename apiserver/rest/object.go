@@ -351,14 +351,31 @@ func (b *bound) verdict(entry *cache.Entry) cache.Verdict {
 	}
 	return entry.Judged(func() cache.Verdict {
 		m, ok := codec.StoredMessage(entry.Value(), entry.Revision)
-		if !ok {
-			return cache.No
+		if ok {
+			obj, err := entry.Peek()
+			ok = err == nil && m.Is(obj)
 		}
-		if obj, err := entry.Peek(); err != nil || !m.Is(obj) {
-			return cache.No
-		}
-		return cache.Yes | cache.Verdict(m.Labels().Marks())
+		return verdictOf(m, ok)
 	})
+}
+
+// trust is verdict for what this server has just written of a kind with Storage.Packed, where it is known: to make a large object once more only to find out is
+// not worth it.
+func (b *bound) trust(entry *cache.Entry) {
+	said := entry.Judged(func() cache.Verdict { return verdictOf(codec.StoredMessage(entry.Value(), entry.Revision)) })
+	if invariant.Enabled && said&cache.Yes != 0 {
+		m, _ := codec.StoredMessage(entry.Value(), entry.Revision)
+		obj, err := entry.Peek()
+		invariant.Check(err == nil && m.Is(obj), "%s is not what readers see of it: %v", entry.Key, err)
+	}
+}
+
+// verdictOf is the verdict on a message, if readers see just that.
+func verdictOf(m codec.Message, ok bool) cache.Verdict {
+	if !ok {
+		return cache.No
+	}
+	return cache.Yes | cache.Verdict(m.Labels().Marks())
 }
 
 // ListKind is the type of lists at the target's version.

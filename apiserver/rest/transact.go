@@ -243,6 +243,7 @@ func (e *Engine) commitRemoval(ctx context.Context, c *Call, key string, state c
 func (b *bound) written(r store.Record) (*written, error) {
 	w := &written{entry: b.cache.Written(r)}
 	if b.Kind.Storage.Packed {
+		b.trust(w.entry)
 		return w, nil // Who wants to see the object makes it: it is large.
 	}
 	var err error

@@ -60,7 +60,7 @@ func Pace(ctx context.Context) {
 // Percentages: the runtime's own, and that of a dense heap.
 const (
 	usual = 100
-	tight = 50
+	tight = 33
 )
 
 type pacer struct {
