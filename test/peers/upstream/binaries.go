@@ -66,7 +66,7 @@ type Binaries string
 // Path of a program.
 func (b Binaries) Path(name string) string { return filepath.Join(string(b), name) }
 
-// Build makes the programs named in the folder bin below dir and returns that folder. What is there already is kept: the
+// Build makes the programs named in the folder bin below dir and returns that folder, by its absolute path: programs are started in other folders. What is there already is kept: the
 // versions are constants of this package, and a changed pin comes with an emptied scratch folder (make clean). Where
 // the variable KOGGE_PEERS_BIN names a folder, its programs are used and nothing is built. Progress goes to out.
 func Build(ctx context.Context, dir string, out io.Writer, names ...string) (Binaries, error) {
@@ -77,6 +77,10 @@ func Build(ctx context.Context, dir string, out io.Writer, names ...string) (Bin
 			}
 		}
 		return Binaries(given), nil
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("build upstream: %w", err)
 	}
 	bin := Binaries(filepath.Join(dir, "bin"))
 	if err := os.MkdirAll(string(bin), 0o755); err != nil {
@@ -108,13 +112,9 @@ func build(ctx context.Context, dir string, bin Binaries, name string) error {
 		return err
 	}
 	temp := bin.Path("." + name) // a build that was cut short must not look complete
-	target, err := filepath.Abs(temp)
-	if err != nil {
-		return err
-	}
 	const stamp = "-s -w -X k8s.io/component-base/version.gitVersion=" + Version +
 		" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", stamp, "-o", target, from.pkg)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", stamp, "-o", temp, from.pkg)
 	cgo := "CGO_ENABLED=0"
 	if from.cgo {
 		cgo = "CGO_ENABLED=1"
