@@ -8,10 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -63,53 +61,12 @@ func TestMetadataOf(t *testing.T) {
 		if event.Type != watch.Added {
 			t.Errorf("event over HTTP %v: %s %v, want %s", overHTTP, event.Type, event.Object, watch.Added)
 		}
-		patched, err := metadata.Patch(t.Context(), "default", "a", types.MergePatchType, []byte(`{"data":{"k":"w"}}`))
-		if err != nil || patched.Name != "a" || patched.ResourceVersion == made.ResourceVersion {
+		patched, err := metadata.Patch(t.Context(), "default", "a", types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"c"}}}`))
+		if err != nil || patched.UID != made.UID || patched.Labels["a"] != "c" || patched.ResourceVersion == made.ResourceVersion {
 			t.Errorf("patch over HTTP %v = %v, %v, want the metadata of what was made of it", overHTTP, patched, err)
 		}
 		if _, err := metadata.Get(t.Context(), "default", "none"); err == nil || client.IgnoreNotFound(err) != nil {
 			t.Errorf("get of nothing over HTTP %v: %v, want not found", overHTTP, err)
-		}
-	}
-}
-
-// Who says that schemas are not read gets definitions without them, listed and watched, and all the rest of them; who does not say so gets them whole.
-func TestSlim(t *testing.T) {
-	s := start(t)
-	d := newTyped(t, s, catalog.New(), false)
-	definitions := client.Of[*apiextensionsv1.CustomResourceDefinition](client.New(d.backend, d.catalog))
-	schema := &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object"}}
-	made, err := definitions.Create(t.Context(), &apiextensionsv1.CustomResourceDefinition{
-		ObjectMeta: metav1.ObjectMeta{Name: "tabs.example.com"},
-		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
-			Group: "example.com", Scope: apiextensionsv1.ClusterScoped, Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: "tabs", Kind: "Tab"},
-			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{Name: "v1", Served: true, Storage: true, Schema: schema}},
-		},
-	})
-	if err != nil || made.Spec.Versions[0].Schema == nil {
-		t.Fatalf("created %v, %v, want it with its schema", made, err)
-	}
-	for _, slim := range []bool{false, true} {
-		want := made.DeepCopy()
-		if slim {
-			want.Spec.Versions[0].Schema = nil
-		}
-		req := &client.Request{Resource: definitions.GVR(), Slim: slim, ListOptions: &metav1.ListOptions{}}
-		stream, err := d.backend.Watch(t.Context(), req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer stream.Stop()
-		if diff := cmp.Diff(any(want), any((<-stream.Events()).Object)); diff != "" {
-			t.Errorf("watched, slim %v (-want +got):\n%s", slim, diff)
-		}
-		req.Verb = client.List
-		listed, err := d.backend.Do(t.Context(), req)
-		if err != nil || len(listed.Items) != 1 {
-			t.Fatalf("list, slim %v: %v, %v, want one", slim, listed, err)
-		}
-		if diff := cmp.Diff(any(want), any(listed.Items[0])); diff != "" {
-			t.Errorf("listed, slim %v (-want +got):\n%s", slim, diff)
 		}
 	}
 }

@@ -362,6 +362,9 @@ func (b *bound) verdict(entry *cache.Entry) cache.Verdict {
 // trust is verdict for what this server has just written of a kind with Storage.Packed, where it is known: to make a large object once more only to find out is
 // not worth it.
 func (b *bound) trust(entry *cache.Entry) {
+	if !b.Kind.Storage.Form.Empty() {
+		return
+	}
 	said := entry.Judged(func() cache.Verdict { return verdictOf(codec.StoredMessage(entry.Value(), entry.Revision)) })
 	if invariant.Enabled && said&cache.Yes != 0 {
 		m, _ := codec.StoredMessage(entry.Value(), entry.Revision)

@@ -50,7 +50,7 @@ type step func(ctx context.Context, old kinds.Object) (*outcome, error)
 type written struct {
 	// entry is the state written, or the old one where nothing was; nil on a dry run.
 	entry *cache.Entry
-	// obj is the state in the storage version, decoded from what was stored; nil where nobody has asked for it: see object.
+	// obj is the state in the storage version, decoded from what was stored; nil after a write of a packed kind: see object.
 	obj     kinds.Object
 	created bool
 	removed bool
@@ -134,6 +134,9 @@ func (e *Engine) commit(ctx context.Context, c *Call, key string, state current,
 		return &written{entry: state.entry, obj: obj}, nil, err
 	case out.remove:
 		return e.commitRemoval(ctx, c, key, state, out)
+	}
+	if b.Kind.Storage.Packed && b.Kind.Default != nil {
+		b.Kind.Default(out.obj) // What took parts of the old state in place of its own may lack defaults: see trust.
 	}
 	data, err := b.encode(out.obj)
 	if err != nil {
