@@ -4,8 +4,10 @@
 package crd
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -45,26 +47,33 @@ type compiler struct {
 	selfName string
 	// types are those of the schema whose rules are being compiled: all environments look into it.
 	types *nodeTypes
-	// envs are by the type of oldSelf, which is either that of self or optional.
+	// envs are by the type of oldSelf, which is either that of self or optional; mostEnvs at most.
 	envs map[string]*cel.Env
 	// known is by all that the types of schemas consist of, as describe writes it.
-	known map[string]*selfType
+	known map[[sha256.Size]byte]*verdicts
 }
+
+// mostEnvs is enough for self to be an object, a text, a number, and lists of them. Lists in lists can be of as many types as somebody cares to write down.
+const mostEnvs = 16
 
 // nodeTypes are the types of one schema, to which a CEL environment can hold on while they are replaced by those of the next.
 type nodeTypes struct{ *apiservercel.DeclTypeProvider }
 
 var _ types.Provider = (*nodeTypes)(nil)
 
-// selfType is what self is in the rules of schemas of one type.
+// verdicts are those on the rules of all schemas of one type. The type itself is not kept: it has all the types in it, and so in turn have they.
+type verdicts struct {
+	// cardinality is how many values of the type fit into a request.
+	cardinality uint64
+	on          map[ruleText]verdict
+}
+
+// selfType is what self is in the rules of a schema.
 type selfType struct {
 	// named is the type with names for the objects in it, which types know.
 	named *apiservercel.DeclType
 	types *apiservercel.DeclTypeProvider
 	sizes *library.CostEstimator
-	// cardinality is how many values of the type fit into a request.
-	cardinality uint64
-	verdicts    map[ruleText]verdict
 }
 
 // ruleText is what of a rule is compiled.
@@ -79,46 +88,62 @@ func newCompiler() *compiler {
 		selfName: fmt.Sprintf("selfType%d", time.Now().Nanosecond()),
 		types:    &nodeTypes{},
 		envs:     map[string]*cel.Env{},
-		known:    map[string]*selfType{},
+		known:    map[[sha256.Size]byte]*verdicts{},
 	}
 }
 
 // compile returns a verdict for each of the rules of a schema. Root is set for the schema of a whole object.
 func (c *compiler) compile(s *structuralschema.Structural, root bool) ([]verdict, error) {
-	self, err := c.selfType(s, root)
-	if err != nil {
-		return nil, err
+	decl := model.SchemaDeclType(s, root)
+	if decl == nil {
+		return nil, errors.New("failed to convert to declType for CEL validation rules")
 	}
-	c.types.DeclTypeProvider = self.types
-	out := make([]verdict, len(s.XValidations))
+	known, out := c.verdictsOf(decl), make([]verdict, len(s.XValidations))
+	var self *selfType
 	for i, rule := range s.XValidations {
 		text := ruleText{rule.Rule, rule.MessageExpression, rule.OptionalOldSelf != nil && *rule.OptionalOldSelf}
 		if strings.TrimSpace(text.rule) == "" {
 			continue // found by validation
 		}
-		v, ok := self.verdicts[text]
+		v, ok := known.on[text]
 		if !ok {
+			if self == nil {
+				var err error
+				if self, err = c.selfType(decl); err != nil {
+					return nil, err
+				}
+				c.types.DeclTypeProvider = self.types
+			}
 			env, err := c.env(self.named.CelType(), text.optionalOldSelf)
 			if err != nil {
 				return nil, err
 			}
-			v = judge(text, env, self)
-			self.verdicts[text] = v
+			v = judge(text, env, self.sizes)
+			known.on[text] = v
+		}
+		if v.err == nil {
+			v.cardinality = known.cardinality
 		}
 		out[i] = v
 	}
 	return out, nil
 }
 
-func (c *compiler) selfType(s *structuralschema.Structural, root bool) (*selfType, error) {
-	decl := model.SchemaDeclType(s, root)
-	if decl == nil {
-		return nil, errors.New("failed to convert to declType for CEL validation rules")
+// verdictsOf returns the verdicts on rules of a type, to be added to.
+func (c *compiler) verdictsOf(decl *apiservercel.DeclType) *verdicts {
+	sum := sha256.New()
+	describe(sum, decl)
+	key := [sha256.Size]byte(sum.Sum(nil))
+	known := c.known[key]
+	if known == nil {
+		most := celconfig.MaxRequestSizeBytes / (decl.MinSerializedSize + 1) // a comma at least is between two
+		known = &verdicts{cardinality: uint64(most), on: map[ruleText]verdict{}}
+		c.known[key] = known
 	}
-	key := string(describe(nil, decl))
-	if self := c.known[key]; self != nil {
-		return self, nil
-	}
+	return known
+}
+
+func (c *compiler) selfType(decl *apiservercel.DeclType) (*selfType, error) {
 	named := decl.MaybeAssignTypeName(c.selfName)
 	provider := apiservercel.NewDeclTypeProvider(named)
 	provider.SetRecognizeKeywordAsFieldName(true) // all versions that we are compatible with do
@@ -126,31 +151,29 @@ func (c *compiler) selfType(s *structuralschema.Structural, root bool) (*selfTyp
 	if err != nil {
 		return nil, err
 	}
-	self := &selfType{
-		named: named, types: provider, sizes: &library.CostEstimator{SizeEstimator: sizeEstimator{decl}},
-		cardinality: uint64(celconfig.MaxRequestSizeBytes / (decl.MinSerializedSize + 1)), // a comma at least is between two
-		verdicts:    map[ruleText]verdict{},
-	}
-	c.known[key] = self
-	return self, nil
+	return &selfType{named: named, types: provider, sizes: &library.CostEstimator{SizeEstimator: sizeEstimator{decl}}}, nil
 }
 
-// describe appends all of a type that compiling looks at.
-func describe(to []byte, t *apiservercel.DeclType) []byte {
-	to = fmt.Appendf(to, "%s %d %d", t.CelType(), t.MaxElements, t.MinSerializedSize)
+// describe writes all of a type that compiling looks at.
+func describe(to io.Writer, t *apiservercel.DeclType) {
+	fmt.Fprintf(to, "%s %d %d", t.CelType(), t.MaxElements, t.MinSerializedSize)
 	for _, part := range []*apiservercel.DeclType{t.KeyType, t.ElemType} {
 		if part != nil {
-			to = append(describe(append(to, '('), part), ')')
+			fmt.Fprint(to, "(")
+			describe(to, part)
+			fmt.Fprint(to, ")")
 		}
 	}
 	if t.Fields == nil {
-		return to
+		return
 	}
-	to = append(to, '{')
+	fmt.Fprint(to, "{")
 	for _, name := range slices.Sorted(maps.Keys(t.Fields)) {
-		to = append(describe(append(append(to, name...), ' '), t.Fields[name].Type), ',')
+		fmt.Fprint(to, name, " ")
+		describe(to, t.Fields[name].Type)
+		fmt.Fprint(to, ",")
 	}
-	return append(to, '}')
+	fmt.Fprint(to, "}")
 }
 
 func (c *compiler) env(self *cel.Type, optionalOldSelf bool) (*cel.Env, error) {
@@ -166,56 +189,61 @@ func (c *compiler) env(self *cel.Type, optionalOldSelf bool) (*cel.Env, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(c.envs) == mostEnvs {
+		clear(c.envs)
+	}
 	c.envs[name] = env
 	return env, nil
 }
 
-func judge(text ruleText, env *cel.Env, self *selfType) verdict {
-	var out verdict
-	checked, issues := env.Compile(text.rule)
-	switch {
-	case issues != nil:
-		out.err = errors.New("compilation failed: " + issues.String())
-		return out
-	case checked.OutputType() != cel.BoolType:
-		out.err = errors.New("cel expression must evaluate to a bool")
-		return out
-	}
-	for _, ref := range checked.NativeRep().ReferenceMap() {
-		out.usesOldSelf = out.usesOldSelf || ref.Name == schemacel.OldScopedVarName
-	}
-	if err := plan(checked, env, self.sizes); err != nil {
-		out.err = fmt.Errorf("program instantiation failed: %w", err)
-		return out
-	}
-	cost, err := env.EstimateCost(checked, self.sizes)
-	if err != nil {
-		out.err = fmt.Errorf("cost estimation failed: %w", err)
-		return out
-	}
-	out.cost, out.cardinality = cost.Max, self.cardinality
-	if text.message != "" {
-		out.messageCost, out.messageErr = judgeMessage(text.message, env, self.sizes)
-	}
-	return out
+// expression is what a rule consists of: what it must result in, and what is said of one that is not right.
+type expression struct {
+	result                                    *cel.Type
+	uncompiled, mistyped, unplanned, unpriced string
 }
 
-func judgeMessage(expression string, env *cel.Env, sizes *library.CostEstimator) (uint64, error) {
-	checked, issues := env.Compile(expression)
+var (
+	ruleItself = expression{
+		result: cel.BoolType, uncompiled: "compilation failed: ", mistyped: "cel expression must evaluate to a bool",
+		unplanned: "program instantiation failed: ", unpriced: "cost estimation failed: ",
+	}
+	ruleMessage = expression{
+		result: cel.StringType, uncompiled: "messageExpression compilation failed: ", mistyped: "messageExpression must evaluate to a string",
+		unplanned: "messageExpression instantiation failed: ", unpriced: "cost estimation failed for messageExpression: ",
+	}
+)
+
+// judge compiles the expression of a text and tells what one run costs at most. What was compiled is nil where that failed.
+func (e expression) judge(text string, env *cel.Env, sizes *library.CostEstimator) (checked *cel.Ast, cost uint64, err error) {
+	checked, issues := env.Compile(text)
 	switch {
 	case issues != nil:
-		return 0, errors.New("messageExpression compilation failed: " + issues.String())
-	case checked.OutputType() != cel.StringType:
-		return 0, errors.New("messageExpression must evaluate to a string")
+		return nil, 0, errors.New(e.uncompiled + issues.String())
+	case checked.OutputType() != e.result:
+		return nil, 0, errors.New(e.mistyped)
 	}
 	if err := plan(checked, env, sizes); err != nil {
-		return 0, fmt.Errorf("messageExpression instantiation failed: %w", err)
+		return checked, 0, fmt.Errorf("%s%w", e.unplanned, err)
 	}
-	cost, err := env.EstimateCost(checked, sizes)
+	estimate, err := env.EstimateCost(checked, sizes)
 	if err != nil {
-		return 0, fmt.Errorf("cost estimation failed for messageExpression: %w", err)
+		return checked, 0, fmt.Errorf("%s%w", e.unpriced, err)
 	}
-	return cost.Max, nil
+	return checked, estimate.Max, nil
+}
+
+func judge(text ruleText, env *cel.Env, sizes *library.CostEstimator) (out verdict) {
+	var checked *cel.Ast
+	checked, out.cost, out.err = ruleItself.judge(text.rule, env, sizes)
+	if checked != nil {
+		for _, ref := range checked.NativeRep().ReferenceMap() {
+			out.usesOldSelf = out.usesOldSelf || ref.Name == schemacel.OldScopedVarName
+		}
+	}
+	if out.err == nil && text.message != "" {
+		_, out.messageCost, out.messageErr = ruleMessage.judge(text.message, env, sizes)
+	}
+	return out
 }
 
 // plan makes a program of an expression, if that may find what type checking does not, and forgets it.

@@ -6,6 +6,7 @@ package crd
 import (
 	"fmt"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -275,6 +276,45 @@ func TestCompileOfAllTypes(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestCompilerKeepsNoTypes: a definition whose schemas contain each other, with rules on each level, is judged in memory for one level, and a list of types that
+// are all others in as much as for a few.
+func TestCompilerKeepsNoTypes(t *testing.T) {
+	inner := structuralschema.Structural{Generic: structuralschema.Generic{Type: "object"}, Properties: map[string]structuralschema.Structural{}}
+	for i := range 500 {
+		inner.Properties[fmt.Sprint("f", i)] = structuralschema.Structural{Generic: structuralschema.Generic{Type: "string"}}
+	}
+	list := structuralschema.Structural{Generic: structuralschema.Generic{Type: "string"}}
+	c, rules := newCompiler(), apiextensionsv1.ValidationRules{{Rule: "true"}}
+	var before uint64
+	const levels = 100
+	for i := range levels {
+		inner = structuralschema.Structural{
+			Generic: structuralschema.Generic{Type: "object"}, Properties: map[string]structuralschema.Structural{"a": inner}, ValidationExtensions: structuralschema.ValidationExtensions{XValidations: rules},
+		}
+		list = structuralschema.Structural{Generic: structuralschema.Generic{Type: "array"}, Items: new(list), ValidationExtensions: structuralschema.ValidationExtensions{XValidations: rules}}
+		for _, s := range []*structuralschema.Structural{&inner, &list} {
+			if got, err := c.compile(s, false); err != nil || got[0].err != nil {
+				t.Fatalf("level %d: %v, %v", i, got, err)
+			}
+		}
+		if i == mostEnvs {
+			before = liveHeap()
+		}
+	}
+	const most = 1 << 20
+	if grown := liveHeap() - before; int64(grown) > most {
+		t.Errorf("%d bytes are kept of %d levels, want %d at most", grown, levels-mostEnvs, most)
+	}
+	runtime.KeepAlive(c)
+}
+
+func liveHeap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // TestAllFunctionsCanBePlanned: that only what mayFailToPlan tells of can fail holds while all functions that pass the type check have a binding that

@@ -66,7 +66,7 @@ func checkRules(ctx context.Context, schemas []apiextensions.Schema) field.Error
 			}
 		}
 		c := &ruleChecker{compiler: compiler}
-		c.walk(s, path, place{root: true, times: 1})
+		c.walk(ctx, s, path, place{root: true, times: 1})
 		errs = append(errs, c.errs...)
 		if c.total > maxDefinitionCost {
 			for _, one := range c.expensive {
@@ -101,8 +101,12 @@ type ruleCost struct {
 	cost uint64
 }
 
-func (c *ruleChecker) walk(s *structuralschema.Structural, path *field.Path, at place) {
+func (c *ruleChecker) walk(ctx context.Context, s *structuralschema.Structural, path *field.Path, at place) {
 	if len(s.XValidations) > 0 {
+		if err := ctx.Err(); err != nil { // It may take long, and whoever asked is gone.
+			c.errs = append(c.errs, field.InternalError(path, err))
+			return
+		}
 		c.check(s, path, at)
 	}
 	names := make([]string, 0, len(s.Properties))
@@ -113,14 +117,14 @@ func (c *ruleChecker) walk(s *structuralschema.Structural, path *field.Path, at 
 	var prop structuralschema.Structural // one for all: nothing points to it afterwards
 	for _, name := range names {
 		prop = s.Properties[name]
-		c.walk(&prop, path.Child("properties").Key(name), place{times: at.times, uncorrelatable: at.uncorrelatable})
+		c.walk(ctx, &prop, path.Child("properties").Key(name), place{times: at.times, uncorrelatable: at.uncorrelatable})
 	}
 	if s.AdditionalProperties != nil && s.AdditionalProperties.Structural != nil {
 		var limit *int64
 		if s.ValueValidation != nil {
 			limit = s.ValueValidation.MaxProperties
 		}
-		c.walk(s.AdditionalProperties.Structural, path.Child("additionalProperties"), place{times: multiply(at.times, limit), uncorrelatable: at.uncorrelatable})
+		c.walk(ctx, s.AdditionalProperties.Structural, path.Child("additionalProperties"), place{times: multiply(at.times, limit), uncorrelatable: at.uncorrelatable})
 	}
 	if s.Items != nil {
 		var limit *int64
@@ -131,7 +135,7 @@ func (c *ruleChecker) walk(s *structuralschema.Structural, path *field.Path, at 
 		if s.XListType == nil || *s.XListType != "map" {
 			next.uncorrelatable = path.Child("items").String()
 		}
-		c.walk(s.Items, path.Child("items"), next)
+		c.walk(ctx, s.Items, path.Child("items"), next)
 	}
 }
 
