@@ -66,17 +66,22 @@ type Binaries string
 // Path of a program.
 func (b Binaries) Path(name string) string { return filepath.Join(string(b), name) }
 
-// Build makes the programs named in the folder bin below dir and returns that folder, by its absolute path: programs are started in other folders. What is there already is kept: the
-// versions are constants of this package, and a changed pin comes with an emptied scratch folder (make clean). Where
-// the variable KOGGE_PEERS_BIN names a folder, its programs are used and nothing is built. Progress goes to out.
+// Build makes the programs named in the folder bin below dir and returns that folder, by its absolute path: programs are
+// started in other folders. What is there already is kept: the versions are constants of this package, and a changed pin
+// comes with an emptied scratch folder (make clean). Where the variable KOGGE_PEERS_BIN names a folder, its programs are
+// used and nothing is built. Progress goes to out.
 func Build(ctx context.Context, dir string, out io.Writer, names ...string) (Binaries, error) {
 	if given := os.Getenv(BinariesVariable); given != "" {
+		folder, err := filepath.Abs(given)
+		if err != nil {
+			return "", fmt.Errorf("folder from %s: %w", BinariesVariable, err)
+		}
 		for _, name := range names {
-			if _, err := os.Stat(Binaries(given).Path(name)); err != nil {
+			if _, err := os.Stat(Binaries(folder).Path(name)); err != nil {
 				return "", fmt.Errorf("upstream program %s (folder from %s): %w", name, BinariesVariable, err)
 			}
 		}
-		return Binaries(given), nil
+		return Binaries(folder), nil
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
