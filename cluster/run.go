@@ -26,6 +26,7 @@ import (
 	"kogge.dev/kogge/cluster/node"
 	"kogge.dev/kogge/cri/containerd"
 	"kogge.dev/kogge/internal/residency"
+	"kogge.dev/kogge/internal/sysmon"
 	"kogge.dev/kogge/kinds/catalog"
 	"kogge.dev/kogge/ledger"
 	"kogge.dev/kogge/store"
@@ -73,6 +74,9 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) (er
 	}
 	// Who started a cluster may go away, and with it the pipe or terminal that progress is written to.
 	signal.Ignore(syscall.SIGPIPE)
+	if err := sysmon.Relax(); err != nil { // It takes more of the processor then, and is as right.
+		console.Log.Debug("runtime's monitor not relaxed", "err", err)
+	}
 	if err := precheck(ctx, settings, role); err != nil {
 		return err
 	}

@@ -9,11 +9,9 @@ import (
 
 	"kogge.dev/kogge/cli"
 	"kogge.dev/kogge/internal/residency"
-	"kogge.dev/kogge/internal/sysmon"
 )
 
 func main() {
 	residency.SampleLess()
-	_ = sysmon.Relax() // Who may not have it otherwise has it as it is.
 	os.Exit(cli.Main(os.Args))
 }

@@ -32,6 +32,7 @@ import (
 
 	"kogge.dev/kogge/cri"
 	"kogge.dev/kogge/cri/containerd/embedded"
+	"kogge.dev/kogge/internal/sysmon"
 )
 
 const (
@@ -300,10 +301,10 @@ func childEnv(environ []string, programDir string) []string {
 }
 
 // startIn starts cmd in the network namespace at path. A child inherits the namespaces of the thread that starts it, so
-// a thread enters the namespace, starts the child and is thrown away.
+// a thread enters the namespace, starts the child and is thrown away. It inherits the thread's timer slack, too, and containers from it.
 func startIn(path string, cmd *exec.Cmd) error {
 	if path == "" {
-		return cmd.Start()
+		return sysmon.Strict(cmd.Start)
 	}
 	result := make(chan error, 1)
 	go func() {
@@ -317,7 +318,7 @@ func startIn(path string, cmd *exec.Cmd) error {
 			if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
 				return fmt.Errorf("enter network namespace %s: %w", path, err)
 			}
-			return cmd.Start()
+			return sysmon.Strict(cmd.Start)
 		}()
 	}()
 	return <-result
