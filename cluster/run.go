@@ -74,9 +74,6 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) (er
 	}
 	// Who started a cluster may go away, and with it the pipe or terminal that progress is written to.
 	signal.Ignore(syscall.SIGPIPE)
-	if err := sysmon.Relax(); err != nil { // It takes more of the processor then, and is as right.
-		console.Log.Debug("runtime's monitor not relaxed", "err", err)
-	}
 	if err := precheck(ctx, settings, role); err != nil {
 		return err
 	}
@@ -93,6 +90,10 @@ func Run(ctx context.Context, settings Settings, role Role, console Console) (er
 		return err
 	}
 	defer unlock()
+	// Not before rejoin: what takes this process's place would have the slack of the thread that it began on.
+	if err := sysmon.Relax(); err != nil { // It takes more of the processor then, and is as right.
+		console.Log.Debug("runtime's monitor not relaxed", "err", err)
+	}
 	if m.pods, err = prefixes(settings.Network.PodCIDRs); err != nil {
 		return err
 	}
