@@ -304,7 +304,7 @@ func childEnv(environ []string, programDir string) []string {
 // a thread enters the namespace, starts the child and is thrown away. It inherits the thread's timer slack, too, and containers from it.
 func startIn(path string, cmd *exec.Cmd) error {
 	if path == "" {
-		return sysmon.Strict(cmd.Start)
+		return sysmon.Unrelaxed(cmd.Start)
 	}
 	result := make(chan error, 1)
 	go func() {
@@ -318,7 +318,7 @@ func startIn(path string, cmd *exec.Cmd) error {
 			if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
 				return fmt.Errorf("enter network namespace %s: %w", path, err)
 			}
-			return sysmon.Strict(cmd.Start)
+			return sysmon.Unrelaxed(cmd.Start)
 		}()
 	}()
 	return <-result

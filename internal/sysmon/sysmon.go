@@ -29,7 +29,7 @@ var inherited atomic.Int64
 
 // Relax lets the kernel wake the monitor up to Slack late, or together with what wakes the processor anyway: it sets the thread's timer slack (prctl(2)),
 // which is refused to who may not set priorities (CAP_SYS_NICE). Threads have the slack of the one that started them, and the monitor starts some: timers of
-// this process may be late by Slack, too. Processes that it starts inherit it likewise; Strict keeps it from them.
+// this process may be late by Slack, too. Processes that it starts inherit it likewise; those that Unrelaxed starts do not.
 func Relax() error {
 	slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
 	if err != nil {
@@ -46,8 +46,8 @@ func Relax() error {
 	return nil
 }
 
-// Strict runs f on a thread with the timer slack that this process began with, which is what a process has that f starts.
-func Strict(f func() error) error {
+// Unrelaxed runs f on a thread with the timer slack that this process began with, which is what a process has that f starts.
+func Unrelaxed(f func() error) error {
 	slack := inherited.Load()
 	if slack == 0 {
 		return f()

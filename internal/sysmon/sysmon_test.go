@@ -35,8 +35,8 @@ func TestRelax(t *testing.T) {
 	}
 }
 
-// TestStrict starts a process from a thread as the monitor starts them: it has the monitor's slack, and by Strict that of this process.
-func TestStrict(t *testing.T) {
+// TestUnrelaxed starts a process from a thread as the monitor starts them: it has the monitor's slack, and by Unrelaxed that of this process.
+func TestUnrelaxed(t *testing.T) {
 	need.Root(t, "sets the timer slack of another thread")
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -60,8 +60,8 @@ func TestStrict(t *testing.T) {
 	if got, want := started(func(f func() error) error { return f() }), nanoseconds(Slack); got != want {
 		t.Errorf("a process that such a thread starts has a slack of %s ns; want %s", got, want)
 	}
-	if got, want := started(Strict), nanoseconds(before); got != want || before == Slack {
-		t.Errorf("a process that is started by Strict has a slack of %s ns; want %s", got, want)
+	if got, want := started(Unrelaxed), nanoseconds(before); got != want || before == Slack {
+		t.Errorf("a process that is started by Unrelaxed has a slack of %s ns; want %s", got, want)
 	}
 }
 
