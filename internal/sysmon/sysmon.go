@@ -5,7 +5,8 @@
 //
 // The monitor is a thread of its own that sleeps for 20 µs at a time while anything runs, and for longer only after a millisecond in which it found nothing
 // to do; when all is idle it stops, to begin anew with the next thing that runs. A server that is asked something every few milliseconds has it awake all
-// the time, for thousands of wake-ups a second, each a timer and two switches of threads: a fifth of what a quiet server takes.
+// the time, for thousands of wake-ups a second, each a timer and two switches of threads: up to a fifth of what such a server takes
+// (docs/measurements.md).
 package sysmon
 
 import (
