@@ -82,6 +82,11 @@ func (c *Call) selection(opts *metav1.ListOptions) (*selection, error) {
 	return s, nil
 }
 
+// named tells whether the key says all that is selected.
+func (s *selection) named() bool {
+	return s.key != "" && s.labels.Empty() && len(s.fields.Requirements()) == 1 // That of the name.
+}
+
 // filter judges entries; nil lets all through. What can't be decoded is let through, so that the error shows. Labels alone are read from the stored
 // bytes, so that nothing needs to be kept of each object for it. They are looked through for each requirement: so a selector with many is for the
 // attributes, which find at once.

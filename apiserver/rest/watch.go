@@ -50,6 +50,9 @@ func (e *Engine) watch(ctx context.Context, c *Call) (*Stream, error) {
 	}
 	b := c.Target.bound
 	want := cache.WatchOptions{Prefix: sel.prefix, Key: sel.key, Filter: sel.filter(), Bookmarks: opts.AllowWatchBookmarks, Woken: c.Woken}
+	if sel.named() {
+		want.Filter = nil // Only the key is watched.
+	}
 	want.Deadline, _ = ctx.Deadline()
 	if s := opts.TimeoutSeconds; s != nil && *s > 0 {
 		if end := time.Now().Add(time.Duration(*s) * time.Second); want.Deadline.IsZero() || end.Before(want.Deadline) {
