@@ -14,10 +14,10 @@
 // A handler that only waits for what it is to pass on, as that of a watch, may leave it to the connection (Pusher): one goroutine of the connection then takes
 // what its streams have, and writes it.
 //
-// Handlers run on goroutines that are used again (workers).
+// Handlers and pushes run on goroutines that are used again (workers).
 //
 // A watch event that goes to fifty streams of a connection so costs a few system calls, not fifty, and one goroutine that wakes, not fifty
-// (TestWritesOfManyStreamsAreFew). The window updates that fifty streams are answered with are read a few at a time, too (moderation).
+// (TestWritesOfManyStreamsAreFew). The window updates that fifty streams are answered with are read a few at a time, too (socket).
 //
 // Frames and header compression are those of golang.org/x/net/http2. Not served, as in net/http: server push, priorities, CONNECT, trailers of
 // requests (they are read and dropped).

@@ -55,14 +55,16 @@ func (f *fields) take(h http.Header) {
 		}
 		for _, v := range values {
 			if httpguts.ValidHeaderFieldValue(v) {
-				f.list = append(f.list, hpack.HeaderField{Name: name, Value: v})
+				f.add(name, v)
 			}
 		}
 	}
 }
 
+// add a field. The table of the compression has no use for values that no other answer has.
 func (f *fields) add(name, value string) {
-	f.list = append(f.list, hpack.HeaderField{Name: name, Value: value})
+	once := name == "audit-id" || name == "content-length"
+	f.list = append(f.list, hpack.HeaderField{Name: name, Value: value, Sensitive: once})
 }
 
 // lower is a field's name as HTTP/2 has it, and whether it is one.

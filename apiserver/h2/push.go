@@ -7,6 +7,7 @@ import (
 	"context"
 	"net/http"
 	"runtime"
+	"time"
 )
 
 // Pusher sends for a handler while that waits. What a change has to tell to fifty streams of a connection is then taken and framed by one goroutine
@@ -116,14 +117,29 @@ func (c *conn) queueLocked(st *stream) {
 	c.ready = append(c.ready, st)
 	if !c.pushing {
 		c.pushing = true
-		go c.push()
+		c.server.workers.run((*pusher)(c))
 	}
 }
+
+const (
+	// crowd is how many streams are told something by one push for the reads of their connection to be put off: each client that has read it sends an update of
+	// its window, which nobody waits for, and to be woken for each costs more than to deal with it. Network cards do the same with interrupts.
+	crowd = 8
+	// lull is for how long they are put off, and so how long a request may wait that comes meanwhile.
+	lull = 2 * time.Millisecond
+)
+
+// pusher is the task of pushing what the streams of a connection have.
+type pusher conn
+
+// do implements task.
+func (p *pusher) do() { (*conn)(p).push() }
 
 // push takes what the ready streams have, and writes it, until there are none.
 func (c *conn) push() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.told = 0
 	for len(c.ready) > 0 {
 		for len(c.ready) > 0 {
 			c.takeReadyLocked()
@@ -137,10 +153,17 @@ func (c *conn) push() {
 	c.free.Broadcast()
 }
 
+// tellLocked notes that one more stream is told something.
+func (c *conn) tellLocked() {
+	if c.told++; c.told%crowd == 0 && len(c.waiting) == 0 && c.cork != nil && c.cork.socket != nil {
+		c.cork.socket.putOff(lull)
+	}
+}
+
 // takeReadyLocked takes from each stream that is ready now. What is much is written at once.
 func (c *conn) takeReadyLocked() {
 	ready := c.ready
-	c.ready = make([]*stream, 0, len(ready))
+	c.ready = c.readyNext[:0]
 	for _, st := range ready {
 		st.push.queued = false
 		for c.out.writing && len(c.out.pending) >= outEnough && c.err == nil {
@@ -151,6 +174,8 @@ func (c *conn) takeReadyLocked() {
 			c.pushLocked(atOnce)
 		}
 	}
+	clear(ready)
+	c.readyNext = ready
 }
 
 // takeLocked takes from one stream, and frames it. It gives up the lock meanwhile.
@@ -209,5 +234,6 @@ func (st *stream) framedLocked(pieces [][]byte) bool {
 	st.window -= int64(size)
 	c.window -= int64(size)
 	c.out.pieces(st.id, pieces, size, c.maxFrame)
+	c.tellLocked()
 	return true
 }

@@ -43,11 +43,18 @@ type stream struct {
 // (RFC 9113, 8.1) has some clients, curl 7 among them, throw away the answer.
 const linger = time.Second
 
-// run answers the request.
-func (st *stream) run(handler http.Handler, req *http.Request) {
-	w := &response{stream: st, request: req}
-	defer st.finish(w)
-	handler.ServeHTTP(w, req)
+// exchange is a request to be answered.
+type exchange struct {
+	stream  *stream
+	handler http.Handler
+	request *http.Request
+}
+
+// do implements task.
+func (x *exchange) do() {
+	w := &response{stream: x.stream, request: x.request}
+	defer x.stream.finish(w)
+	x.handler.ServeHTTP(w, x.request)
 }
 
 // finish sends what the handler has left to send, and ends the stream. A panic ends the stream as well, not the process.

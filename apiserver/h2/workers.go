@@ -5,7 +5,6 @@ package h2
 
 import (
 	"context"
-	"net/http"
 	"runtime/pprof"
 	"slices"
 	"sync"
@@ -15,8 +14,8 @@ import (
 // sweepEvery is how often workers end that nobody needed since the last time: an idle one waits for less than twice as long.
 const sweepEvery = 3 * time.Second
 
-// workers run handlers, on goroutines that are used again: a new one begins with a stack of 2 KB, which grows by being moved, several times in
-// most requests; that of a worker has grown already. There are as many as run at a time, which the streams bound, and for some seconds more.
+// workers run handlers and pushes, on goroutines that are used again: a new one begins with a stack of 2 KB, which grows by being moved, several times in
+// most requests; that of a worker has grown already. There are as many as run at a time, which the streams and connections bound, and for some seconds more.
 //
 // The zero value is ready for use.
 type workers struct {
@@ -32,12 +31,8 @@ type workers struct {
 	next *time.Timer
 }
 
-// task is a request to be answered.
-type task struct {
-	stream  *stream
-	handler http.Handler
-	request *http.Request
-}
+// task is what a worker does next.
+type task interface{ do() }
 
 // join is for a connection that begins.
 func (ws *workers) join() {
@@ -55,7 +50,7 @@ func (ws *workers) leave() {
 	}
 }
 
-// run has a worker answer a request. It does not block.
+// run has a worker do a task. It does not block.
 func (ws *workers) run(t task) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -74,7 +69,7 @@ func (ws *workers) work(t task) {
 	tasks := make(chan task, 1)
 	for ok := true; ok; t, ok = <-tasks {
 		pprof.SetGoroutineLabels(context.Background()) // What a handler has set is not for the next one.
-		t.stream.run(t.handler, t.request)
+		t.do()
 		if !ws.rest(tasks) {
 			return
 		}
