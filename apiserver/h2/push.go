@@ -153,7 +153,7 @@ func (c *conn) push() {
 	c.free.Broadcast()
 }
 
-// tellLocked notes that one more stream is told something.
+// tellLocked notes that one more stream is told something. Each crowd of them puts reads off.
 func (c *conn) tellLocked() {
 	if c.told++; c.told%crowd == 0 && len(c.waiting) == 0 && c.cork != nil && c.cork.socket != nil {
 		c.cork.socket.putOff(lull)

@@ -4,6 +4,7 @@
 package h2
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -92,15 +93,10 @@ func (s *socket) Read(p []byte) (int, error) {
 	s.in.rest = p
 	err := s.raw.Read(s.receive)
 	n, refused := s.in.take()
-	switch {
-	case err != nil:
-		return 0, err
-	case refused != 0:
-		return 0, s.failed("read", refused)
-	case n == 0:
+	if err == nil && refused == 0 && n == 0 {
 		return 0, io.EOF
 	}
-	return n, nil
+	return n, s.failed("read", err, refused)
 }
 
 // Write implements net.Conn.
@@ -111,14 +107,20 @@ func (s *socket) Write(p []byte) (int, error) {
 	s.out.rest = p
 	err := s.raw.Write(s.send)
 	n, refused := s.out.take()
-	if err == nil && refused != 0 {
-		err = s.failed("write", refused)
-	}
-	return n, err
+	return n, s.failed("write", err, refused)
 }
 
-func (s *socket) failed(op string, err syscall.Errno) error {
-	return &net.OpError{Op: op, Net: "tcp", Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: os.NewSyscallError(op, err)}
+// failed is what package net says of an operation, of which raw or the kernel said that it failed; nil if neither did.
+func (s *socket) failed(op string, raw error, refused syscall.Errno) error {
+	if refused != 0 {
+		raw = os.NewSyscallError(op, refused)
+	} else if raw == nil {
+		return nil
+	}
+	if err, ok := errors.AsType[*net.OpError](raw); ok { // It says raw-read and raw-write.
+		raw = err.Err
+	}
+	return &net.OpError{Op: op, Net: "tcp", Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: raw}
 }
 
 // much is so many bytes that the kernel tells of them though reads are put off.

@@ -103,7 +103,7 @@ func TestSocketsFail(t *testing.T) {
 			}
 		}
 		_, err := call(p)
-		if timeout, ok := errors.AsType[net.Error](err); !errors.Is(err, os.ErrDeadlineExceeded) || !ok || !timeout.Timeout() {
+		if failed, ok := errors.AsType[*net.OpError](err); !errors.Is(err, os.ErrDeadlineExceeded) || !ok || !failed.Timeout() || failed.Op != strings.ToLower(name) {
 			t.Errorf("%s after the deadline: %v, want %v", name, err, os.ErrDeadlineExceeded)
 		}
 		if err := set(time.Time{}); err != nil {
