@@ -120,7 +120,7 @@ func (s *socket) failed(op string, raw error, refused syscall.Errno) error {
 	if err, ok := errors.AsType[*net.OpError](raw); ok { // It says raw-read and raw-write.
 		raw = err.Err
 	}
-	return &net.OpError{Op: op, Net: "tcp", Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: raw}
+	return &net.OpError{Op: op, Net: s.LocalAddr().Network(), Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: raw}
 }
 
 // much is so many bytes that the kernel tells of them though reads are put off.
