@@ -144,12 +144,14 @@ func TestReadsPutOff(t *testing.T) {
 		ours, theirs = tcpPair(t)
 		ours.putOff(time.Hour)
 		return ours, theirs, func() <-chan read {
-			done := make(chan read, 1)
+			begun, done := make(chan struct{}), make(chan read, 1)
 			go func() {
 				p := make([]byte, 2*much)
+				close(begun)
 				n, err := ours.Read(p)
 				done <- read{string(p[:n]), err}
 			}()
+			<-begun
 			return done
 		}
 	}
