@@ -4,7 +4,6 @@
 package h2
 
 import (
-	"encoding/binary"
 	"errors"
 
 	"golang.org/x/net/http2"
@@ -13,7 +12,10 @@ import (
 // read deals with what the client sends until the connection ends. The error says why it did.
 func (c *conn) read() error {
 	for {
-		err := c.next()
+		frame, err := c.reader.ReadFrame()
+		if err == nil {
+			err = c.frame(frame)
+		}
 		if stream, ok := errors.AsType[http2.StreamError](err); ok {
 			c.reset(stream.StreamID, stream.Code)
 		} else if err != nil {
@@ -21,35 +23,6 @@ func (c *conn) read() error {
 		}
 		c.answer()
 	}
-}
-
-// next deals with a frame. Updates of windows are most of them where much is sent: they are not made frames of first.
-func (c *conn) next() error {
-	if id, increment := c.nextUpdate(); increment > 0 {
-		return c.update(id, increment)
-	}
-	frame, err := c.reader.ReadFrame()
-	if err != nil {
-		return err
-	}
-	return c.frame(frame)
-}
-
-// nextUpdate takes the next frame if it is an update of a window, and a good one (RFC 9113, 4.1 and 6.9). The increment is 0 if it is not, or can't be read.
-func (c *conn) nextUpdate() (id, increment uint32) {
-	const head, size, reserved = 9, 4, 1 << 31
-	b, err := c.in.Peek(head)
-	if err != nil || b[0] != 0 || b[1] != 0 || b[2] != size || http2.FrameType(b[3]) != http2.FrameWindowUpdate {
-		return 0, 0
-	}
-	if b, err = c.in.Peek(head + size); err != nil {
-		return 0, 0
-	}
-	id, increment = binary.BigEndian.Uint32(b[5:])&^reserved, binary.BigEndian.Uint32(b[head:])&^reserved
-	if increment > 0 {
-		_, _ = c.in.Discard(head + size) // They are there.
-	}
-	return id, increment
 }
 
 // answer sends what frames were answered with where that is much. Else it waits for those of more frames that have come (source).
@@ -85,7 +58,7 @@ func (c *conn) frame(frame http2.Frame) error {
 	case *http2.SettingsFrame:
 		return c.settings(f)
 	case *http2.WindowUpdateFrame:
-		return c.update(f.StreamID, f.Increment)
+		return c.update(f)
 	case *http2.PingFrame:
 		if !f.IsAck() {
 			c.mu.Lock()
@@ -141,21 +114,21 @@ func (c *conn) settingLocked(s http2.Setting) error {
 }
 
 // update gives more room to send.
-func (c *conn) update(id, increment uint32) error {
+func (c *conn) update(f *http2.WindowUpdateFrame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if id == 0 {
-		if c.window += int64(increment); c.window > maxWindow {
+	if f.StreamID == 0 {
+		if c.window += int64(f.Increment); c.window > maxWindow {
 			return http2.ConnectionError(http2.ErrCodeFlowControl)
 		}
 		c.nextLocked()
 		return nil
 	}
-	st := c.streams[id]
+	st := c.streams[f.StreamID]
 	if st == nil {
-		return c.pastLocked(id)
+		return c.pastLocked(f.StreamID)
 	}
-	if st.window += int64(increment); st.window > maxWindow {
+	if st.window += int64(f.Increment); st.window > maxWindow {
 		return http2.StreamError{StreamID: st.id, Code: http2.ErrCodeFlowControl}
 	}
 	wake(st.sending)
