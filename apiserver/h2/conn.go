@@ -77,11 +77,10 @@ type conn struct {
 	out         output
 	// waiting streams want room in window or out, first come first served.
 	waiting []*stream
-	// ready streams have something to take; pushing is set while a worker takes it, readyNext is room for those that come meanwhile. told is how many the
-	// worker has told something.
-	ready, readyNext []*stream
-	pushing          bool
-	told             int
+	// ready streams have something to take; pushing is set while a worker takes it, told is how many that has told something.
+	ready   []*stream
+	pushing bool
+	told    int
 	// framer writes into out. packer compresses into packed.
 	framer *http2.Framer
 	packer *hpack.Encoder

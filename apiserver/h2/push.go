@@ -163,7 +163,7 @@ func (c *conn) tellLocked() {
 // takeReadyLocked takes from each stream that is ready now. What is much is written at once.
 func (c *conn) takeReadyLocked() {
 	ready := c.ready
-	c.ready = c.readyNext[:0]
+	c.ready = make([]*stream, 0, len(ready))
 	for _, st := range ready {
 		st.push.queued = false
 		for c.out.writing && len(c.out.pending) >= outEnough && c.err == nil {
@@ -174,8 +174,6 @@ func (c *conn) takeReadyLocked() {
 			c.pushLocked(atOnce)
 		}
 	}
-	clear(ready)
-	c.readyNext = ready
 }
 
 // takeLocked takes from one stream, and frames it. It gives up the lock meanwhile.
