@@ -7,7 +7,6 @@ package watch
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -17,7 +16,6 @@ import (
 	"golang.org/x/net/websocket"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	apiwatch "k8s.io/apimachinery/pkg/watch"
 
 	"kogge.dev/kogge/apiserver/h2"
 	"kogge.dev/kogge/codec"
@@ -187,25 +185,8 @@ func parts(ev Event, format codec.Format) (head, object, tail []byte) {
 		binary.BigEndian.PutUint32(head, uint32(len(head)-4+len(object))) // Objects are bounded far below 4 GiB.
 		return head, object, nil
 	}
-	return jsonHead(ev.Type), trimmed(object), jsonTail
+	return []byte(`{"type":"` + ev.Type + `","object":`), trimmed(object), jsonTail
 }
-
-// jsonHead is what comes before the object.
-func jsonHead(typ string) []byte {
-	if head, ok := jsonHeads[typ]; ok {
-		return head
-	}
-	return fmt.Appendf(nil, `{"type":"%s","object":`, typ)
-}
-
-// jsonHeads are those of most events, made once.
-var jsonHeads = func() map[string][]byte {
-	heads := map[string][]byte{}
-	for _, typ := range []apiwatch.EventType{apiwatch.Added, apiwatch.Modified, apiwatch.Deleted, apiwatch.Bookmark, apiwatch.Error} {
-		heads[string(typ)] = fmt.Appendf(nil, `{"type":"%s","object":`, typ)
-	}
-	return heads
-}()
 
 var jsonTail = []byte("}\n")
 
