@@ -15,7 +15,7 @@ import (
 )
 
 // socket reads and writes a TCP connection as package net does, but does not tell the scheduler of its system calls: they never block, so it has nothing to do
-// meanwhile, and telling it wakes the monitor thread of Go's runtime where the process was at rest, which costs more than to read a request.
+// meanwhile, and telling it wakes the monitor thread of Go's runtime where the process was at rest (docs/adr/0006-http2.md).
 // And reads can be put off. There may be one Read and one Write at a time, as TLS sees to.
 type socket struct {
 	net.Conn
