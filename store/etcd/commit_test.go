@@ -6,6 +6,8 @@ package etcd
 import (
 	"testing"
 	"testing/synctest"
+
+	"kogge.dev/kogge/store"
 )
 
 // What was written is committed once it is much, one commit at a time.
@@ -34,4 +36,25 @@ func TestMuchIsCommittedAtOnce(t *testing.T) {
 		c.wrote(commitLeast - 1)
 		expect(2, "after less than is worth a third")
 	})
+}
+
+// An open etcd counts what is written, and its commit brings that into the database.
+func TestWritesCountTowardsACommit(t *testing.T) {
+	e, err := Open(t.Context(), Config{DataDir: t.TempDir(), UnsafeNoFsync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = e.Close() }()
+	const size = commitLeast / 2
+	used := e.etcd.Server.Backend().SizeInUse()
+	if _, err := e.Create(t.Context(), "/registry/things/1", make([]byte, size), store.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if written := e.commits.written.Load(); written < size {
+		t.Errorf("%d bytes count towards a commit after %d were written", written, size)
+	}
+	e.commits.commit()
+	if more := e.etcd.Server.Backend().SizeInUse() - used; more < size {
+		t.Errorf("the database uses %d bytes more after a commit of %d", more, size)
+	}
 }

@@ -97,9 +97,10 @@ func (c *Config) validate() error {
 // Embedded is an etcd in this process, and the store on it.
 type Embedded struct {
 	*Store
-	etcd *embed.Etcd
-	trim *trimmer   // nil in a cluster, where other members may ask for the log
-	fill *prefiller // nil where nothing is synced
+	etcd    *embed.Etcd
+	commits *committer
+	trim    *trimmer   // nil in a cluster, where other members may ask for the log
+	fill    *prefiller // nil where nothing is synced
 }
 
 // Open opens (or creates) the database in cfg.DataDir and returns when it can serve. The caller closes it.
@@ -131,7 +132,7 @@ func Open(ctx context.Context, cfg Config) (*Embedded, error) {
 		return nil, fmt.Errorf("open etcd in %s: %w", cfg.DataDir, err)
 	}
 	own := newMember(server.Server)
-	e := &Embedded{Store: newStore(own, v3client.New(server.Server)), etcd: server}
+	e := &Embedded{Store: newStore(own, v3client.New(server.Server)), etcd: server, commits: &committer{commit: own.commit}}
 	e.alone = cfg.alone()
 	if cfg.alone() {
 		e.trim = newTrimmer(func(ctx context.Context) error {
@@ -142,9 +143,8 @@ func Open(ctx context.Context, cfg Config) (*Embedded, error) {
 	if !cfg.UnsafeNoFsync {
 		e.fill = &prefiller{dir: walDir(cfg.DataDir), log: cfg.Logger}
 	}
-	commits := &committer{commit: own.commit}
 	e.wrote = func(bytes int) {
-		commits.wrote(bytes)
+		e.commits.wrote(bytes)
 		e.trim.wrote(bytes)
 		e.fill.wrote(bytes)
 	}
