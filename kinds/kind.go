@@ -139,7 +139,7 @@ type Served struct {
 	New     func() Object
 	NewList func() runtime.Object
 	// FromStorage and ToStorage convert between this version and the storage version; nil where they are the same type.
-	// The input is shared: they return a fresh object.
+	// The input is shared: they return a fresh object. Those of a custom resource take objects of any of its versions: see Convert.
 	FromStorage func(Object) (Object, error)
 	ToStorage   func(Object) (Object, error)
 	// Default fills unset fields of this version before conversion; nil means the kind's own Default applies after it.
@@ -228,6 +228,21 @@ func (k *Kind) Subresource(name string) *Subresource {
 		}
 	}
 	return nil
+}
+
+// Convert returns an object of a custom resource, which it does not change, at one of its versions. It is the object itself where it is there already.
+func (k *Kind) Convert(obj Object, gv schema.GroupVersion) (Object, error) {
+	from := obj.GetObjectKind().GroupVersionKind()
+	if from.GroupVersion() == gv {
+		return obj, nil
+	}
+	if to := k.Known(gv); to != nil && to.FromStorage != nil {
+		return to.FromStorage(obj)
+	}
+	if at := k.Known(from.GroupVersion()); at != nil && at.ToStorage != nil && gv == k.Storage.GroupVersion() {
+		return at.ToStorage(obj)
+	}
+	return nil, runtime.NewNotRegisteredErrForKind(k.Resource, gv.WithKind(from.Kind))
 }
 
 // Blank returns a new object of the version. Where New is nil, that is a tree which says of what version it is.

@@ -12,11 +12,13 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -182,6 +184,9 @@ func TestConversionByWebhook(t *testing.T) {
 			}
 			u.Object[to] = u.Object[from]
 			delete(u.Object, from)
+			if status, _ := u.Object["status"].(map[string]any); status["used"] == nil { // as from a Go type without omitempty
+				u.Object["status"] = map[string]any{"used": nil, "of": review.Request.DesiredAPIVersion}
+			}
 			response.ConvertedObjects = append(response.ConvertedObjects, runtime.RawExtension{Object: &u})
 		}
 		review.Request, review.Response = nil, response
@@ -190,20 +195,23 @@ func TestConversionByWebhook(t *testing.T) {
 		}
 	}))
 	t.Cleanup(s.Close)
-	text := func(field string) *apiextensionsv1.CustomResourceValidation {
-		return &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{
-			Type: "object", Properties: map[string]apiextensionsv1.JSONSchemaProps{field: {Type: "string"}},
-		}}
+	version := func(name, field string) apiextensionsv1.CustomResourceDefinitionVersion {
+		status := map[string]apiextensionsv1.JSONSchemaProps{"used": {Type: "array", Items: &apiextensionsv1.JSONSchemaPropsOrArray{Schema: &apiextensionsv1.JSONSchemaProps{Type: "string"}}}}
+		return apiextensionsv1.CustomResourceDefinitionVersion{
+			Name: name, Served: true, Storage: name == "v1", Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}},
+			Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{
+				Type: "object", Properties: map[string]apiextensionsv1.JSONSchemaProps{field: {Type: "string", MaxLength: new(int64(3))}, "status": {Type: "object", Properties: status}},
+			}},
+		}
 	}
+	bare := version("v3", "host")
+	bare.Subresources = nil
 	create(t, admin, &apiextensionsv1.CustomResourceDefinition{
 		ObjectMeta: metav1.ObjectMeta{Name: "hosts.example.com"},
 		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
 			Group: "example.com", Scope: apiextensionsv1.ClusterScoped,
-			Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: "hosts", Singular: "host", Kind: "Host", ListKind: "HostList"},
-			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{
-				{Name: "v1", Served: true, Storage: true, Schema: text("hostPort")},
-				{Name: "v2", Served: true, Schema: text("host")},
-			},
+			Names:    apiextensionsv1.CustomResourceDefinitionNames{Plural: "hosts", Singular: "host", Kind: "Host", ListKind: "HostList"},
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{version("v1", "hostPort"), version("v2", "host"), bare},
 			Conversion: &apiextensionsv1.CustomResourceConversion{Strategy: apiextensionsv1.WebhookConverter, Webhook: &apiextensionsv1.WebhookConversion{
 				ClientConfig:             &apiextensionsv1.WebhookClientConfig{URL: &s.URL, CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})},
 				ConversionReviewVersions: []string{"v1"},
@@ -233,5 +241,24 @@ func TestConversionByWebhook(t *testing.T) {
 	}
 	if got, err = at("v1").Get(t.Context(), "", "b"); err != nil || got.Object["hostPort"] != "y:2" {
 		t.Errorf("at v1 = %v, %v", got, err)
+	}
+	for _, v := range []string{"v1", "v2"} { // What a version does not know, and null where it may not be, goes when the webhook has answered.
+		if got, err = at(v).Get(t.Context(), "", "b"); err != nil || !cmp.Equal(got.Object["status"], any(map[string]any{})) && v == "v2" {
+			t.Errorf("status at %s = %v, %v, want it empty", v, got.Object["status"], err)
+		}
+	}
+	got.Object["host"] = "z:3"
+	if got, err = at("v2").Update(t.Context(), got); err != nil || got.Object["host"] != "z:3" {
+		t.Errorf("updated at v2 = %v, %v", got, err)
+	}
+	got.Object["host"] = "too long"
+	if _, err = at("v2").Update(t.Context(), got); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "host: Too long") {
+		t.Errorf("update at v2 that its schema refuses: %v, want it to name the field of v2", err)
+	}
+	if got, err = at("v3").Get(t.Context(), "", "b"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = at("v3").UpdateStatus(t.Context(), got); !apierrors.IsNotFound(err) {
+		t.Errorf("update of the status at v3, which has no such subresource: %v, want not found", err)
 	}
 }

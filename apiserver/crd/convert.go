@@ -39,6 +39,9 @@ func (s *served) convertTo(obj kinds.Object, version string) (kinds.Object, erro
 	if err != nil {
 		return nil, err
 	}
+	if err := s.version(version).converted(out); err != nil {
+		return nil, fmt.Errorf("convert %s to %s: %w", s.crd.Name, version, err)
+	}
 	return out, nil
 }
 

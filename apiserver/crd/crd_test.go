@@ -153,6 +153,20 @@ func TestRatcheting(t *testing.T) {
 	}
 }
 
+// A rule that was broken before, and whose part of the object did not change, is no fault, but the client is warned.
+func TestBrokenRulesOfWhatDidNotChangeAreWarnedOf(t *testing.T) {
+	s := serve(t, definition(t, `{type: object, properties: {
+		spec: {type: object, properties: {a: {type: integer}}, x-kubernetes-validations: [{rule: "self.a < 2", message: a is small}]}, note: {type: string}}}`))
+	var warned []string
+	req := kinds.Request{Warn: func(text string) { warned = append(warned, text) }}
+	if errs := s.ValidateUpdate(req, tree(t, "{spec: {a: 2}, note: new}"), tree(t, "spec: {a: 2}")); len(errs) > 0 {
+		t.Errorf("an old fault that did not change is refused: %v", errs)
+	}
+	if diff := cmp.Diff([]string{"spec: Invalid value: a is small"}, warned); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
 func TestPrepareWithStatus(t *testing.T) {
 	crd := definition(t, "{type: object, properties: {spec: {type: object, x-kubernetes-preserve-unknown-fields: true}, status: {type: object, x-kubernetes-preserve-unknown-fields: true}}}")
 	crd.Spec.Versions[0].Subresources = &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}}

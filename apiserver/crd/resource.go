@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kubeversion "k8s.io/apimachinery/pkg/version"
+	"k8s.io/apiserver/pkg/warning"
 
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/kinds"
@@ -242,19 +243,19 @@ func asTree(obj kinds.Object) *unstructured.Unstructured {
 	return u
 }
 
-// at is the version in whose terms a request is judged, and the object in it.
-func (s *served) at(req kinds.Request, obj kinds.Object) (*version, *unstructured.Unstructured, error) {
-	v := s.requestVersion(req)
-	if v.spec.Name != s.storage {
-		converted, err := s.convertTo(obj, v.spec.Name)
-		if err != nil {
-			return nil, nil, err
-		}
-		obj = converted
+// Has implements rest.Custom.
+func (s *served) Has(gv schema.GroupVersion, subresource string) bool {
+	v := s.version(gv.Version)
+	switch subresource {
+	case "status":
+		return v.hasStatus()
+	case "scale":
+		return v.hasScale()
 	}
-	return v, asTree(obj), nil
+	return false
 }
 
+// requestVersion is the version in whose terms a request is judged, and of its objects.
 func (s *served) requestVersion(req kinds.Request) *version {
 	if req.Version.Group == s.crd.Spec.Group {
 		if v := s.version(req.Version.Version); v != nil {
@@ -307,35 +308,34 @@ func (s *served) PrepareStatus(_ kinds.Request, obj, old kinds.Object) {
 	next.SetResourceVersion(resourceVersion)
 }
 
+// judging is the context in which a request is judged: rules that what did not change breaks are warned of there.
+func judging(req kinds.Request) context.Context {
+	return warning.WithWarningRecorder(context.Background(), warner(req.Warn))
+}
+
+// warner tells a client.
+type warner func(text string)
+
+// AddWarning implements warning.Recorder.
+func (w warner) AddWarning(_, text string) {
+	if w != nil {
+		w(text)
+	}
+}
+
 // Validate implements rest.Custom.
 func (s *served) Validate(req kinds.Request, obj kinds.Object) field.ErrorList {
-	v, u, err := s.at(req, obj)
-	if err != nil {
-		return field.ErrorList{field.InternalError(nil, err)}
-	}
-	return v.validate(context.Background(), u)
+	return s.requestVersion(req).validate(judging(req), asTree(obj))
 }
 
 // ValidateUpdate implements rest.Custom.
 func (s *served) ValidateUpdate(req kinds.Request, obj, old kinds.Object) field.ErrorList {
-	return s.judge(req, obj, old, (*version).validateUpdate)
+	return s.requestVersion(req).validateUpdate(judging(req), asTree(obj), asTree(old))
 }
 
 // ValidateStatus implements rest.Custom.
 func (s *served) ValidateStatus(req kinds.Request, obj, old kinds.Object) field.ErrorList {
-	return s.judge(req, obj, old, (*version).validateStatus)
-}
-
-func (s *served) judge(req kinds.Request, obj, old kinds.Object, by func(*version, context.Context, *unstructured.Unstructured, *unstructured.Unstructured) field.ErrorList) field.ErrorList {
-	v, next, err := s.at(req, obj)
-	if err != nil {
-		return field.ErrorList{field.InternalError(nil, err)}
-	}
-	_, before, err := s.at(req, old)
-	if err != nil {
-		return field.ErrorList{field.InternalError(nil, err)}
-	}
-	return by(v, context.Background(), next, before)
+	return s.requestVersion(req).validateStatus(judging(req), asTree(obj), asTree(old))
 }
 
 // fields returns a version's selectable fields; nil when there are none.

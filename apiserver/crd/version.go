@@ -148,26 +148,45 @@ func (v *version) complete(obj *unstructured.Unstructured) (unknown []string, er
 	}
 	defaulting.PruneNonNullableNullsWithoutDefaults(obj.Object, c.structural)
 	defaulting.Default(obj.Object, c.structural)
-	meta, found, unknownMeta, err := objectmeta.GetObjectMetaWithOptions(obj.Object, objectmeta.ObjectMetaOptions{ReturnUnknownFieldPaths: true})
+	if unknown, err = v.coerce(obj, c); err != nil {
+		return nil, err
+	}
+	for i, path := range unknown {
+		unknown[i] = fmt.Sprintf("unknown field %q", path)
+	}
+	return unknown, nil
+}
+
+// converted brings an object that was converted into this version into form: what the version does not know goes, and null where it may not be. It
+// gets no defaults, which are those of the version that was stored.
+func (v *version) converted(obj *unstructured.Unstructured) error {
+	c, err := v.compiled()
+	if err != nil {
+		return err
+	}
+	if !v.preserve() {
+		defaulting.PruneNonNullableNullsWithoutDefaults(obj.Object, c.structural)
+	}
+	_, err = v.coerce(obj, c)
+	return err
+}
+
+// coerce makes metadata what it must be, and drops unknown fields, unless they are to be preserved. It returns the paths of what it dropped.
+func (v *version) coerce(obj *unstructured.Unstructured, c *compiledVersion) (unknown []string, err error) {
+	meta, found, unknown, err := objectmeta.GetObjectMetaWithOptions(obj.Object, objectmeta.ObjectMetaOptions{ReturnUnknownFieldPaths: true})
 	if err != nil {
 		return nil, err
 	}
-	unknown = append(unknown, unknownMeta...)
 	dropped, err := v.prune(obj, c)
 	if err != nil {
 		return nil, err
 	}
-	unknown = append(unknown, dropped...)
 	if found {
 		if err := objectmeta.SetObjectMeta(obj.Object, meta); err != nil {
 			return nil, err
 		}
 	}
-	out := make([]string, len(unknown))
-	for i, path := range unknown {
-		out[i] = fmt.Sprintf("unknown field %q", path)
-	}
-	return out, nil
+	return append(unknown, dropped...), nil
 }
 
 func (v *version) prune(obj *unstructured.Unstructured, c *compiledVersion) ([]string, error) {

@@ -21,13 +21,13 @@ import (
 	"kogge.dev/kogge/patch"
 )
 
-// body returns the call's object in the storage version with defaults.
+// body returns the call's object at the hub with defaults.
 func (c *Call) body() (kinds.Object, error) {
 	obj, ok := c.Object.(kinds.Object)
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("request for %s carries a %T", c.Target.GVR.Resource, c.Object))
 	}
-	out, err := c.Target.toStorage(c.Target.Served, obj)
+	out, err := c.Target.take(obj)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
@@ -116,7 +116,7 @@ func (e *Engine) insert(ctx context.Context, c *Call, obj kinds.Object) (*writte
 		exists = apierrors.NewGenerateNameConflict(c.Target.GVR.GroupResource(), obj.GetName(), 1)
 	}
 	if state, err := e.fresh(ctx, c.Target.bound, key); err == nil && state.entry != nil {
-		if have, err := state.object(); err == nil && have.GetDeletionTimestamp() != nil {
+		if have, err := state.object(c.Target); err == nil && have.GetDeletionTimestamp() != nil {
 			exists.ErrStatus.Message = "object is being deleted: " + exists.ErrStatus.Message
 		}
 	}
@@ -320,7 +320,7 @@ func (e *Engine) track(ctx context.Context, c *Call, live, obj kinds.Object) kin
 		return obj
 	}
 	if live.GetObjectKind().GroupVersionKind().Kind == "" {
-		live.GetObjectKind().SetGroupVersionKind(c.Target.Kind.Storage.GroupVersionKind)
+		live.GetObjectKind().SetGroupVersionKind(c.Target.hub())
 	}
 	if out, ok := m.Update(live, obj, patch.ManagerName(c.manager(), agentOf(ctx))).(kinds.Object); ok {
 		return out

@@ -44,7 +44,7 @@ func (e *Engine) delete(ctx context.Context, c *Call) (*Result, error) {
 		return nil, err
 	}
 	if d.immediate && !c.dryRun() {
-		marked, err := w.object()
+		marked, err := w.object(c.Target)
 		if err != nil {
 			return nil, err
 		}
@@ -271,7 +271,7 @@ func (d *deletion) answer(w *written) (*Result, error) {
 	if !w.removed || c.Target.Kind.AnswersDeleted || isNamespace(c.Target) {
 		return c.result(w, code)
 	}
-	gone, err := w.object()
+	gone, err := w.object(c.Target)
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func (e *Engine) newManager(t *Target, subresource string) (*patch.Manager, erro
 		return nil, err
 	}
 	return patch.NewManager(patch.ManagerConfig{
-		Types: types, Kind: t.Served.GroupVersionKind, Hub: t.Kind.Storage.GroupVersion(), Subresource: subresource, Custom: t.Custom != nil,
+		Types: types, Kind: t.Served.GroupVersionKind, Hub: t.hub().GroupVersion(), Subresource: subresource, Custom: t.Custom != nil,
 		Convert: t.convert,
 		New: func(gvk schema.GroupVersionKind) (runtime.Object, error) {
 			obj := t.Served.Blank()
@@ -117,7 +117,7 @@ func resetFields(t *Target, subresource string) []fieldpath.Path {
 	}
 	switch subresource {
 	case "":
-		if t.Kind.Subresource("status") != nil {
+		if t.subresource("status") != nil {
 			return []fieldpath.Path{fieldpath.MakePathOrDie("status")}
 		}
 		return nil
@@ -151,6 +151,9 @@ func (t *Target) convert(in runtime.Object, gv schema.GroupVersion) (runtime.Obj
 	}
 	if from.GroupVersion() == gv {
 		return obj, nil
+	}
+	if t.Custom != nil {
+		return t.Kind.Convert(obj, gv)
 	}
 	if from.GroupVersion() != t.Kind.Storage.GroupVersion() {
 		served := t.Kind.Known(from.GroupVersion())

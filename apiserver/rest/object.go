@@ -181,6 +181,49 @@ func (t *Target) wire(obj kinds.Object) (kinds.Object, error) {
 	return out, nil
 }
 
+// Requests work on objects at the target's hub. That of a built-in is its storage type, which is what upstream's internal version is. A custom resource has
+// none: it is worked on at the version of the request, as upstream, which shows where its versions do not have the same fields or defaults.
+
+// hub is the kind of objects at the target's hub.
+func (t *Target) hub() schema.GroupVersionKind {
+	if t.Custom != nil {
+		return t.Served.GroupVersionKind
+	}
+	return t.Kind.Storage.GroupVersionKind
+}
+
+// load returns a stored object at the hub. The result may be the shared input: it must not be changed.
+func (t *Target) load(obj kinds.Object) (kinds.Object, error) {
+	if t.Custom != nil {
+		return t.wire(obj)
+	}
+	return obj, nil
+}
+
+// save returns an object at the hub, which it does not change, in the storage version.
+func (t *Target) save(obj kinds.Object) (kinds.Object, error) {
+	if t.Custom != nil && t.Served.ToStorage != nil {
+		return t.Served.ToStorage(obj)
+	}
+	return obj, nil
+}
+
+// take returns an object at the target's version, which it may change, at the hub with defaults.
+func (t *Target) take(obj kinds.Object) (kinds.Object, error) {
+	if t.Custom != nil {
+		return obj, nil
+	}
+	return t.toStorage(t.Served, obj)
+}
+
+// show returns an object at the hub at the target's version. The result may be the shared input: it must not be changed.
+func (t *Target) show(obj kinds.Object) (kinds.Object, error) {
+	if t.Custom != nil {
+		return obj, nil
+	}
+	return t.wire(obj)
+}
+
 // Object returns an entry's object at the target's version, shared and immutable.
 func (t *Target) Object(entry *cache.Entry) (kinds.Object, error) {
 	obj, err := entry.Object()

@@ -116,7 +116,7 @@ func (c *Call) report(ctx context.Context, strict *patch.Strict, describe func()
 
 // patched applies the call's JSON, merge or strategic merge patch to old, which stays as it is, at the target's version.
 func (c *Call) patched(ctx context.Context, old kinds.Object) (kinds.Object, error) {
-	shared, err := c.Target.wire(old)
+	shared, err := c.Target.show(old)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (c *Call) patched(ctx context.Context, old kinds.Object) (kinds.Object, err
 		}
 	}
 	next.GetObjectKind().SetGroupVersionKind(c.Target.Served.GroupVersionKind)
-	return c.Target.toStorage(c.Target.Served, next)
+	return c.Target.take(next)
 }
 
 // patchedPart applies the patch to only those fields that it touches: few, in most patches. It returns nil where that can't be done, or where
@@ -229,7 +229,7 @@ func (e *Engine) apply(ctx context.Context, c *Call, applied *unstructured.Unstr
 	live := old
 	if live == nil {
 		live = c.Target.Kind.Storage.Blank()
-		live.GetObjectKind().SetGroupVersionKind(c.Target.Kind.Storage.GroupVersionKind)
+		live.GetObjectKind().SetGroupVersionKind(c.Target.hub())
 	}
 	force := c.Change.Force != nil && *c.Change.Force
 	merged, err := m.Apply(live, applied.DeepCopy(), c.Change.FieldManager, force)

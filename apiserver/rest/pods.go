@@ -144,7 +144,7 @@ func (e *Engine) changePod(ctx context.Context, c *Call, change func(pod *corev1
 	if err != nil {
 		return nil, err
 	}
-	obj, err := w.object()
+	obj, err := w.object(c.Target)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ import (
 // Resource is one resource that the engine serves, built-in or custom.
 //
 // For a built-in it is its descriptor and nothing else. For a custom resource the owner of the definition makes a descriptor of the
-// same form, whose objects are *unstructured.Unstructured in the storage version, and adds Custom. Of the functions in the descriptor only Fields,
+// same form, whose objects are *unstructured.Unstructured, and adds Custom. Of the functions in the descriptor only Fields,
 // ValidateName and the conversions of its versions are set.
 type Resource struct {
 	Kind *kinds.Kind
@@ -30,7 +30,7 @@ type Resource struct {
 // Custom is what a custom resource has in place of a descriptor's functions, and needs besides. It is one value with methods, as a cluster may have hundreds of
 // definitions that nobody uses, and each function would be an object that stays.
 type Custom interface {
-	// PrepareCreate, PrepareUpdate, Validate and ValidateUpdate are those of kinds.Kind.
+	// PrepareCreate, PrepareUpdate, Validate and ValidateUpdate are those of kinds.Kind, for objects at the version of the request.
 	PrepareCreate(req kinds.Request, obj kinds.Object)
 	PrepareUpdate(req kinds.Request, next, old kinds.Object)
 	Validate(req kinds.Request, obj kinds.Object) field.ErrorList
@@ -38,6 +38,8 @@ type Custom interface {
 	// PrepareStatus and ValidateStatus are for the status what Prepare and Validate of kinds.Subresource are.
 	PrepareStatus(req kinds.Request, next, old kinds.Object)
 	ValidateStatus(req kinds.Request, next, old kinds.Object) field.ErrorList
+	// Has reports whether a version has a subresource, status or scale.
+	Has(gv schema.GroupVersion, subresource string) bool
 	// Complete brings an object of a served version that came from a client into form: it drops unknown fields and returns their paths (as upstream's
 	// strict decoding errors name them: `unknown field "spec.x"`), coerces metadata, and applies defaults. The object may be changed in place.
 	Complete(gv schema.GroupVersion, obj *unstructured.Unstructured) (unknown []string, err error)

@@ -42,16 +42,9 @@ func (t *Target) scaler() *kinds.Scale {
 	return nil
 }
 
-// scaleOf reads an object's Scale. Custom resources are read at the target's version, built-ins in the storage version.
-func (t *Target) scaleOf(obj kinds.Object, s *kinds.Scale) (*autoscalingv1.Scale, error) {
-	at := obj
-	if t.Custom != nil {
-		var err error
-		if at, err = t.wire(obj); err != nil {
-			return nil, err
-		}
-	}
-	spec, status, selector := s.Get(at)
+// scaleOf reads the Scale of an object at the hub.
+func scaleOf(obj kinds.Object, s *kinds.Scale) *autoscalingv1.Scale {
+	spec, status, selector := s.Get(obj)
 	out := &autoscalingv1.Scale{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(), ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
@@ -60,7 +53,7 @@ func (t *Target) scaleOf(obj kinds.Object, s *kinds.Scale) (*autoscalingv1.Scale
 		Status: autoscalingv1.ScaleStatus{Replicas: status, Selector: selector},
 	}
 	out.SetGroupVersionKind(scaleGVK)
-	return out, nil
+	return out
 }
 
 func (e *Engine) scale(ctx context.Context, c *Call) (*Result, error) {
@@ -75,12 +68,11 @@ func (e *Engine) scale(ctx context.Context, c *Call) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		obj, err := res.Entry.Object()
+		obj, err := current{entry: res.Entry}.object(c.Target)
 		if err != nil {
 			return nil, err
 		}
-		out, err := c.Target.scaleOf(obj, s)
-		return &Result{Code: http.StatusOK, Object: out}, err
+		return &Result{Code: http.StatusOK, Object: scaleOf(obj, s)}, nil
 	case client.Update, client.Patch:
 		return e.rescale(ctx, c, s)
 	default:
@@ -98,12 +90,10 @@ func (e *Engine) rescale(ctx context.Context, c *Call, s *kinds.Scale) (*Result,
 		if old == nil {
 			return nil, apierrors.NewNotFound(c.Target.GVR.GroupResource(), c.Name)
 		}
-		before, err := c.Target.scaleOf(old, s)
-		if err != nil {
-			return nil, err
-		}
+		before := scaleOf(old, s)
 		// Who manages the replicas of the object manages those of its Scale, and the other way round.
 		fields := managedfields.NewScaleHandler(old.GetManagedFields(), c.Target.GVR.GroupVersion(), c.Target.replicasPaths())
+		var err error
 		if before.ManagedFields, err = fields.ToSubresource(); err != nil {
 			return nil, err
 		}
@@ -123,33 +113,38 @@ func (e *Engine) rescale(ctx context.Context, c *Call, s *kinds.Scale) (*Result,
 	if err != nil {
 		return nil, err
 	}
-	obj, err := w.object()
+	obj, err := w.object(c.Target)
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.Target.scaleOf(obj, s)
-	return &Result{Code: http.StatusOK, Object: out}, err
+	return &Result{Code: http.StatusOK, Object: scaleOf(obj, s)}, nil
 }
 
-// replicasPaths say where each version of the kind keeps its replicas.
+// replicasPaths say where each version of the kind keeps its replicas: nowhere, if it has no scale.
 func (t *Target) replicasPaths() managedfields.ResourcePathMappings {
 	out := managedfields.ResourcePathMappings{}
-	for i := range t.Kind.Served {
-		gv := t.Kind.Served[i].GroupVersion()
-		path := fieldpath.MakePathOrDie("spec", "replicas")
-		if t.Custom != nil {
-			s := t.Custom.Scale(gv)
-			if s == nil {
-				continue
-			}
-			path = nil
-			for _, name := range s.Path {
-				path = append(path, fieldpath.PathElement{FieldName: &name})
-			}
+	for _, served := range [][]kinds.Served{t.Kind.Served, t.Kind.OnRequest} {
+		for i := range served {
+			gv := served[i].GroupVersion()
+			out[gv.String()] = t.replicasPath(gv)
 		}
-		out[gv.String()] = path
 	}
 	return out
+}
+
+func (t *Target) replicasPath(gv schema.GroupVersion) fieldpath.Path {
+	if t.Custom == nil {
+		return fieldpath.MakePathOrDie("spec", "replicas")
+	}
+	s := t.Custom.Scale(gv)
+	if s == nil {
+		return nil
+	}
+	var path fieldpath.Path
+	for _, name := range s.Path {
+		path = append(path, fieldpath.PathElement{FieldName: &name})
+	}
+	return path
 }
 
 // scaleManager is the field manager of Scale objects, whatever they scale.
@@ -283,10 +278,8 @@ func (e *Engine) rescaled(
 		return nil, apierrors.NewConflict(c.Target.GVR.GroupResource(), c.Name,
 			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", after.UID, old.GetUID())) //nolint:staticcheck // Upstream's words.
 	}
-	next, err := e.withReplicas(c, s, after.Spec.Replicas, old)
-	if err != nil {
-		return nil, err
-	}
+	next := old.DeepCopyObject().(kinds.Object)
+	s.Set(next, after.Spec.Replicas)
 	next.SetManagedFields(managers)
 	req := e.strategyRequest(ctx, c, metav1.Now().Rfc3339Copy())
 	c.Target.prepareUpdate(nil, req, next, old)
@@ -296,19 +289,4 @@ func (e *Engine) rescaled(
 	}
 	patch.KeepTimes(next, old)
 	return &outcome{obj: next}, nil
-}
-
-func (e *Engine) withReplicas(c *Call, s *kinds.Scale, replicas int32, old kinds.Object) (kinds.Object, error) {
-	if c.Target.Custom == nil {
-		next := old.DeepCopyObject().(kinds.Object)
-		s.Set(next, replicas)
-		return next, nil
-	}
-	shared, err := c.Target.wire(old)
-	if err != nil {
-		return nil, err
-	}
-	next := shared.DeepCopyObject().(kinds.Object)
-	s.Set(next, replicas)
-	return c.Target.toStorage(c.Target.Served, next)
 }

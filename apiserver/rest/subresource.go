@@ -16,11 +16,12 @@ import (
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/authz"
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/kinds"
 )
 
 // subresource runs what is not a plain read or partial update of the object; done is false for those.
 func (e *Engine) subresource(ctx context.Context, c *Call) (res *Result, done bool, err error) {
-	sub := c.Target.Kind.Subresource(c.Subresource)
+	sub := c.Target.subresource(c.Subresource)
 	if sub == nil {
 		return nil, true, apierrors.NewNotFound(c.Target.GVR.GroupResource(), c.Name)
 	}
@@ -46,6 +47,14 @@ func (e *Engine) subresource(ctx context.Context, c *Call) (res *Result, done bo
 		err = apierrors.NewMethodNotSupported(gr, string(c.Verb))
 	}
 	return res, true, err
+}
+
+// subresource describes a subresource that the target's version has, or is nil.
+func (t *Target) subresource(name string) *kinds.Subresource {
+	if t.Custom != nil && !t.Custom.Has(t.Served.GroupVersion(), name) {
+		return nil
+	}
+	return t.Kind.Subresource(name)
 }
 
 // virtual serves resources that have no objects.

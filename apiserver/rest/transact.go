@@ -42,7 +42,7 @@ func (o *outcome) settle(ok bool) {
 	}
 }
 
-// step computes an outcome from the old state, which is shared and must not be changed; old is nil when the key is absent.
+// step computes an outcome, at the hub, from the old state, which is shared and must not be changed; old is nil when the key is absent.
 // It may be called several times. An outcome next to an error is only settled.
 type step func(ctx context.Context, old kinds.Object) (*outcome, error)
 
@@ -50,7 +50,7 @@ type step func(ctx context.Context, old kinds.Object) (*outcome, error)
 type written struct {
 	// entry is the state written, or the old one where nothing was; nil on a dry run.
 	entry *cache.Entry
-	// obj is the state in the storage version, decoded from what was stored; nil after a write of a packed kind: see object.
+	// obj is the state at the hub, decoded from what was stored; nil where nobody may want it and it is dear: see object.
 	obj     kinds.Object
 	created bool
 	removed bool
@@ -63,11 +63,16 @@ type current struct {
 	fresh bool
 }
 
-func (c current) object() (kinds.Object, error) {
+// object is the state at a target's hub.
+func (c current) object(t *Target) (kinds.Object, error) {
 	if c.entry == nil {
 		return nil, nil // Absence is a state.
 	}
-	return c.entry.Object()
+	obj, err := c.entry.Object()
+	if err != nil {
+		return nil, err
+	}
+	return t.load(obj)
 }
 
 // transact changes one key: it reads the state, lets the step compute the next one, and writes it if the key has not changed meanwhile;
@@ -81,7 +86,7 @@ func (e *Engine) transact(ctx context.Context, c *Call, key string, next step) (
 		return nil, err
 	}
 	for ctx.Err() == nil {
-		old, err := state.object()
+		old, err := state.object(c.Target)
 		if err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
@@ -130,7 +135,7 @@ func (e *Engine) commit(ctx context.Context, c *Call, key string, state current,
 	b := c.Target.bound
 	switch {
 	case out.keep:
-		obj, err := state.object()
+		obj, err := state.object(c.Target)
 		return &written{entry: state.entry, obj: obj}, nil, err
 	case out.remove:
 		return e.commitRemoval(ctx, c, key, state, out)
@@ -138,7 +143,11 @@ func (e *Engine) commit(ctx context.Context, c *Call, key string, state current,
 	if b.Kind.Storage.Packed && b.Kind.Default != nil {
 		b.Kind.Default(out.obj) // What took parts of the old state in place of its own may lack defaults: see trust.
 	}
-	data, err := b.encode(out.obj)
+	stored, err := c.Target.save(out.obj)
+	if err != nil {
+		return nil, nil, apierrors.NewInternalError(err)
+	}
+	data, err := b.encode(stored)
 	if err != nil {
 		return nil, nil, apierrors.NewInternalError(err)
 	}
@@ -150,14 +159,14 @@ func (e *Engine) commit(ctx context.Context, c *Call, key string, state current,
 		return nil, nil, err
 	} else if unchanged {
 		if state.fresh || c.dryRun() {
-			obj, err := state.object()
+			obj, err := state.object(c.Target)
 			return &written{entry: state.entry, obj: obj}, nil, err
 		}
 		again, err := e.fresh(ctx, b, key)
 		return nil, &again, err // Nothing to write, if the state is what we think it is.
 	}
 	if c.dryRun() {
-		obj, err := b.decode(key, data, state.entry.Revision)
+		obj, err := c.Target.reread(key, data, state.entry.Revision)
 		return &written{obj: obj}, nil, err
 	}
 	revision, err := e.store.Update(ctx, key, data, state.entry.Revision, opts)
@@ -171,7 +180,7 @@ func (e *Engine) commit(ctx context.Context, c *Call, key string, state current,
 		return nil, nil, writeError(err)
 	}
 	record := store.Record{Key: key, Value: data, CreateRevision: state.entry.CreateRevision, ModRevision: revision}
-	result, err := b.written(record)
+	result, err := c.Target.written(record)
 	return result, nil, err
 }
 
@@ -194,7 +203,7 @@ func (e *Engine) unchanged(ctx context.Context, key string, data []byte, state *
 func (e *Engine) commitCreation(ctx context.Context, c *Call, key string, data []byte, opts store.WriteOptions) (*written, *current, error) {
 	b := c.Target.bound
 	if c.dryRun() {
-		obj, err := b.decode(key, data, 0)
+		obj, err := c.Target.reread(key, data, 0)
 		if err == nil {
 			obj.SetResourceVersion("")
 		}
@@ -208,7 +217,7 @@ func (e *Engine) commitCreation(ctx context.Context, c *Call, key string, data [
 	if err != nil {
 		return nil, nil, writeError(err)
 	}
-	result, err := b.written(store.Record{Key: key, Value: data, CreateRevision: revision, ModRevision: revision})
+	result, err := c.Target.written(store.Record{Key: key, Value: data, CreateRevision: revision, ModRevision: revision})
 	if err == nil {
 		result.created = true
 	}
@@ -222,7 +231,7 @@ func (e *Engine) commitRemoval(ctx context.Context, c *Call, key string, state c
 	obj := out.obj
 	if obj == nil {
 		var err error
-		if obj, err = state.object(); err != nil {
+		if obj, err = state.object(c.Target); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -243,26 +252,37 @@ func (e *Engine) commitRemoval(ctx context.Context, c *Call, key string, state c
 	return &written{obj: obj, removed: true}, nil, nil
 }
 
-func (b *bound) written(r store.Record) (*written, error) {
-	w := &written{entry: b.cache.Written(r)}
-	if b.Kind.Storage.Packed {
-		b.trust(w.entry)
+// reread is what would be read of bytes if they were stored, at the hub.
+func (t *Target) reread(key string, data []byte, revision int64) (kinds.Object, error) {
+	obj, err := t.decode(key, data, revision)
+	if err != nil {
+		return nil, err
+	}
+	return t.load(obj)
+}
+
+func (t *Target) written(r store.Record) (*written, error) {
+	w := &written{entry: t.cache.Written(r)}
+	if t.Kind.Storage.Packed {
+		t.trust(w.entry)
 		return w, nil // Who wants to see the object makes it: it is large.
 	}
-	var err error
-	w.obj, err = w.entry.Object()
-	if b.transcriber != nil {
-		b.verdict(w.entry) // While the object is at hand.
+	obj, err := w.entry.Object()
+	if t.transcriber != nil {
+		t.verdict(w.entry) // While the object is at hand.
+	}
+	if t.hub() == t.Kind.Storage.GroupVersionKind { // Else it would have to be converted.
+		w.obj = obj
 	}
 	return w, err
 }
 
-// object is the object as it is after a write.
-func (w *written) object() (kinds.Object, error) {
+// object is the object as it is after a write, at the target's hub.
+func (w *written) object(t *Target) (kinds.Object, error) {
 	if w.obj != nil {
 		return w.obj, nil
 	}
-	return w.entry.Object()
+	return current{entry: w.entry}.object(t)
 }
 
 func timeToLive(b *bound, obj kinds.Object) time.Duration {
@@ -287,6 +307,6 @@ func (c *Call) result(w *written, code int) (*Result, error) {
 	if w.entry != nil {
 		return &Result{Code: code, Entry: w.entry}, nil
 	}
-	obj, err := c.Target.wire(w.obj)
+	obj, err := c.Target.show(w.obj)
 	return &Result{Code: code, Object: obj}, err
 }

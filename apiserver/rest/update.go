@@ -56,7 +56,7 @@ func (e *Engine) update(ctx context.Context, c *Call) (*Result, error) {
 type rewrite struct {
 	engine *Engine
 	call   *Call
-	// next returns the new state, owned by the caller, in the storage version.
+	// next returns the new state, owned by the caller, at the hub.
 	next func(ctx context.Context, old kinds.Object) (kinds.Object, error)
 	// uid that the old object must have, if any.
 	uid string
@@ -71,7 +71,7 @@ type rewrite struct {
 func (r *rewrite) run(ctx context.Context) (*Result, error) {
 	c := r.call
 	if c.Subresource != "" {
-		r.sub = c.Target.Kind.Subresource(c.Subresource)
+		r.sub = c.Target.subresource(c.Subresource)
 	}
 	key := c.Target.key(c.namespace(), c.Name)
 	w, err := r.engine.transact(ctx, c, key, r.step)

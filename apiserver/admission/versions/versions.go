@@ -16,7 +16,7 @@ import (
 	"kogge.dev/kogge/kinds"
 )
 
-// Converter converts between what admission sees (the storage type of a kind) and the wire.
+// Converter converts between what admission sees (the storage type of a kind, or a custom object at the version of the request) and the wire.
 type Converter struct {
 	// Lookup returns the descriptor of a resource, built-in or custom; nil for unknown ones. Required.
 	Lookup func(gr schema.GroupResource) *kinds.Kind
@@ -55,6 +55,16 @@ func (c *Converter) ToVersion(obj runtime.Object, gr schema.GroupResource, kind 
 		return nil, nil // nothing to convert
 	}
 	k := c.Lookup(gr)
+	if u, ok := obj.(*unstructured.Unstructured); ok && k != nil && u.GetKind() == k.Storage.Kind {
+		out, err := k.Convert(u, kind.GroupVersion())
+		if err != nil {
+			return nil, fmt.Errorf("convert to %s: %w", kind, err)
+		}
+		if out == u {
+			out = u.DeepCopy()
+		}
+		return out, nil
+	}
 	if k != nil && sameType(obj, k.Storage.Blank()) {
 		for i := range k.Served {
 			s := &k.Served[i]
@@ -112,6 +122,11 @@ func (c *Converter) decode(data []byte, gvr schema.GroupVersionResource, kind sc
 				return nil, err
 			}
 		}
+		back, err := k.Convert(u, like.GetObjectKind().GroupVersionKind().GroupVersion())
+		if err != nil {
+			return nil, fmt.Errorf("convert from %s: %w", kind, err)
+		}
+		return back, nil
 	} else if err := json.Unmarshal(data, out); err != nil {
 		return nil, err
 	}
