@@ -30,7 +30,9 @@ import (
 // hookServer answers admission reviews over TLS on loopback.
 func hookServer(t *testing.T, answer func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse) (url string, ca []byte) {
 	t.Helper()
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	mux := http.NewServeMux() // which redirects from paths that are not clean
+	s := httptest.NewTLSServer(mux)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		var review admissionv1.AdmissionReview
 		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -43,7 +45,7 @@ func hookServer(t *testing.T, answer func(*admissionv1.AdmissionRequest) *admiss
 		if err := json.NewEncoder(w).Encode(review); err != nil {
 			t.Error(err)
 		}
-	}))
+	})
 	t.Cleanup(s.Close)
 	return s.URL, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 }
@@ -78,6 +80,7 @@ func TestWebhooks(t *testing.T) {
 		return &admissionv1.AdmissionResponse{Allowed: true}
 	})
 	condition := []admissionregistrationv1.MatchCondition{{Name: "not-skipped", Expression: "!object.metadata.name.startsWith('skip')"}}
+	mutate += "//hook" // as envtest joins them
 	create(t, admin, &admissionregistrationv1.MutatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: "m"},
 		Webhooks: []admissionregistrationv1.MutatingWebhook{{

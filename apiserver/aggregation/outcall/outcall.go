@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -135,10 +136,12 @@ func (t *Target) url(timeout time.Duration) (*url.URL, error) {
 		}
 		u = &url.URL{Scheme: "https", Host: net.JoinHostPort(t.serverName(), strconv.Itoa(int(t.port()))), Path: "/"}
 		if t.Path != nil {
-			path, query, _ := strings.Cut(*t.Path, "?")
-			u.Path, u.RawQuery = path, query
+			u.Path, u.RawQuery, _ = strings.Cut(*t.Path, "?")
 		}
 	}
+	// As upstream, whose clients clean paths: what envtest makes of a webhook has two slashes, and servers redirect from there.
+	u.Path = path.Join("/", u.Path)
+	u.RawPath = ""
 	if timeout > 0 {
 		q := u.Query()
 		q.Set("timeout", timeout.String())
