@@ -76,9 +76,6 @@ func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request, t *rest.Ta
 	if sub.Name == "log" {
 		return s.serveLog(w, r, pod, options.(*corev1.PodLogOptions))
 	}
-	if pod.Spec.NodeName == "" {
-		return apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", pod.Name))
-	}
 	return s.serveStream(w, r, pod, sub.Name, options)
 }
 
@@ -130,8 +127,12 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, pod *corev1
 	return nil
 }
 
-// kubeletURL is an address at the kubelet of a pod. A node that is not there is reported as upstream does: as a missing pod of its name.
+// kubeletURL is an address at the kubelet of a pod, which must have a node. A node that is not there is reported as upstream does: as a missing
+// pod of its name.
 func (s *Server) kubeletURL(ctx context.Context, pod *corev1.Pod, path string, query url.Values) (*url.URL, error) {
+	if pod.Spec.NodeName == "" {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", pod.Name))
+	}
 	location, err := s.kubelets.URL(ctx, pod.Spec.NodeName, path, query)
 	if apierrors.IsNotFound(err) {
 		return nil, apierrors.NewNotFound(corev1.Resource("pods"), pod.Spec.NodeName)
@@ -177,9 +178,6 @@ func logQuery(o *corev1.PodLogOptions) url.Values {
 	}
 	if o.SinceTime != nil {
 		q.Set("sinceTime", o.SinceTime.Format(time.RFC3339))
-	}
-	if o.Stream != nil && *o.Stream != corev1.LogStreamAll {
-		q.Set("stream", *o.Stream)
 	}
 	return q
 }
@@ -245,8 +243,8 @@ func logOptions(q url.Values, name string) (*corev1.PodLogOptions, error) {
 		since := metav1.NewTime(at)
 		o.SinceTime = &since
 	}
-	if text := q.Get("stream"); text != "" {
-		o.Stream = &text
+	if text, set := q["stream"]; set {
+		o.Stream = &text[0]
 	}
 	if errs := validateLog(o); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind(), name, errs)
@@ -268,12 +266,8 @@ func validateLog(o *corev1.PodLogOptions) field.ErrorList {
 	case o.SinceSeconds != nil && *o.SinceSeconds < 1:
 		errs = append(errs, field.Invalid(field.NewPath("sinceSeconds"), *o.SinceSeconds, "must be greater than 0"))
 	}
-	streams := []string{corev1.LogStreamAll, corev1.LogStreamStdout, corev1.LogStreamStderr}
-	if o.Stream != nil && !slices.Contains(streams, *o.Stream) {
-		errs = append(errs, field.NotSupported(field.NewPath("stream"), *o.Stream, streams))
-	}
-	if o.TailLines != nil && o.Stream != nil && *o.Stream != corev1.LogStreamAll {
-		errs = append(errs, field.Forbidden(field.NewPath(""), "`tailLines` and specific `stream` are mutually exclusive for now"))
+	if o.Stream != nil { // Output and errors apart are behind a feature gate that is off.
+		errs = append(errs, field.Forbidden(field.NewPath("stream"), "may not be specified"))
 	}
 	return errs
 }

@@ -87,6 +87,9 @@ func (kubelet) PortForward(_ context.Context, _, _ string, port int32, stream io
 	return err
 }
 
+// nodeAddress is where the node says that it is: nothing is passed on to loopback. Connections lead to the test server all the same.
+const nodeAddress = "192.0.2.10"
+
 // connected is a server over TLS with one node, whose kubelet is a test server, and one pod on it.
 func connected(t *testing.T) (*restclient.Config, string) {
 	t.Helper()
@@ -96,8 +99,13 @@ func connected(t *testing.T) (*restclient.Config, string) {
 	roots.AddCert(node.Certificate())
 	s, err := apiserver.New(apiserver.Config{
 		Store: memory.New(), Catalog: catalog.New(), Logger: slog.New(slog.DiscardHandler),
-		Kubelet: &apiserver.Kubelet{TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
-		Build:   func(*apiserver.Server) (apiserver.Parts, error) { return apiserver.Parts{Authorizer: allowAll{}}, nil },
+		Kubelet: &apiserver.Kubelet{
+			TLS: &tls.Config{RootCAs: roots, ServerName: "example.com", MinVersion: tls.VersionTLS12},
+			Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, node.Listener.Addr().String())
+			},
+		},
+		Build: func(*apiserver.Server) (apiserver.Parts, error) { return apiserver.Parts{Authorizer: allowAll{}}, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +125,7 @@ func connected(t *testing.T) (*restclient.Config, string) {
 			t.Error(err)
 		}
 	})
-	host, text, err := net.SplitHostPort(node.Listener.Addr().String())
+	_, text, err := net.SplitHostPort(node.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,11 +133,11 @@ func connected(t *testing.T) (*restclient.Config, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	populate(t, s, host, int32(port))
+	populate(t, s, int32(port))
 	return &restclient.Config{Host: front.URL, TLSClientConfig: restclient.TLSClientConfig{Insecure: true}}, front.URL
 }
 
-func populate(t *testing.T, s *apiserver.Server, host string, port int32) {
+func populate(t *testing.T, s *apiserver.Server, port int32) {
 	t.Helper()
 	c := client.New(s.Client(request.User{Name: "seed"}), catalog.New())
 	ctx := t.Context()
@@ -138,7 +146,7 @@ func populate(t *testing.T, s *apiserver.Server, host string, port int32) {
 		t.Fatal(err)
 	}
 	node = node.DeepCopy()
-	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: host}}
+	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: nodeAddress}}
 	node.Status.DaemonEndpoints.KubeletEndpoint.Port = port
 	if _, err := client.Of[*corev1.Node](c).UpdateStatus(ctx, node); err != nil {
 		t.Fatal(err)
@@ -264,6 +272,79 @@ func TestLogsAndProxy(t *testing.T) {
 		_ = resp.Body.Close()
 		if got := fmt.Sprintf("%d %s", resp.StatusCode, body); err != nil || got != want {
 			t.Errorf("%s %s = %q, %v; want %q", method, target, got, err, want)
+		}
+	}
+}
+
+func TestProxiesGoToPodsAndNodesOnly(t *testing.T) {
+	config, base := connected(t)
+	c, err := restclient.HTTPClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(method, path, body string) string {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, base+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if method == http.MethodPatch {
+			req.Header.Set("Content-Type", "application/merge-patch+json")
+		}
+		resp, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		answer, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%d %s", resp.StatusCode, answer)
+	}
+	ask(http.MethodPost, "/api/v1/nodes", `{"metadata":{"name":"lo"},"status":{"addresses":[{"type":"InternalIP","address":"127.0.0.1"}]}}`)
+	ask(http.MethodPost, "/api/v1/namespaces/default/services", `{"metadata":{"name":"web"},"spec":{"ports":[{"name":"tls","port":443}]}}`)
+	podIP := func(ip string) {
+		ask(http.MethodPatch, "/api/v1/namespaces/default/pods/p/status", fmt.Sprintf(`{"status":{"podIP":%q,"podIPs":[{"ip":%[1]q}]}}`, ip))
+	}
+	backend := func(address string) {
+		ask(http.MethodDelete, "/api/v1/namespaces/default/endpoints/web", "")
+		ask(http.MethodPost, "/api/v1/namespaces/default/endpoints", `{"metadata":{"name":"web"},"subsets":[{"addresses":[`+address+`],"ports":[{"name":"tls","port":443}]}]}`)
+	}
+	const pod, service = "/api/v1/namespaces/default/pods/https:p:443/proxy/metrics", "/api/v1/namespaces/default/services/https:web:"
+	for _, step := range []struct {
+		name, path, want string
+		before           func()
+	}{
+		{"a node on loopback", "/api/v1/nodes/lo/proxy/", "address not allowed", nil},
+		{"a node on loopback, at a port", "/api/v1/nodes/lo:443/proxy/", "address not allowed", nil},
+		{"a pod without address", pod, "address not allowed", nil},
+		{"a pod on loopback", pod, "address not allowed", func() { podIP("127.0.0.1") }},
+		{"a pod at a link-local address", pod, "address not allowed", func() { podIP("169.254.1.1") }},
+		{"a pod", pod, "200 kubelet metrics", func() { podIP("192.0.2.20") }},
+		{"no endpoints", service + "443/proxy/metrics", `services \"web\" not found`, nil},
+		{"no pod", service + "443/proxy/metrics", `no endpoints available for service \"https:web:443\"`, func() { backend(`{"ip":"192.0.2.20"}`) }},
+		{
+			"another address than the pod's", service + "443/proxy/metrics", "no endpoints available",
+			func() { backend(`{"ip":"192.0.2.21","targetRef":{"kind":"Pod","namespace":"default","name":"p"}}`) },
+		},
+		{
+			"another namespace's pod", service + "443/proxy/metrics", "no endpoints available",
+			func() { backend(`{"ip":"192.0.2.20","targetRef":{"kind":"Pod","namespace":"other","name":"p"}}`) },
+		},
+		{
+			"an endpoint", service + "443/proxy/metrics", "200 kubelet metrics",
+			func() { backend(`{"ip":"192.0.2.20","targetRef":{"kind":"Pod","namespace":"default","name":"p"}}`) },
+		},
+		{"an endpoint by the port's name", service + "tls/proxy/metrics", "200 kubelet metrics", nil},
+		{"an endpoint by no port", service + "/proxy/metrics", "no endpoints available", nil},
+		{"another port", service + "80/proxy/metrics", `no service port 80 found for service \"web\"`, nil},
+	} {
+		if step.before != nil {
+			step.before()
+		}
+		if got := ask(http.MethodGet, step.path, ""); !strings.Contains(got, step.want) {
+			t.Errorf("%s: GET %s = %s, want %q in it", step.name, step.path, got, step.want)
 		}
 	}
 }

@@ -60,10 +60,10 @@ func NewKubelets(cfg KubeletConfig) *Kubelets {
 }
 
 var (
-	nodes          = schema.GroupResource{Resource: "nodes"}
-	pods           = schema.GroupResource{Resource: "pods"}
-	services       = schema.GroupResource{Resource: "services"}
-	endpointSlices = schema.GroupResource{Group: "discovery.k8s.io", Resource: "endpointslices"}
+	nodes     = schema.GroupResource{Resource: "nodes"}
+	pods      = schema.GroupResource{Resource: "pods"}
+	services  = schema.GroupResource{Resource: "services"}
+	endpoints = schema.GroupResource{Resource: "endpoints"}
 )
 
 // node returns a node, or the error to answer with. It reads the store: a node that has just reported where its kubelet listens is found.

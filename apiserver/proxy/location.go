@@ -4,6 +4,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -15,7 +16,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	apiproxy "k8s.io/apimachinery/pkg/util/proxy"
@@ -48,26 +48,15 @@ func Container(pod *corev1.Pod, name string) (string, error) {
 	case 0:
 		return "", apierrors.NewBadRequest("a container name must be specified for pod " + pod.Name)
 	}
-	var plain, inits []string
-	for _, c := range pod.Spec.Containers {
-		plain = append(plain, c.Name)
-	}
-	for _, c := range pod.Spec.InitContainers {
-		inits = append(inits, c.Name)
-	}
-	text := fmt.Sprintf("a container name must be specified for pod %s, choose one of: %v", pod.Name, plain)
-	if len(inits) > 0 {
-		text += fmt.Sprintf(" or one of the init containers: %v", inits)
-	}
-	return "", apierrors.NewBadRequest(text)
+	return "", apierrors.NewBadRequest(fmt.Sprintf("a container name must be specified for pod %s, choose one of: %v", pod.Name, containerNames(pod)))
 }
 
 func containerNames(pod *corev1.Pod) []string {
 	var out []string
-	for _, c := range pod.Spec.Containers {
+	for _, c := range pod.Spec.InitContainers {
 		out = append(out, c.Name)
 	}
-	for _, c := range pod.Spec.InitContainers {
+	for _, c := range pod.Spec.Containers {
 		out = append(out, c.Name)
 	}
 	for _, c := range pod.Spec.EphemeralContainers {
@@ -113,10 +102,28 @@ func (k *Kubelets) podTarget(ctx context.Context, namespace, id string) (*target
 	if len(pod.Status.PodIPs) > 0 {
 		ip = pod.Status.PodIPs[0].IP
 	}
-	if ip == "" {
-		return nil, apierrors.NewBadRequest("address not allowed")
+	if !global(net.ParseIP(ip)) {
+		return nil, errAddress
 	}
 	return k.plainTarget(scheme, ip, port), nil
+}
+
+// errAddress refuses to pass a request on to where only this server should get: statuses of pods and nodes are written by others.
+var errAddress = apierrors.NewBadRequest("address not allowed")
+
+// global tells addresses of machines and pods from loopback, link-local, multicast and none.
+func global(ip net.IP) bool { return ip != nil && ip.IsGlobalUnicast() }
+
+// globalHost checks all addresses of a host.
+func globalHost(ctx context.Context, host string) error {
+	all, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	if err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	if len(all) == 0 || slices.ContainsFunc(all, func(a net.IPAddr) bool { return !global(a.IP) }) {
+		return errAddress
+	}
+	return nil
 }
 
 func (k *Kubelets) plainTarget(scheme, host, port string) *target {
@@ -142,87 +149,94 @@ func (k *Kubelets) nodeTarget(ctx context.Context, id string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := globalHost(ctx, host); err != nil {
+		return nil, err
+	}
 	if port == "" || port == kubelet {
 		return &target{url: &url.URL{Scheme: "https", Host: net.JoinHostPort(host, kubelet)}, transport: k.transport}, nil
 	}
 	return k.plainTarget(scheme, host, port), nil
 }
 
-// serviceTarget picks a ready endpoint of a Service by [scheme:]name[:port]; the port is a port's name or number.
+// serviceTarget picks an endpoint of a Service by [scheme:]name[:port]; the port is a port's name or number. It looks at Endpoints, as upstream,
+// and goes to pods of the namespace only: whoever may write endpoints could name any address.
 func (k *Kubelets) serviceTarget(ctx context.Context, namespace, id string) (*target, error) {
 	scheme, name, port, ok := splitName(id)
 	if !ok {
 		return nil, badName("service", id)
 	}
-	obj, err := k.cfg.Reader.GetFresh(ctx, services, namespace, name)
+	if number, err := strconv.ParseInt(port, 10, 64); err == nil {
+		if port, err = k.portName(ctx, namespace, name, number); err != nil {
+			return nil, err
+		}
+	}
+	obj, err := k.cfg.Reader.GetFresh(ctx, endpoints, namespace, name)
 	if err != nil {
 		return nil, err
+	}
+	eps, found := obj.(*corev1.Endpoints)
+	switch {
+	case !found || eps == nil:
+		return nil, apierrors.NewNotFound(services, name)
+	case len(eps.Subsets) == 0:
+		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
+	}
+	candidates := candidates(eps, port)
+	rand.Shuffle(len(candidates), func(i, j int) { candidates[i], candidates[j] = candidates[j], candidates[i] }) // Spreads load.
+	for _, c := range candidates {
+		if k.ofPod(ctx, namespace, &c.EndpointAddress) {
+			return &target{url: &url.URL{Scheme: cmp.Or(scheme, "http"), Host: net.JoinHostPort(c.IP, strconv.Itoa(int(c.port)))}, transport: k.plain}, nil
+		}
+	}
+	return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", id))
+}
+
+// portName returns the name of a Service's port of that number.
+func (k *Kubelets) portName(ctx context.Context, namespace, name string, number int64) (string, error) {
+	obj, err := k.cfg.Reader.GetFresh(ctx, services, namespace, name)
+	if err != nil {
+		return "", err
 	}
 	svc, found := obj.(*corev1.Service)
 	if !found || svc == nil {
-		return nil, apierrors.NewNotFound(services, name)
+		return "", apierrors.NewNotFound(services, name)
 	}
-	portName, err := servicePort(svc, port)
-	if err != nil {
-		return nil, err
-	}
-	all, err := k.cfg.Reader.List(ctx, endpointSlices, namespace)
-	if err != nil {
-		return nil, err
-	}
-	var addresses []string
-	for _, obj := range all {
-		slice, ok := obj.(*discoveryv1.EndpointSlice)
-		if ok && slice.Labels[discoveryv1.LabelServiceName] == name {
-			addresses = append(addresses, readyAddresses(slice, portName)...)
+	for _, p := range svc.Spec.Ports {
+		if int64(p.Port) == number {
+			return p.Name, nil
 		}
 	}
-	if len(addresses) == 0 {
-		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", id))
-	}
-	pick := addresses[rand.IntN(len(addresses))] // Spreads load.
-	u := &url.URL{Scheme: scheme, Host: pick}
-	if u.Scheme == "" {
-		u.Scheme = "http"
-	}
-	return &target{url: u, transport: k.plain}, nil
+	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %d found for service %q", number, name))
 }
 
-// servicePort returns the name of the port that a request means.
-func servicePort(svc *corev1.Service, port string) (string, error) {
-	if port == "" {
-		if len(svc.Spec.Ports) == 1 {
-			return svc.Spec.Ports[0].Name, nil
-		}
-		return "", nil
-	}
-	if n, err := strconv.Atoi(port); err == nil {
-		for _, p := range svc.Spec.Ports {
-			if int(p.Port) == n {
-				return p.Name, nil
-			}
-		}
-		return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %d found for service %q", n, svc.Name))
-	}
-	return port, nil
+// candidate is a ready endpoint with a port.
+type candidate struct {
+	corev1.EndpointAddress
+	port int32
 }
 
-func readyAddresses(slice *discoveryv1.EndpointSlice, portName string) []string {
-	var out []string
-	for _, p := range slice.Ports {
-		if p.Port == nil || p.Name != nil && *p.Name != portName || p.Name == nil && portName != "" {
-			continue
-		}
-		for _, ep := range slice.Endpoints {
-			if ep.Conditions.Ready != nil && !*ep.Conditions.Ready {
+func candidates(eps *corev1.Endpoints, portName string) []candidate {
+	var out []candidate
+	for _, subset := range eps.Subsets {
+		for _, p := range subset.Ports {
+			if p.Name != portName {
 				continue
 			}
-			for _, a := range ep.Addresses {
-				out = append(out, net.JoinHostPort(a, strconv.Itoa(int(*p.Port))))
+			for _, a := range subset.Addresses {
+				out = append(out, candidate{a, p.Port})
 			}
 		}
 	}
 	return out
+}
+
+// ofPod reports whether an endpoint is what it says: the address of a pod of the namespace.
+func (k *Kubelets) ofPod(ctx context.Context, namespace string, a *corev1.EndpointAddress) bool {
+	if a.TargetRef == nil || a.TargetRef.Namespace != namespace {
+		return false
+	}
+	pod, err := k.Pod(ctx, namespace, a.TargetRef.Name)
+	return err == nil && slices.ContainsFunc(pod.Status.PodIPs, func(ip corev1.PodIP) bool { return ip.IP == a.IP })
 }
 
 // HTTPRequest is a request to pass on through a proxy subresource.
