@@ -100,11 +100,17 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 
 // routable checks that the shape of the URL and the method fit what is served; the errors are those of upstream's router.
 func routable(t *rest.Target, p *parsed, method string) error {
-	if t == nil || !shaped(t, p) || p.Subresource != "" && t.Kind.Subresource(p.Subresource) == nil {
+	if t == nil || !shaped(t, p) || p.Verb == "proxy" || p.Subresource != "" && t.Kind.Subresource(p.Subresource) == nil {
 		return errNoResource
 	}
 	acrossNamespaces := t.Kind.Namespaced && p.Namespace == ""
 	collection := p.Name == "" || p.Verb == "list" || p.Verb == "watch"
+	switch {
+	case p.Subresource != "proxy" && strings.Trim(p.rest, "/") != "",
+		acrossNamespaces && !t.Kind.Allows("list"),
+		!collection && p.Subresource == "" && !slices.ContainsFunc([]string{"get", "update", "patch", "delete"}, t.Kind.Allows):
+		return errNoResource
+	}
 	switch {
 	case method == http.MethodHead && p.Subresource != "proxy", // A proxy passes it on.
 		acrossNamespaces && method != http.MethodGet,
