@@ -93,6 +93,8 @@ type Kind struct {
 	BeginDelete func(obj Object, now metav1.Time)
 	// AnswersDeleted lets a deletion answer with the object that is gone instead of a status.
 	AnswersDeleted bool
+	// Lasting tells why the object of a name may not be deleted when a request names it; empty lets it go. Nil lets all go.
+	Lasting func(name string) string
 	// NoGeneration is set for kinds whose metadata.generation upstream does not maintain.
 	NoGeneration bool
 	// CreateOnUpdate lets PUT to a missing name create the object (leases, endpoints, services, ...: as upstream).

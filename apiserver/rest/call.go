@@ -127,7 +127,7 @@ func (e *Engine) dispatch(ctx context.Context, c *Call) (*Result, error) {
 	case client.Patch:
 		return e.patch(ctx, c)
 	case client.Delete:
-		return e.delete(ctx, c)
+		return e.deleteNamed(ctx, c)
 	case client.DeleteCollection:
 		return e.deleteCollection(ctx, c)
 	default:

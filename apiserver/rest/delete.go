@@ -5,6 +5,7 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -20,6 +21,16 @@ import (
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/kinds"
 )
+
+// deleteNamed deletes the object that a request names.
+func (e *Engine) deleteNamed(ctx context.Context, c *Call) (*Result, error) {
+	if lasting := c.Target.Kind.Lasting; lasting != nil {
+		if reason := lasting(c.Name); reason != "" {
+			return nil, apierrors.NewForbidden(c.Target.GVR.GroupResource(), c.Name, errors.New(reason))
+		}
+	}
+	return e.delete(ctx, c)
+}
 
 func (e *Engine) delete(ctx context.Context, c *Call) (*Result, error) {
 	opts := &metav1.DeleteOptions{}

@@ -6,6 +6,7 @@ package scheduling
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,6 +54,12 @@ func priorityClass() *kinds.Kind {
 		Singular:   "priorityclass",
 		ShortNames: []string{"pc"},
 		Storage:    kinds.Storage{Prefix: "priorityclasses"},
+		Lasting: func(name string) string {
+			if slices.ContainsFunc(SystemClasses(), func(c *schedulingv1.PriorityClass) bool { return c.Name == name }) {
+				return "this is a system priority class and cannot be deleted"
+			}
+			return ""
+		},
 	}, schedulingv1.SchemeGroupVersion.WithKind("PriorityClass"),
 		func() *schedulingv1.PriorityClass { return &schedulingv1.PriorityClass{} },
 		func() runtime.Object { return &schedulingv1.PriorityClassList{} },
