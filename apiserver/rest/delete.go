@@ -38,8 +38,8 @@ func (e *Engine) delete(ctx context.Context, c *Call) (*Result, error) {
 		opts = c.Delete.DeepCopy()
 	}
 	opts.IgnoreStoreReadErrorWithClusterBreakingPotential = nil
-	if errs := metavalidation.ValidateDeleteOptions(opts); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
+	if err := validateDelete(opts); err != nil {
+		return nil, err
 	}
 	opts.SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("DeleteOptions"))
 	if c.Target.Kind.OrphanByDefault && c.Target.GVR.Group == "batch" && opts.PropagationPolicy == nil && opts.OrphanDependents == nil {
@@ -69,6 +69,13 @@ func (e *Engine) delete(ctx context.Context, c *Call) (*Result, error) {
 		}
 	}
 	return d.answer(w)
+}
+
+func validateDelete(opts *metav1.DeleteOptions) error {
+	if errs := metavalidation.ValidateDeleteOptions(opts); len(errs) > 0 {
+		return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
+	}
+	return nil
 }
 
 // removeStored is the step that removes what marked a deletion without a period. What another writer made of the object meanwhile goes

@@ -17,6 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/client"
@@ -42,6 +44,11 @@ func (e *Engine) evict(ctx context.Context, c *Call) (*Result, error) {
 	if c.Name != eviction.Name {
 		return nil, apierrors.NewBadRequest("name in URL does not match name in Eviction object")
 	}
+	if o := eviction.DeleteOptions; o != nil && ptr.Deref(o.IgnoreStoreReadErrorWithClusterBreakingPotential, false) {
+		return nil, apierrors.NewInvalid(policyv1.SchemeGroupVersion.WithKind("Eviction").GroupKind(), c.Name, field.ErrorList{field.Invalid(
+			field.NewPath("deleteOptions", "ignoreStoreReadErrorWithClusterBreakingPotential"), true, "can not be set for pod eviction, try after removing the option",
+		)})
+	}
 	opts, err := evictionOptions(c, eviction)
 	if err != nil {
 		return nil, err
@@ -58,6 +65,9 @@ func (e *Engine) evict(ctx context.Context, c *Call) (*Result, error) {
 		return nil, err
 	}
 	pod := obj.(*corev1.Pod)
+	if err := validateDelete(opts); err != nil {
+		return nil, err
+	}
 	pinned := opts.Preconditions != nil && opts.Preconditions.ResourceVersion != nil
 	budget := ""
 	if !disrupted(pod) {
