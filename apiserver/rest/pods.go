@@ -49,6 +49,9 @@ func (e *Engine) bindPod(ctx context.Context, c *Call) (*Result, error) {
 		if old == nil {
 			return nil, apierrors.NewNotFound(podsGVR.GroupResource(), c.Name)
 		}
+		if err := bindingPreconditions(old.(*corev1.Pod), binding); err != nil {
+			return nil, apierrors.NewConflict(podsGVR.GroupResource(), c.Name, err)
+		}
 		next, err := bound2node(old.(*corev1.Pod), binding)
 		if err != nil {
 			return nil, apierrors.NewConflict(schema.GroupResource{Resource: "pods/binding"}, c.Name, err)
@@ -72,13 +75,20 @@ func validateBinding(b *corev1.Binding) field.ErrorList {
 	return errs
 }
 
+// bindingPreconditions compares the pod with the one that a binding is for.
+func bindingPreconditions(pod *corev1.Pod, b *corev1.Binding) error {
+	switch {
+	case b.UID != "" && b.UID != pod.UID:
+		return fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", b.UID, pod.UID) //nolint:staticcheck // Upstream's words.
+	case b.ResourceVersion != "" && b.ResourceVersion != pod.ResourceVersion:
+		return fmt.Errorf("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", b.ResourceVersion, pod.ResourceVersion) //nolint:staticcheck // Upstream's words.
+	}
+	return nil
+}
+
 // bound2node returns the pod as bound, or why it can't be.
 func bound2node(old *corev1.Pod, b *corev1.Binding) (*corev1.Pod, error) {
 	switch {
-	case b.UID != "" && b.UID != old.UID:
-		return nil, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", b.UID, old.UID) //nolint:staticcheck // Upstream's words.
-	case b.ResourceVersion != "" && b.ResourceVersion != old.ResourceVersion:
-		return nil, fmt.Errorf("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", b.ResourceVersion, old.ResourceVersion) //nolint:staticcheck // Upstream's words.
 	case old.DeletionTimestamp != nil:
 		return nil, fmt.Errorf("pod %s is being deleted, cannot be assigned to a host", old.Name)
 	case old.Spec.NodeName != "":
