@@ -29,6 +29,7 @@ type Strategy[T Object] struct {
 	Row         func(obj T, now time.Time) []any
 	GracePeriod func(obj T, opts *metav1.DeleteOptions) (seconds int64, graceful bool)
 	TTL         func(obj T) time.Duration
+	Read        func(obj T)
 	BeginDelete func(obj T, now metav1.Time)
 }
 
@@ -54,6 +55,9 @@ func Define[T Object](kind Kind, gvk schema.GroupVersionKind, newT func() T, new
 		kind.Validate = func(req Request, obj Object) field.ErrorList { return s.Validate(req, obj.(T)) }
 	}
 	kind.ValidateUpdate = Judge(s.ValidateUpdate)
+	if s.Read != nil {
+		kind.Read = func(obj Object) { s.Read(obj.(T)) }
+	}
 	if s.BeginDelete != nil {
 		kind.BeginDelete = func(obj Object, now metav1.Time) { s.BeginDelete(obj.(T), now) }
 	}

@@ -89,6 +89,8 @@ type Kind struct {
 	// Reset lists, by subresource ("" is the resource itself), the fields that a write can't change, as paths with dots: nobody comes to
 	// manage them. Where nothing is listed, it is status for the resource and spec for its status.
 	Reset map[string][]string
+	// Read drops from obj, which has its defaults, what is stored and means nothing. Nil drops nothing; only for kinds that have one version.
+	Read func(obj Object)
 	// BeginDelete takes the place of the usual marking when a deletion begins: it marks obj, which then waits for its finalizers.
 	BeginDelete func(obj Object, now metav1.Time)
 	// AnswersDeleted lets a deletion answer with the object that is gone instead of a status.

@@ -58,10 +58,18 @@ func (b *bound) decodeBuiltin(value []byte) (kinds.Object, error) {
 	if gvk := obj.GetObjectKind().GroupVersionKind(); gvk != b.Kind.Storage.GroupVersionKind {
 		return b.decodeAs(value, gvk)
 	}
+	b.readable(obj)
+	return obj, nil
+}
+
+// readable makes of an object of the storage version, as it is stored, what is read.
+func (b *bound) readable(obj kinds.Object) {
 	if b.Kind.Default != nil {
 		b.Kind.Default(obj)
 	}
-	return obj, nil
+	if b.Kind.Read != nil {
+		b.Kind.Read(obj)
+	}
 }
 
 // decodeAs decodes bytes that were stored at another version than ours.
@@ -76,9 +84,7 @@ func (b *bound) decodeAs(value []byte, gvk schema.GroupVersionKind) (kinds.Objec
 	}
 	if served == nil || served.ToStorage == nil {
 		obj.GetObjectKind().SetGroupVersionKind(b.Kind.Storage.GroupVersionKind)
-		if b.Kind.Default != nil {
-			b.Kind.Default(obj)
-		}
+		b.readable(obj)
 		return obj, nil
 	}
 	return b.toStorage(served, obj)

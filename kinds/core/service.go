@@ -42,6 +42,7 @@ func service() *kinds.Kind {
 		func() runtime.Object { return &corev1.ServiceList{} },
 		kinds.Strategy[*corev1.Service]{
 			Default: defaultService,
+			Read:    readService,
 			PrepareCreate: func(_ kinds.Request, s *corev1.Service) {
 				s.Status = corev1.ServiceStatus{}
 				pairClusterIPs(s, nil)

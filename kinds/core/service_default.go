@@ -58,13 +58,16 @@ func defaultTrafficPolicies(spec *corev1.ServiceSpec) {
 	if reachableFromOutside(spec) && spec.ExternalTrafficPolicy == "" {
 		spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyCluster
 	}
-	switch spec.Type {
-	case corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeClusterIP:
-		if spec.InternalTrafficPolicy == nil {
-			spec.InternalTrafficPolicy = ptr.To(corev1.ServiceInternalTrafficPolicyCluster)
-		}
-	case corev1.ServiceTypeExternalName:
-		spec.InternalTrafficPolicy = nil // means nothing here, though old servers stored it
+	inside := hasNodePorts(spec) || spec.Type == corev1.ServiceTypeClusterIP
+	if inside && spec.InternalTrafficPolicy == nil {
+		spec.InternalTrafficPolicy = ptr.To(corev1.ServiceInternalTrafficPolicyCluster)
+	}
+}
+
+// readService drops an internal traffic policy that means nothing, though it is judged and stored.
+func readService(s *corev1.Service) {
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		s.Spec.InternalTrafficPolicy = nil
 	}
 }
 
