@@ -88,15 +88,15 @@ func (s *services) takeNamed(ctx context.Context, svc *corev1.Service, ranges []
 	if err != nil {
 		return apierrors.NewInternalError(fmt.Errorf("failed to parse service IP %q", ip))
 	}
-	i := slices.IndexFunc(ranges, func(r netip.Prefix) bool { return r.Contains(addr) })
-	if i < 0 && dry {
+	inside := slices.ContainsFunc(ranges, func(r netip.Prefix) bool {
+		return r.Contains(addr) && addr != r.Addr() && (addr != lastAddr(r) || !addr.Is4())
+	})
+	switch {
+	case inside:
+	case dry:
 		return refuse(fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %v", ip, ranges[0]))
-	}
-	if i < 0 {
+	default:
 		return refuse(errors.New("the provided network does not match the current range"))
-	}
-	if addr == ranges[i].Addr() || addr == lastAddr(ranges[i]) && addr.Is4() {
-		return refuse(fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %v", ip, ranges[i]))
 	}
 	ok, err := s.claim(ctx, svc, addr, dry)
 	if err != nil {
