@@ -93,10 +93,10 @@ type Kind struct {
 	Read func(obj Object)
 	// BeginDelete takes the place of the usual marking when a deletion begins: it marks obj, which then waits for its finalizers.
 	BeginDelete func(obj Object, now metav1.Time)
-	// AnswersDeleted lets a deletion answer with the object that is gone instead of a status.
-	AnswersDeleted bool
 	// Lasting tells why the object of a name may not be deleted when a request names it; empty lets it go. Nil lets all go.
 	Lasting func(name string) string
+	// AnswersDeleted lets a deletion answer with the object that is gone instead of a status.
+	AnswersDeleted bool
 	// NoGeneration is set for kinds whose metadata.generation upstream does not maintain.
 	NoGeneration bool
 	// CreateOnUpdate lets PUT to a missing name create the object (leases, endpoints, services, ...: as upstream).
@@ -188,6 +188,9 @@ type Subresource struct {
 	GroupVersionKind schema.GroupVersionKind
 	// New makes the wire object where it differs from the kind's own.
 	New func() Object
+	// Default completes the wire object of a request before its managed fields are recorded and admission sees it. Optional; only for what
+	// answers requests without being stored (token).
+	Default func(Object)
 
 	// Prepare keeps of new only what this subresource may change, taking the rest from old. Set for subresources that
 	// are partial updates of the same object (status, ephemeralcontainers, resize, finalize, approval).

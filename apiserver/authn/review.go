@@ -30,9 +30,6 @@ func (v *Reviews) TokenReview(ctx context.Context, obj runtime.Object) (runtime.
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("not a TokenReview: %#v", obj))
 	}
-	if in.Namespace != "" {
-		return nil, apierrors.NewBadRequest("namespace is not allowed on this type: " + in.Namespace)
-	}
 	if in.Spec.Token == "" {
 		return nil, apierrors.NewBadRequest("token is required for TokenReview in authentication")
 	}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -75,9 +74,12 @@ func (e *Engine) virtual(ctx context.Context, c *Call) (*Result, error) {
 }
 
 func (e *Engine) answerVirtual(ctx context.Context, c *Call, v Virtual) (*Result, error) {
-	if m, ok := c.Object.(metav1.Object); ok && c.Namespace != "" {
+	if m, ok := c.Object.(kinds.Object); ok {
 		if err := checkNamespace(m, c.namespace()); err != nil {
 			return nil, err
+		}
+		if sub := c.Target.Kind.Subresource(c.Subresource); sub != nil && sub.Default != nil {
+			sub.Default(m)
 		}
 	}
 	obj := e.trackVirtual(ctx, c, c.Object)

@@ -33,6 +33,7 @@ func serviceAccount() *kinds.Kind {
 			Verbs:            []string{"create"},
 			GroupVersionKind: authenticationv1.SchemeGroupVersion.WithKind("TokenRequest"),
 			New:              func() kinds.Object { return &authenticationv1.TokenRequest{} },
+			Default:          defaultTokenRequest,
 			Connect:          true,
 		}},
 	}, version.WithKind("ServiceAccount"),
@@ -47,6 +48,15 @@ func serviceAccount() *kinds.Kind {
 				return []any{sa.Name, table.Since(sa.CreationTimestamp, now)}
 			},
 		})
+}
+
+// tokenSeconds is how long a token is good for when the request does not say.
+const tokenSeconds = 60 * 60
+
+func defaultTokenRequest(obj kinds.Object) {
+	if r := obj.(*authenticationv1.TokenRequest); r.Spec.ExpirationSeconds == nil {
+		r.Spec.ExpirationSeconds = new(int64(tokenSeconds))
+	}
 }
 
 // keepSecretNames drops all but the names of the secrets that a service account refers to.

@@ -206,6 +206,9 @@ func (h *Requests) life(ctx context.Context, s *Subject, req *authenticationv1.T
 
 // must reads an object that has to exist, from the cache or, when it is missing there, from the store.
 func must[T kinds.Object](ctx context.Context, r admission.Reader, plural, namespace, name string) (T, error) {
+	if name == "" {
+		return *new(T), apierrors.NewBadRequest("Name parameter required.")
+	}
 	obj, found, err := admission.GetAny[T](ctx, r, resource(plural), namespace, name)
 	if err == nil && !found {
 		err = apierrors.NewNotFound(resource(plural), name)
