@@ -146,6 +146,8 @@ type Served struct {
 	// The input is shared: they return a fresh object. Those of a custom resource take objects of any of its versions: see Convert.
 	FromStorage func(Object) (Object, error)
 	ToStorage   func(Object) (Object, error)
+	// Selects tells which of the fields that Kind.Fields has the objects of this version can be selected by; nil means all.
+	Selects func(label string) bool
 	// Default fills unset fields of this version before conversion; nil means the kind's own Default applies after it.
 	Default func(Object)
 	// Deprecated is a warning that every request for this version is answered with; Removed is the release that no longer has it ("1.38").

@@ -189,7 +189,7 @@ func (t *Target) fieldLabel(label, value string) (string, string, error) {
 	if t.Custom != nil {
 		sample = t.Served.Blank
 	}
-	if _, ok := known(sample())[label]; ok {
+	if _, ok := known(sample())[label]; ok && (t.Served.Selects == nil || t.Served.Selects(label)) {
 		return label, value, nil
 	}
 	switch t.GVR.GroupResource() {

@@ -4,6 +4,7 @@
 package core
 
 import (
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,13 +35,23 @@ func event() *kinds.Kind {
 		ValidateName: objectmeta.PathSegment,
 		Storage:      kinds.Storage{Prefix: "events"},
 		Served: []kinds.Served{
-			{GroupVersionKind: version.WithKind("Event"), New: newEvent, NewList: newList},
+			{
+				GroupVersionKind: version.WithKind("Event"),
+				New:              newEvent,
+				NewList:          newList,
+				Selects: func(label string) bool {
+					return label != "reportingController" && !strings.HasPrefix(label, "regarding.")
+				},
+			},
 			{
 				GroupVersionKind: eventsv1.SchemeGroupVersion.WithKind("Event"),
 				New:              func() kinds.Object { return &eventsv1.Event{} },
 				NewList:          func() runtime.Object { return &eventsv1.EventList{} },
 				FromStorage:      eventFromStorage,
 				ToStorage:        eventToStorage,
+				Selects: func(label string) bool {
+					return label != "reportingComponent" && label != "source" && !strings.HasPrefix(label, "involvedObject.")
+				},
 			},
 		},
 	}, version.WithKind("Event"),
