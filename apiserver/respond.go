@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -288,6 +289,9 @@ func (a *answer) project(obj runtime.Object) (runtime.Object, error) {
 
 // source renders rows of the target, or of another type that a subresource answers with.
 func (a *answer) source(obj runtime.Object) codec.TableSource {
+	if _, scale := obj.(*autoscalingv1.Scale); scale && a.target.Custom == nil {
+		return rest.ScaleTable
+	}
 	if obj.GetObjectKind().GroupVersionKind() != a.target.Served.GroupVersionKind {
 		return codec.DefaultTable
 	}

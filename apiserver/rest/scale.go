@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,10 +27,25 @@ import (
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/codec"
 	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/table"
 	"kogge.dev/kogge/patch"
 )
 
 var scaleGVK = schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"}
+
+// ScaleTable shows the Scale of a built-in kind.
+var ScaleTable = codec.TableSource{
+	Columns: []metav1.TableColumnDefinition{
+		table.Text("Name", metav1.ObjectMeta{}.SwaggerDoc()["name"]),
+		table.Number("Desired", autoscalingv1.ScaleSpec{}.SwaggerDoc()["replicas"]),
+		table.Number("Available", autoscalingv1.ScaleStatus{}.SwaggerDoc()["replicas"]),
+		table.Age(),
+	},
+	Row: func(obj runtime.Object, now time.Time) []any {
+		s := obj.(*autoscalingv1.Scale)
+		return []any{s.Name, int64(s.Spec.Replicas), int64(s.Status.Replicas), table.Since(s.CreationTimestamp, now)}
+	},
+}
 
 // scaler maps objects of the target to and from Scale.
 func (t *Target) scaler() *kinds.Scale {
