@@ -75,7 +75,7 @@ func (p *Plugin) driverAsks(ctx context.Context, name, audience string) (bool, e
 	gr := schema.GroupResource{Group: storagev1.GroupName, Resource: "csidrivers"}
 	driver, found, err := admission.GetAny[*storagev1.CSIDriver](ctx, p.Reader, gr, "", name)
 	if err == nil && !found {
-		err = apierrors.NewNotFound(gr, name)
+		err = apierrors.NewNotFound(schema.GroupResource{Group: storagev1.GroupName, Resource: "csidriver"}, name) // As upstream calls it here.
 	}
 	if err != nil {
 		return false, err

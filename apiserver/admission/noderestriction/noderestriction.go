@@ -439,7 +439,7 @@ func (p *Plugin) audience(ctx context.Context, a *admission.Attributes, tr *auth
 		return nil
 	}
 	if findErr != nil {
-		return fmt.Errorf("error validating audience %q: %w", audience, findErr)
+		return fmt.Errorf("error validating audience %q: %s", audience, findErr.Error()) // What is missing is a reason, not the answer.
 	}
 	if err != nil {
 		return fmt.Errorf("audience %q not found in pod spec volume, error authorizing %s to request tokens for this audience: %w", audience, a.User.Name, err)

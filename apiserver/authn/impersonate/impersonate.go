@@ -68,7 +68,7 @@ func (r *Request) Authorize(ctx context.Context, asked *authz.Attributes, author
 func extras(header http.Header) map[string][]string {
 	var out map[string][]string
 	for h, values := range header {
-		if len(h) <= len(authenticationv1.ImpersonateUserExtraHeaderPrefix) || !strings.HasPrefix(h, authenticationv1.ImpersonateUserExtraHeaderPrefix) {
+		if !strings.HasPrefix(h, authenticationv1.ImpersonateUserExtraHeaderPrefix) {
 			continue
 		}
 		key := strings.ToLower(h[len(authenticationv1.ImpersonateUserExtraHeaderPrefix):])
