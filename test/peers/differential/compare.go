@@ -211,8 +211,11 @@ func (c *comparer) maps(path string, ours, upstream map[string]any) {
 }
 
 func (c *comparer) lists(path string, ours, upstream []any) {
-	if path == ".metadata.managedFields" || strings.HasSuffix(path, "Object.metadata.managedFields") {
-		ours, upstream = sorted(ours), sorted(upstream)
+	switch {
+	case path == ".metadata.managedFields" || strings.HasSuffix(path, "Object.metadata.managedFields"):
+		ours, upstream = sorted(ours, identity), sorted(upstream, identity)
+	case userRules.MatchString(path):
+		ours, upstream = sorted(ours, text), sorted(upstream, text)
 	}
 	if len(ours) != len(upstream) {
 		c.sets(path+"[]", texts(ours), texts(upstream))
@@ -227,11 +230,14 @@ func (c *comparer) lists(path string, ours, upstream []any) {
 }
 
 // sorted orders entries that a server may list in any order.
-func sorted(list []any) []any {
+func sorted(list []any, by func(any) string) []any {
 	out := slices.Clone(list)
-	slices.SortStableFunc(out, func(a, b any) int { return strings.Compare(identity(a), identity(b)) })
+	slices.SortStableFunc(out, func(a, b any) int { return strings.Compare(by(a), by(b)) })
 	return out
 }
+
+// userRules are what a user may do, by SelfSubjectRulesReview.
+var userRules = regexp.MustCompile(`^\.status\.(nonR|r)esourceRules$`)
 
 func identity(entry any) string {
 	m, _ := entry.(map[string]any)

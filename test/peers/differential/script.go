@@ -26,7 +26,7 @@ import (
 //	body in YAML, sent as JSON; as it is where it does not parse
 //	> WATCH PATH        opens a watch
 //	> EVENTS            compares what all watches have brought
-//	> AWAIT PATH        asks until both servers answer with 200, for what they serve after a while
+//	> AWAIT PATH        asks, with options as above, until both servers answer with 200, for what they serve or allow after a while
 type step struct {
 	call
 	line int
@@ -131,7 +131,8 @@ func (r *run) script(ctx context.Context, name string, steps []step) error {
 		case "EVENTS":
 			r.events("script "+name, title, watches)
 		case "AWAIT":
-			err = r.await(ctx, s.path)
+			s.method = "GET"
+			err = r.await(ctx, &s.call)
 		default:
 			_, _, err = r.both(ctx, "script "+name, title, &s.call)
 		}
@@ -142,10 +143,9 @@ func (r *run) script(ctx context.Context, name string, steps []step) error {
 	return nil
 }
 
-// await asks both sides for a path until they have it.
-func (r *run) await(ctx context.Context, path string) error {
+// await asks both sides until they have, or allow, what is asked for.
+func (r *run) await(ctx context.Context, c *call) error {
 	const patience, pause = 20 * time.Second, 200 * time.Millisecond
-	c := &call{method: "GET", path: path}
 	for deadline := time.Now().Add(patience); ; {
 		ours, err := r.ours.ask(ctx, c)
 		if err != nil {
@@ -156,7 +156,7 @@ func (r *run) await(ctx context.Context, path string) error {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%s is not served after %s: kogge %d, upstream %d", path, patience, ours.code, upstream.code)
+			return fmt.Errorf("%s is not served after %s: kogge %d, upstream %d", c.path, patience, ours.code, upstream.code)
 		}
 		select {
 		case <-ctx.Done():
