@@ -10,7 +10,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -28,7 +27,6 @@ import (
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/request"
-	"kogge.dev/kogge/internal/equal"
 )
 
 // Name of the plugin.
@@ -81,7 +79,7 @@ func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
 	switch {
 	case a.Is("", "namespaces"):
 		return p.namespace(ctx, a)
-	case a.Is("", "pods", "", "ephemeralcontainers"):
+	case a.Is("", "pods", "", "ephemeralcontainers", "resize"):
 		if pod, ok := admission.Object[*corev1.Pod](a); ok && !p.exempted(ctx, a, &pod.Spec) {
 			return p.pod(ctx, a, pod)
 		}
@@ -154,14 +152,18 @@ func (p *Plugin) policyOf(ctx context.Context, a *admission.Attributes) (policie
 }
 
 func (p *Plugin) pod(ctx context.Context, a *admission.Attributes, pod *corev1.Pod) error {
-	if old, ok := admission.Old[*corev1.Pod](a); ok && a.Operation == admission.Update && !significant(pod, old) {
-		return nil
-	}
 	policies, flaw, err := p.policyOf(ctx, a)
 	if err != nil {
 		return err
 	}
 	state := request.From(ctx)
+	old, updated := admission.Old[*corev1.Pod](a)
+	if updated && a.Operation == admission.Update && !significant(pod, old) {
+		if flaw == "" && policies.FullyPrivileged() {
+			annotate(state, "enforce-policy", policies.Enforce.String()) // It is not the pod that lets it pass.
+		}
+		return nil
+	}
 	annotate(state, "enforce-policy", policies.Enforce.String())
 	cache := map[psapi.LevelVersion]policy.AggregateCheckResult{}
 	evaluate := func(lv psapi.LevelVersion) policy.AggregateCheckResult {
@@ -216,25 +218,20 @@ func (p *Plugin) controller(ctx context.Context, a *admission.Attributes, meta *
 	return nil
 }
 
-// significant: an update that leaves containers and security alone is not judged again, so that pods that became forbidden can
-// still be finished off.
+// significant: an update that brings no other image and no other container is not judged again, so that pods that became forbidden can
+// still be finished off, and resized.
 func significant(pod, old *corev1.Pod) bool {
-	plain := func(s corev1.PodSpec) *corev1.PodSpec {
-		s.Tolerations, s.ActiveDeadlineSeconds, s.NodeName, s.TerminationGracePeriodSeconds, s.SchedulingGates = nil, nil, "", nil, nil
-		return &s
+	if otherImages(pod.Spec.Containers, old.Spec.Containers) || otherImages(pod.Spec.InitContainers, old.Spec.InitContainers) {
+		return true
 	}
-	return !equal.Semantic(plain(pod.Spec), plain(old.Spec)) || seccompNotes(pod) != seccompNotes(old)
+	return slices.ContainsFunc(pod.Spec.EphemeralContainers, func(c corev1.EphemeralContainer) bool {
+		same := func(o corev1.EphemeralContainer) bool { return o.Name == c.Name && o.Image == c.Image }
+		return !slices.ContainsFunc(old.Spec.EphemeralContainers, same)
+	})
 }
 
-func seccompNotes(pod *corev1.Pod) string {
-	var out []string
-	for k, v := range pod.Annotations {
-		if strings.HasPrefix(k, "container.apparmor.security.beta.kubernetes.io/") || strings.HasPrefix(k, "container.seccomp.security.alpha.kubernetes.io/") || k == "seccomp.security.alpha.kubernetes.io/pod" {
-			out = append(out, k+"="+v)
-		}
-	}
-	sort.Strings(out)
-	return strings.Join(out, "\n")
+func otherImages(containers, old []corev1.Container) bool {
+	return !slices.EqualFunc(containers, old, func(a, b corev1.Container) bool { return a.Image == b.Image })
 }
 
 // namespace refuses labels that don't parse and warns of pods that a stricter level would refuse.

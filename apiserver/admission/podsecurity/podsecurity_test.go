@@ -128,3 +128,52 @@ func TestNamespaces(t *testing.T) {
 		}
 	}
 }
+
+func TestUpdates(t *testing.T) {
+	c, err := podsecurity.Read([]byte(configuration))
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := map[string]string{}
+	for _, mode := range []string{"enforce", "audit", "warn"} {
+		labels["pod-security.kubernetes.io/"+mode] = "privileged"
+	}
+	p, err := podsecurity.New(admissiontest.NewReader(namespace("plain", nil), namespace("wide", labels)), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, namespace, subresource string
+		change                       func(*corev1.Pod)
+		refused                      bool
+		policy                       string
+	}{
+		{"labels", "plain", "", func(p *corev1.Pod) { p.Labels = map[string]string{"a": "b"} }, false, ""},
+		{"node selector", "plain", "", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"a": "b"} }, false, ""},
+		{"image", "plain", "", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "other" }, true, "baseline:latest"},
+		{"container", "plain", "", func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{{Name: "i"}} }, true, "baseline:latest"},
+		{"ephemeral container", "plain", "ephemeralcontainers", func(p *corev1.Pod) { p.Spec.EphemeralContainers = make([]corev1.EphemeralContainer, 1) }, true, "baseline:latest"},
+		{"size", "plain", "resize", func(p *corev1.Pod) { p.Spec.Containers[0].Resources.Limits = corev1.ResourceList{} }, false, ""},
+		{"image in a resize", "plain", "resize", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "other" }, true, "baseline:latest"},
+		{"status", "wide", "status", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "other" }, false, ""},
+		{"labels where all is allowed", "wide", "", func(p *corev1.Pod) { p.Labels = map[string]string{"a": "b"} }, false, "privileged:latest"},
+		{"size where all is allowed", "wide", "resize", func(*corev1.Pod) {}, false, "privileged:latest"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			old := pod(test.namespace, true, nil)
+			changed := old.DeepCopy()
+			test.change(changed)
+			state := &request.State{}
+			err := p.Validate(request.With(t.Context(), state), &admission.Attributes{
+				Operation: admission.Update, Resource: schema.GroupVersionResource{Version: "v1", Resource: "pods"}, Subresource: test.subresource,
+				Namespace: test.namespace, Name: "p", Object: changed, Old: old, User: request.User{Name: "u"},
+			})
+			if (err != nil) != test.refused {
+				t.Errorf("Validate() = %v, want refused: %t", err, test.refused)
+			}
+			if got := state.Annotations["pod-security.kubernetes.io/enforce-policy"]; got != test.policy {
+				t.Errorf("policy in the audit log = %q, want %q", got, test.policy)
+			}
+		})
+	}
+}
