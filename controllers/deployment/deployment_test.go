@@ -134,6 +134,10 @@ func TestRecreate(t *testing.T) {
 	patch(t, c, image("web:2"))
 	awaitRevision(t, c, "2", 2)
 	awaitSets(t, c, "web:1=0 web:2=2")
+	// The controller's own annotation is no change of what is wanted.
+	if d, err := client.Of[*appsv1.Deployment](c).Get(t.Context(), "default", "web"); err != nil || d.Generation != 2 {
+		t.Errorf("generation after one change = %d, %v; want 2", d.Generation, err)
+	}
 }
 
 // TestBrokenUpdateStops rolls out an image that never runs: the old pods stay as far as they must, sizes follow in

@@ -234,7 +234,7 @@ func (r *rollout) annotateDeployment(ctx context.Context) error {
 		r.d.Annotations = map[string]string{}
 	}
 	r.d.Annotations[revisionAnnotation] = revision
-	updated, err := r.api.Update(ctx, r.d)
+	updated, err := r.api.UpdateStatus(ctx, r.d) // The generation counts what users change.
 	if err != nil {
 		return err
 	}
