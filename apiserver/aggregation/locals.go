@@ -61,6 +61,9 @@ func outline(svc *apiregistrationv1.APIService) *apiregistrationv1.APIService {
 func Locals(builtIn []*kinds.Kind, custom []schema.GroupVersion) []Local {
 	var out []Local
 	for _, g := range discovery.Groups(builtIn) {
+		if g.Discovery.Name == apiregistrationv1.GroupName {
+			continue // As upstream, whose aggregator is none of those that it passes requests on to.
+		}
 		for _, v := range g.Discovery.Versions {
 			gv := schema.GroupVersion{Group: g.Discovery.Name, Version: v.Version}
 			_, priority := catalog.Priorities(gv)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"kogge.dev/kogge/kinds/catalog"
 )
 
 // TestOutline keeps of what the aggregator made what it compares it by, and all of what others made.
@@ -30,6 +32,19 @@ func TestOutline(t *testing.T) {
 	for name, svc := range map[string]any{"of another server": outline(others), "of another server in our place": outline(ours)} {
 		if svc != any(others) && svc != any(ours) {
 			t.Errorf("an APIService %s is not kept whole: %v", name, svc)
+		}
+	}
+}
+
+// TestLocals has what this process serves, but for the group of the APIServices themselves.
+func TestLocals(t *testing.T) {
+	found := map[string]bool{}
+	for _, l := range Locals(catalog.New().All(), []schema.GroupVersion{{Group: "boats.sea.example", Version: "v1"}}) {
+		found[l.Group] = true
+	}
+	for group, want := range map[string]bool{"": true, "apps": true, "boats.sea.example": true, "apiregistration.k8s.io": false} {
+		if found[group] != want {
+			t.Errorf("group %q listed: %t, want %t", group, found[group], want)
 		}
 	}
 }
