@@ -29,6 +29,7 @@ import (
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/codec"
+	"kogge.dev/kogge/kinds"
 	"kogge.dev/kogge/kinds/catalog"
 	"kogge.dev/kogge/patch"
 )
@@ -414,6 +415,9 @@ func recordSent(ctx context.Context, c *rest.Call, options *metav1.DeleteOptions
 	case state == nil || state.Sent == nil:
 	case c.Object != nil:
 		state.Sent(c.Sent(), nil)
+	if sub := c.Target.Kind.Subresource(c.Subresource); sub != nil && sub.Default != nil {
+		sub.Default(obj.(kinds.Object)) // The audit log has it so.
+	}
 	case c.Patch != nil:
 		state.Sent(nil, c.Patch)
 	case options != nil:
