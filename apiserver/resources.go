@@ -64,6 +64,10 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 		s.unknownVersion(w, r, p.gvr().Group)
 		return
 	}
+	if s.strayCustom(t, p) {
+		http.NotFound(w, r)
+		return
+	}
 	if err := routable(t, p, r.Method); err != nil {
 		s.fail(w, r, err)
 		return
@@ -99,9 +103,29 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 	s.result(w, r, a, res)
 }
 
+// strayCustom tells what upstream's server of custom resources leaves to nobody: resources that their versions don't have, and the wrong scope.
+func (s *Server) strayCustom(t *rest.Target, p *parsed) bool {
+	if t != nil {
+		inside := p.Namespace != ""
+		return t.Custom != nil && inside != t.Kind.Namespaced && (inside || p.Verb != "list" && p.Verb != "watch")
+	}
+	for gvr, other := range s.engine.Targets() {
+		if gvr.GroupVersion() == p.gvr().GroupVersion() && other.Custom == nil {
+			return false
+		}
+	}
+	return true
+}
+
 // routable checks that the shape of the URL and the method fit what is served; the errors are those of upstream's router.
 func routable(t *rest.Target, p *parsed, method string) error {
-	if t == nil || !shaped(t, p) || p.Verb == "proxy" || p.Subresource != "" && t.Kind.Subresource(p.Subresource) == nil {
+	if t == nil || !shaped(t, p) || p.Verb == "proxy" {
+		return errNoResource
+	}
+	if p.Subresource != "" && t.Kind.Subresource(p.Subresource) == nil {
+		if t.Custom != nil {
+			return apierrors.NewNotFound(t.GVR.GroupResource(), p.Name)
+		}
 		return errNoResource
 	}
 	acrossNamespaces := t.Kind.Namespaced && p.Namespace == ""
@@ -391,6 +415,9 @@ func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) er
 		return decodeError(unknownConversion(gvk, want), want, gvk, body)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(want)
+	if sub := c.Target.Kind.Subresource(c.Subresource); sub != nil && sub.Default != nil {
+		sub.Default(obj.(kinds.Object)) // The audit log has it so.
+	}
 	if found, err = schemaErrors(c, obj, found, mode); err != nil {
 		return decodeError(err, want, gvk, body)
 	}
@@ -415,9 +442,6 @@ func recordSent(ctx context.Context, c *rest.Call, options *metav1.DeleteOptions
 	case state == nil || state.Sent == nil:
 	case c.Object != nil:
 		state.Sent(c.Sent(), nil)
-	if sub := c.Target.Kind.Subresource(c.Subresource); sub != nil && sub.Default != nil {
-		sub.Default(obj.(kinds.Object)) // The audit log has it so.
-	}
 	case c.Patch != nil:
 		state.Sent(nil, c.Patch)
 	case options != nil:
