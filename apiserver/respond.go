@@ -289,8 +289,8 @@ func (a *answer) project(obj runtime.Object) (runtime.Object, error) {
 
 // source renders rows of the target, or of another type that a subresource answers with.
 func (a *answer) source(obj runtime.Object) codec.TableSource {
-	if _, scale := obj.(*autoscalingv1.Scale); scale && a.target.Custom == nil {
-		return rest.ScaleTable
+	if _, scale := obj.(*autoscalingv1.Scale); scale {
+		return a.target.ScaleTable()
 	}
 	if obj.GetObjectKind().GroupVersionKind() != a.target.Served.GroupVersionKind {
 		return codec.DefaultTable

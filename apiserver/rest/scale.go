@@ -33,18 +33,24 @@ import (
 
 var scaleGVK = schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"}
 
-// ScaleTable shows the Scale of a built-in kind.
-var ScaleTable = codec.TableSource{
-	Columns: []metav1.TableColumnDefinition{
-		table.Text("Name", metav1.ObjectMeta{}.SwaggerDoc()["name"]),
-		table.Number("Desired", autoscalingv1.ScaleSpec{}.SwaggerDoc()["replicas"]),
-		table.Number("Available", autoscalingv1.ScaleStatus{}.SwaggerDoc()["replicas"]),
-		table.Age(),
-	},
-	Row: func(obj runtime.Object, now time.Time) []any {
-		s := obj.(*autoscalingv1.Scale)
-		return []any{s.Name, int64(s.Spec.Replicas), int64(s.Status.Replicas), table.Since(s.CreationTimestamp, now)}
-	},
+// ScaleTable shows a Scale of the target.
+func (t *Target) ScaleTable() codec.TableSource {
+	name, age := table.Text("Name", metav1.ObjectMeta{}.SwaggerDoc()["name"]), table.Age()
+	if t.Custom != nil {
+		name, age.Type = table.Name(), "date"
+	}
+	return codec.TableSource{
+		Columns: []metav1.TableColumnDefinition{
+			name,
+			table.Number("Desired", autoscalingv1.ScaleSpec{}.SwaggerDoc()["replicas"]),
+			table.Number("Available", autoscalingv1.ScaleStatus{}.SwaggerDoc()["replicas"]),
+			age,
+		},
+		Row: func(obj runtime.Object, now time.Time) []any {
+			s := obj.(*autoscalingv1.Scale)
+			return []any{s.Name, int64(s.Spec.Replicas), int64(s.Status.Replicas), table.Since(s.CreationTimestamp, now)}
+		},
+	}
 }
 
 // scaler maps objects of the target to and from Scale.
