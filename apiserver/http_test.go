@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -381,6 +382,37 @@ func TestWarningsAboutKinds(t *testing.T) {
 		rec := ask(t, s, c.method, c.target, strings.NewReader(c.body), "Content-Type", "application/json")
 		if got := rec.Header().Get("Warning"); !strings.Contains(got, c.want) || c.want == "" && got != "" {
 			t.Errorf("%s %s warns %q, want %q (%d %s)", c.method, c.target, got, c.want, rec.Code, rec.Body)
+		}
+	}
+}
+
+func TestTablesOfListsThatAreMade(t *testing.T) {
+	s := start(t)
+	for _, schema := range []string{`"b"},"spec":{"matchingPrecedence":7`, `"c"},"spec":{"matchingPrecedence":900`, `"a"},"spec":{"matchingPrecedence":800`} {
+		body := strings.NewReader(`{"metadata":{"name":` + schema + `,"priorityLevelConfiguration":{"name":"exempt"}}}`)
+		if rec := ask(t, s, http.MethodPost, "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas", body); rec.Code != http.StatusCreated {
+			t.Fatalf("POST = %d %s", rec.Code, rec.Body)
+		}
+	}
+	for target, want := range map[string][]string{
+		"/api/v1/componentstatuses":                             {"etcd-0 Healthy"},
+		"/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas":     {"b exempt", "a exempt", "c exempt"},
+		"/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/a":   {"a exempt"},
+		"/api/v1/componentstatuses/etcd-0?includeObject=None":   {"etcd-0 Healthy"},
+		"/api/v1/namespaces/none/configmaps?includeObject=None": nil,
+	} {
+		rec := ask(t, s, http.MethodGet, target, nil, "Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+		var table metav1.Table
+		if err := json.Unmarshal(rec.Body.Bytes(), &table); err != nil || table.Kind != "Table" {
+			t.Errorf("GET %s = %s: %v", target, rec.Body, err)
+			continue
+		}
+		var got []string
+		for _, row := range table.Rows {
+			got = append(got, fmt.Sprint(row.Cells[0], " ", row.Cells[1]))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("rows of %s = %q, want %q", target, got, want)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -273,7 +274,12 @@ func (a *answer) entry(res *rest.Result) ([]byte, error) {
 // project turns one object into what the client asked for.
 func (a *answer) project(obj runtime.Object) (runtime.Object, error) {
 	m, ok := obj.(metav1.Object)
-	if a.As == "" || !ok {
+	switch {
+	case a.As == "":
+		return obj, nil
+	case !ok && a.As == codec.AsTable && meta.IsListType(obj): // of what is not stored
+		return a.tableOf(obj)
+	case !ok:
 		return obj, nil
 	}
 	switch a.As {
@@ -285,6 +291,15 @@ func (a *answer) project(obj runtime.Object) (runtime.Object, error) {
 	default:
 		return nil, a.notProjectable(false)
 	}
+}
+
+// tableOf makes a table of a list of the target.
+func (a *answer) tableOf(list runtime.Object) (runtime.Object, error) {
+	objects, err := meta.ExtractList(list)
+	if err != nil {
+		return nil, err
+	}
+	return codec.Table(a.target.Table(), a.table, objects, metav1.ListMeta{}), nil
 }
 
 // source renders rows of the target, or of another type that a subresource answers with.

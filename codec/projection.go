@@ -47,6 +47,8 @@ func metaOf(obj metav1.Object) metav1.ObjectMeta {
 type TableSource struct {
 	Columns []metav1.TableColumnDefinition
 	Row     func(obj runtime.Object, now time.Time) []any
+	// Order of the rows of a list; nil keeps that of the list.
+	Order func(a, b runtime.Object) int
 }
 
 // DefaultTable shows name and creation time.
@@ -78,6 +80,9 @@ type TableOptions struct {
 func Table(source TableSource, opts TableOptions, objects []runtime.Object, list metav1.ListMeta) *metav1.Table {
 	out := &metav1.Table{ListMeta: list, ColumnDefinitions: source.Columns, Rows: make([]metav1.TableRow, 0, len(objects))}
 	out.SetGroupVersionKind(opts.GroupVersion.WithKind(AsTable))
+	if source.Order != nil {
+		objects = slices.SortedStableFunc(slices.Values(objects), source.Order)
+	}
 	for _, obj := range objects {
 		row := metav1.TableRow{Cells: source.Row(obj, opts.Now)}
 		switch opts.Include {

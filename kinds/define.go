@@ -27,6 +27,7 @@ type Strategy[T Object] struct {
 	Fields      func(obj T) fields.Set
 	Columns     []metav1.TableColumnDefinition
 	Row         func(obj T, now time.Time) []any
+	Order       func(a, b T) int
 	GracePeriod func(obj T, opts *metav1.DeleteOptions) (seconds int64, graceful bool)
 	TTL         func(obj T) time.Duration
 	Read        func(obj T)
@@ -75,6 +76,9 @@ func Define[T Object](kind Kind, gvk schema.GroupVersionKind, newT func() T, new
 	}
 	if s.Row != nil {
 		kind.Table = &Table{Columns: s.Columns, Row: func(obj Object, now time.Time) []any { return s.Row(obj.(T), now) }}
+	}
+	if s.Order != nil {
+		kind.Table.Order = func(a, b Object) int { return s.Order(a.(T), b.(T)) }
 	}
 	if s.GracePeriod != nil {
 		kind.GracePeriod = func(obj Object, opts *metav1.DeleteOptions) (int64, bool) { return s.GracePeriod(obj.(T), opts) }

@@ -224,6 +224,8 @@ type Table struct {
 	Columns []metav1.TableColumnDefinition
 	// Row returns one cell per column; now is the time that ages are counted from.
 	Row func(obj Object, now time.Time) []any
+	// Order of the rows of a list; nil keeps that of the list.
+	Order func(a, b Object) int
 }
 
 // GroupKind of the preferred served version.

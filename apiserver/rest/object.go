@@ -351,7 +351,7 @@ func (t *Target) Table() codec.TableSource {
 	if table == nil {
 		return codec.DefaultTable
 	}
-	return codec.TableSource{Columns: table.Columns, Row: func(obj runtime.Object, now time.Time) []any {
+	source := codec.TableSource{Columns: table.Columns, Row: func(obj runtime.Object, now time.Time) []any {
 		o, ok := obj.(kinds.Object)
 		if !ok {
 			return nil
@@ -365,6 +365,10 @@ func (t *Target) Table() codec.TableSource {
 		}
 		return table.Row(o, now)
 	}}
+	if table.Order != nil && t.Served.ToStorage == nil {
+		source.Order = func(a, b runtime.Object) int { return table.Order(a.(kinds.Object), b.(kinds.Object)) }
+	}
+	return source
 }
 
 // Message returns an entry's object at the target's version in protobuf, shared and immutable.

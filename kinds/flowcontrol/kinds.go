@@ -5,6 +5,7 @@
 package flowcontrol
 
 import (
+	"cmp"
 	"time"
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
@@ -78,6 +79,9 @@ func flowSchema() *kinds.Kind {
 				table.Text("MissingPL", "references a broken or non-existent PriorityLevelConfiguration"),
 			},
 			Row: flowSchemaRow,
+			Order: func(a, b *flowcontrolv1.FlowSchema) int {
+				return cmp.Or(cmp.Compare(a.Spec.MatchingPrecedence, b.Spec.MatchingPrecedence), cmp.Compare(a.Name, b.Name))
+			},
 		})
 }
 
