@@ -131,7 +131,7 @@ func routable(t *rest.Target, p *parsed, method string) error {
 	acrossNamespaces := t.Kind.Namespaced && p.Namespace == ""
 	collection := p.Name == "" || p.Verb == "list" || p.Verb == "watch"
 	switch {
-	case p.Subresource != "proxy" && strings.Trim(p.rest, "/") != "",
+	case p.Subresource != "proxy" && t.Custom == nil && strings.Trim(p.rest, "/") != "",
 		acrossNamespaces && !t.Kind.Allows("list"),
 		!collection && p.Subresource == "" && !slices.ContainsFunc([]string{"get", "update", "patch", "delete"}, t.Kind.Allows):
 		return errNoResource
