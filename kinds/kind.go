@@ -144,6 +144,9 @@ type Served struct {
 	ToStorage   func(Object) (Object, error)
 	// Default fills unset fields of this version before conversion; nil means the kind's own Default applies after it.
 	Default func(Object)
+	// FieldLabels are what objects are selected by at this version besides name and namespace, each with what Kind.Fields calls it; nil
+	// where that is the same.
+	FieldLabels map[string]string
 	// Deprecated is a warning that every request for this version is answered with; Removed is the release that no longer has it ("1.38").
 	Deprecated, Removed string
 }

@@ -170,13 +170,23 @@ func (t *Target) fieldLabel(label, value string) (string, string, error) {
 	case "metadata.name":
 		return label, value, nil
 	case "metadata.namespace":
-		if t.Kind.Namespaced || t.Custom == nil {
+		if t.Kind.Namespaced || t.Custom == nil && t.Kind.Fields == nil {
 			return label, value, nil
 		}
 	case "spec.host":
 		if t.Kind.Resource == "pods" && t.GVR.Group == "" {
 			return "spec.nodeName", value, nil
 		}
+	case "status.podIPs": // which no pod has, for selectors.
+		if t.Kind.Resource == "pods" && t.GVR.Group == "" {
+			return label, value, nil
+		}
+	}
+	if t.Served.FieldLabels != nil {
+		if own, ok := t.Served.FieldLabels[label]; ok {
+			return own, value, nil
+		}
+		return "", "", fmt.Errorf("field label not supported: %s", label)
 	}
 	known := t.selectable()
 	if known == nil {

@@ -41,6 +41,12 @@ func event() *kinds.Kind {
 				NewList:          func() runtime.Object { return &eventsv1.EventList{} },
 				FromStorage:      eventFromStorage,
 				ToStorage:        eventToStorage,
+				FieldLabels: map[string]string{
+					"reason": "reason", "reportingController": "reportingComponent", "type": "type",
+					"regarding.kind": "involvedObject.kind", "regarding.namespace": "involvedObject.namespace", "regarding.name": "involvedObject.name",
+					"regarding.uid": "involvedObject.uid", "regarding.apiVersion": "involvedObject.apiVersion",
+					"regarding.resourceVersion": "involvedObject.resourceVersion", "regarding.fieldPath": "involvedObject.fieldPath",
+				},
 			},
 		},
 	}, version.WithKind("Event"),
@@ -56,29 +62,25 @@ func event() *kinds.Kind {
 		})
 }
 
-// eventFields names each field as core/v1 does and, where that differs, as events.k8s.io does.
+// eventFields names each field as core/v1 does.
 func eventFields(e *corev1.Event) fields.Set {
 	source := e.Source.Component
 	if source == "" {
 		source = e.ReportingController
 	}
-	set := fields.Set{
-		"reason":              e.Reason,
-		"reportingComponent":  e.ReportingController,
-		"reportingController": e.ReportingController,
-		"source":              source,
-		"type":                e.Type,
+	return fields.Set{
+		"involvedObject.kind":            e.InvolvedObject.Kind,
+		"involvedObject.namespace":       e.InvolvedObject.Namespace,
+		"involvedObject.name":            e.InvolvedObject.Name,
+		"involvedObject.uid":             string(e.InvolvedObject.UID),
+		"involvedObject.apiVersion":      e.InvolvedObject.APIVersion,
+		"involvedObject.resourceVersion": e.InvolvedObject.ResourceVersion,
+		"involvedObject.fieldPath":       e.InvolvedObject.FieldPath,
+		"reason":                         e.Reason,
+		"reportingComponent":             e.ReportingController,
+		"source":                         source,
+		"type":                           e.Type,
 	}
-	for _, prefix := range []string{"involvedObject.", "regarding."} {
-		set[prefix+"kind"] = e.InvolvedObject.Kind
-		set[prefix+"namespace"] = e.InvolvedObject.Namespace
-		set[prefix+"name"] = e.InvolvedObject.Name
-		set[prefix+"uid"] = string(e.InvolvedObject.UID)
-		set[prefix+"apiVersion"] = e.InvolvedObject.APIVersion
-		set[prefix+"resourceVersion"] = e.InvolvedObject.ResourceVersion
-		set[prefix+"fieldPath"] = e.InvolvedObject.FieldPath
-	}
-	return set
 }
 
 func eventFromStorage(obj kinds.Object) (kinds.Object, error) {
