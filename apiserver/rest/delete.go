@@ -307,11 +307,14 @@ func (e *Engine) deleteCollection(ctx context.Context, c *Call) (*Result, error)
 		if err := e.deleteAll(ctx, c, res.List); err != nil {
 			return nil, err
 		}
+		if limited {
+			return &Result{Code: http.StatusOK, List: res.List}, nil // Who asks for pages goes on with its token.
+		}
 		out.Entries = append(out.Entries, res.List.Entries...)
 		if out.Revision == 0 {
 			out.Revision = res.List.Revision
 		}
-		if limited || res.List.Continue == "" {
+		if res.List.Continue == "" {
 			return &Result{Code: http.StatusOK, List: out}, nil
 		}
 		opts.Continue, opts.ResourceVersion, opts.ResourceVersionMatch = res.List.Continue, "", ""

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -229,16 +230,16 @@ func listOptions(in *metav1.ListOptions, watch bool) (*metav1.ListOptions, error
 	return opts, nil
 }
 
-// parseVersion reads a resourceVersion; empty is 0 with set false.
+// parseVersion reads a resourceVersion; empty is 0 with set false. What is greater than any revision is the greatest.
 func parseVersion(text string) (revision int64, set bool, err error) {
 	if text == "" {
 		return 0, false, nil
 	}
-	v, err := strconv.ParseUint(text, 10, 63)
+	v, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
 		return 0, false, field.Invalid(field.NewPath("resourceVersion"), text, err.Error())
 	}
-	return int64(v), true, nil
+	return int64(min(v, math.MaxInt64)), true, nil
 }
 
 // token is what a continue token holds: the revision that the pages are of, and the key to go on from, below the list's prefix.
