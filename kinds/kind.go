@@ -209,6 +209,8 @@ type Scale struct {
 	Path []string
 	// Get returns the desired and the observed replicas and the selector as text.
 	Get func(obj Object) (spec, status int32, selector string)
+	// Has tells whether obj says how many are desired; nil means that it always does.
+	Has func(obj Object) bool
 	// Set changes the desired replicas of obj.
 	Set func(obj Object, replicas int32)
 }

@@ -8,7 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"strings"
+	"time"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,6 +29,7 @@ import (
 	"kogge.dev/kogge/client"
 	"kogge.dev/kogge/codec"
 	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/table"
 	"kogge.dev/kogge/patch"
 )
 
@@ -42,6 +46,35 @@ func (t *Target) scaler() *kinds.Scale {
 	return nil
 }
 
+// ScaleTable returns how Scales of the target's objects are shown as rows.
+func (t *Target) ScaleTable() codec.TableSource {
+	name, age := table.Name(), table.Age()
+	if t.Custom != nil {
+		age.Type = "date"
+	} else {
+		name.Format = ""
+	}
+	return codec.TableSource{
+		Columns: []metav1.TableColumnDefinition{
+			name, table.Number("Desired", "How many there should be"), table.Number("Available", "How many there are"), age,
+		},
+		Row: func(obj runtime.Object, now time.Time) []any {
+			s, ok := obj.(*autoscalingv1.Scale)
+			if !ok {
+				return nil
+			}
+			var desired any = s.Spec.Replicas
+			if t.Custom != nil && s.Spec.Replicas == 0 {
+				desired = nil // Columns of custom resources read JSON, which has no 0 there.
+			}
+			return []any{s.Name, desired, s.Status.Replicas, codec.Age(s.CreationTimestamp, now)}
+		},
+	}
+}
+
+// noReplicas are the desired replicas of an object that does not say how many.
+const noReplicas = math.MinInt32
+
 // scaleOf reads an object's Scale. Custom resources are read at the target's version, built-ins in the storage version.
 func (t *Target) scaleOf(obj kinds.Object, s *kinds.Scale) (*autoscalingv1.Scale, error) {
 	at := obj
@@ -52,6 +85,9 @@ func (t *Target) scaleOf(obj kinds.Object, s *kinds.Scale) (*autoscalingv1.Scale
 		}
 	}
 	spec, status, selector := s.Get(at)
+	if s.Has != nil && !s.Has(at) {
+		spec = noReplicas
+	}
 	out := &autoscalingv1.Scale{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(), ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
@@ -80,6 +116,9 @@ func (e *Engine) scale(ctx context.Context, c *Call) (*Result, error) {
 			return nil, err
 		}
 		out, err := c.Target.scaleOf(obj, s)
+		if err == nil && out.Spec.Replicas == noReplicas {
+			err = apierrors.NewInternalError(fmt.Errorf("the spec replicas field %q does not exist", pathText(s)))
+		}
 		return &Result{Code: http.StatusOK, Object: out}, err
 	case client.Update, client.Patch:
 		return e.rescale(ctx, c, s)
@@ -111,6 +150,9 @@ func (e *Engine) rescale(ctx context.Context, c *Call, s *kinds.Scale) (*Result,
 		if err != nil {
 			return nil, err
 		}
+		if after.Spec.Replicas == noReplicas {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("the spec replicas field %q cannot be empty", pathText(s)))
+		}
 		if err := e.admitScale(ctx, c, after, before); err != nil {
 			return nil, err
 		}
@@ -130,6 +172,9 @@ func (e *Engine) rescale(ctx context.Context, c *Call, s *kinds.Scale) (*Result,
 	out, err := c.Target.scaleOf(obj, s)
 	return &Result{Code: http.StatusOK, Object: out}, err
 }
+
+// pathText is where the desired replicas of custom resources are, as their definition says it.
+func pathText(s *kinds.Scale) string { return "." + strings.Join(s.Path, ".") }
 
 // replicasPaths say where each version of the kind keeps its replicas.
 func (t *Target) replicasPaths() managedfields.ResourcePathMappings {
