@@ -39,7 +39,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, t *rest.Target,
 		s.fail(w, r, apierrors.NewServiceUnavailable("this API server has no connection to kubelets"))
 		return true
 	}
-	if len(r.URL.Query()["dryRun"]) > 0 {
+	if sub.Name != "log" && len(r.URL.Query()["dryRun"]) > 0 {
 		s.fail(w, r, apierrors.NewBadRequest("dryRun is not supported"))
 		return true
 	}
@@ -76,9 +76,6 @@ func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request, t *rest.Ta
 	if sub.Name == "log" {
 		return s.serveLog(w, r, pod, options.(*corev1.PodLogOptions))
 	}
-	if pod.Spec.NodeName == "" {
-		return apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", pod.Name))
-	}
 	return s.serveStream(w, r, pod, sub.Name, options)
 }
 
@@ -95,6 +92,9 @@ func (s *Server) authorizeUpgrade(r *http.Request, p *parsed) error {
 // serveStream connects exec, attach and port-forward to the pod's kubelet.
 func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, pod *corev1.Pod, name string, options runtime.Object) error {
 	if name == "portforward" {
+		if err := scheduled(pod); err != nil {
+			return err
+		}
 		location, err := s.kubeletURL(r.Context(), pod, "/portForward/"+pod.Namespace+"/"+pod.Name, portQuery(options.(*corev1.PodPortForwardOptions)))
 		if err != nil {
 			return err
@@ -116,6 +116,9 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, pod *corev1
 	if err != nil {
 		return err
 	}
+	if err := scheduled(pod); err != nil {
+		return err
+	}
 	for key, on := range map[string]bool{"input": streams.Stdin, "output": streams.Stdout, "error": streams.Stderr, "tty": streams.TTY} {
 		if on {
 			query.Set(key, "1")
@@ -127,6 +130,14 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, pod *corev1
 		return err
 	}
 	s.kubelets.Exec(w, r, location, streams, s.fail)
+	return nil
+}
+
+// scheduled refuses a pod without a node: there is no kubelet to connect to.
+func scheduled(pod *corev1.Pod) error {
+	if pod.Spec.NodeName == "" {
+		return apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", pod.Name))
+	}
 	return nil
 }
 
@@ -177,9 +188,6 @@ func logQuery(o *corev1.PodLogOptions) url.Values {
 	}
 	if o.SinceTime != nil {
 		q.Set("sinceTime", o.SinceTime.Format(time.RFC3339))
-	}
-	if o.Stream != nil && *o.Stream != corev1.LogStreamAll {
-		q.Set("stream", *o.Stream)
 	}
 	return q
 }
@@ -245,7 +253,8 @@ func logOptions(q url.Values, name string) (*corev1.PodLogOptions, error) {
 		since := metav1.NewTime(at)
 		o.SinceTime = &since
 	}
-	if text := q.Get("stream"); text != "" {
+	if q.Has("stream") {
+		text := q.Get("stream")
 		o.Stream = &text
 	}
 	if errs := validateLog(o); len(errs) > 0 {
@@ -268,12 +277,8 @@ func validateLog(o *corev1.PodLogOptions) field.ErrorList {
 	case o.SinceSeconds != nil && *o.SinceSeconds < 1:
 		errs = append(errs, field.Invalid(field.NewPath("sinceSeconds"), *o.SinceSeconds, "must be greater than 0"))
 	}
-	streams := []string{corev1.LogStreamAll, corev1.LogStreamStdout, corev1.LogStreamStderr}
-	if o.Stream != nil && !slices.Contains(streams, *o.Stream) {
-		errs = append(errs, field.NotSupported(field.NewPath("stream"), *o.Stream, streams))
-	}
-	if o.TailLines != nil && o.Stream != nil && *o.Stream != corev1.LogStreamAll {
-		errs = append(errs, field.Forbidden(field.NewPath(""), "`tailLines` and specific `stream` are mutually exclusive for now"))
+	if o.Stream != nil { // Which one needs upstream's gate PodLogsQuerySplitStreams.
+		errs = append(errs, field.Forbidden(field.NewPath("stream"), "may not be specified"))
 	}
 	return errs
 }
