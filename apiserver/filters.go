@@ -209,11 +209,19 @@ func (s *Server) withAuthorization(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		state := request.From(r.Context())
 		if err := s.authorize(r.Context(), attributesOf(state)); err != nil {
-			s.fail(w, r, err)
+			s.forbid(w, r, err)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// forbid answers with why a user may not do this. It names what they asked for: browsers must not take that for a page.
+func (s *Server) forbid(w http.ResponseWriter, r *http.Request, err error) {
+	if apierrors.IsForbidden(err) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+	}
+	s.fail(w, r, err)
 }
 
 func attributesOf(state *request.State) *authz.Attributes {
@@ -268,7 +276,7 @@ func (s *Server) withImpersonation(next http.Handler) http.Handler {
 		if wanted != nil {
 			as, err := wanted.Authorize(r.Context(), attributesOf(state), s.parts.Authorizer)
 			if err != nil {
-				s.fail(w, r, err)
+				s.forbid(w, r, err)
 				return
 			}
 			state.User, state.Impersonated, state.Constraint = as.User, true, as.Constraint

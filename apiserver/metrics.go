@@ -72,8 +72,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+func (m *metrics) handler(started time.Time) http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ProcessStartTime: started})
 }
 
 // target is that of a request, without the names of a resource that is not served now.

@@ -83,9 +83,10 @@ func Table(source TableSource, opts TableOptions, objects []runtime.Object, list
 		switch opts.Include {
 		case metav1.IncludeObject:
 			row.Object.Object = obj
-		case metav1.IncludeNone:
 		default:
-			if m, err := meta.Accessor(obj); err == nil {
+			m, err := meta.Accessor(obj)
+			// That the initial events end is said by an annotation, whatever is asked for.
+			if err == nil && (opts.Include != metav1.IncludeNone || m.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true") {
 				row.Object.Object = Partial(m, opts.GroupVersion, opts.Without)
 			}
 		}
