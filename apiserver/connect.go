@@ -25,9 +25,12 @@ import (
 	"kogge.dev/kogge/kinds"
 )
 
+// connects are the subresources that lead to other servers.
+var connects = []string{"exec", "attach", "portforward", "log", "proxy"}
+
 // connect serves subresources that are streams or go to other servers; false leaves the request to the engine.
 func (s *Server) connect(w http.ResponseWriter, r *http.Request, t *rest.Target, sub *kinds.Subresource) bool {
-	if !slices.Contains([]string{"exec", "attach", "portforward", "log", "proxy"}, sub.Name) {
+	if !slices.Contains(connects, sub.Name) {
 		return false
 	}
 	p := infoOf(r.Context())

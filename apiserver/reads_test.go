@@ -211,3 +211,23 @@ func TestPprofPagesAreBelowASlash(t *testing.T) {
 		}
 	}
 }
+
+// What dashboards tell apart: writes of one object and of collections, reads of one object however it is named, applies, and streams.
+func TestRequestsAreCountedAsUpstreamDoes(t *testing.T) {
+	s := start(t)
+	ask(t, s, "POST", maps, strings.NewReader(`{"metadata":{"name":"a"}}`), "Content-Type", "application/json")
+	ask(t, s, "PATCH", maps+"/a?fieldManager=m", strings.NewReader(`{"apiVersion":"v1","kind":"ConfigMap"}`), "Content-Type", "application/apply-patch+yaml")
+	ask(t, s, "GET", maps+"?fieldSelector=metadata.name%3Da", nil)
+	ask(t, s, "GET", "/api/v1/namespaces/default/pods/p/log", nil)
+	ask(t, s, "DELETE", maps, nil)
+	metrics := ask(t, s, "GET", "/metrics", nil).Body.String()
+	for _, want := range []string{
+		`resource="configmaps",scope="resource",subresource="",verb="POST",version="v1"} 1`, `resource="configmaps",scope="resource",subresource="",verb="APPLY",version="v1"} 1`,
+		`resource="configmaps",scope="resource",subresource="",verb="GET",version="v1"} 1`, `resource="configmaps",scope="namespace",subresource="",verb="DELETE",version="v1"} 1`,
+		`resource="pods",scope="resource",subresource="log",verb="CONNECT",version="v1"} 1`,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+}

@@ -25,6 +25,8 @@ type parsed struct {
 	named bool
 	// viaPath is set for the old /watch/ paths.
 	viaPath bool
+	// applies is set for server-side apply.
+	applies bool
 	// served is set when this server knows the resource: only then may its names become labels of metrics.
 	served bool
 }

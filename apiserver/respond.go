@@ -191,10 +191,10 @@ func produced(r *http.Request, t *rest.Target, p *parsed) error {
 	}
 	types := formatNames(codec.Formats)
 	switch {
-	case slices.Contains([]string{"exec", "attach", "portforward", "proxy"}, p.Subresource):
-		return nil // Another server answers.
 	case p.Subresource == "log":
 		types = append([]string{"text/plain"}, types...)
+	case slices.Contains(connects, p.Subresource):
+		return nil // Another server answers.
 	case p.Verb == "list" || p.Verb == "watch":
 		types = append(types, streamTypes...)
 	}
