@@ -4,10 +4,14 @@
 package apiserver_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kogge.dev/kogge/apiserver"
 )
@@ -139,6 +143,12 @@ func TestRows(t *testing.T) {
 		{"GET", "/api/v1/componentstatuses/none", "", noBody, 404, `componentstatus \"none\" not found`},
 		{"GET", "/api/v1/namespaces/default/pods/p/resize", asTable, noBody, 406, "only the following media types"},
 		{"GET", "/api/v1/namespaces/default/secrets", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", noBody, 200, `"items":null`},
+		{"POST", "/api/v1/namespaces/default/pods", "", `{"metadata":{"name":"ended"},"spec":{"containers":[{"name":"c","image":"i"}]}}`, 201, ""},
+		{"PUT", "/api/v1/namespaces/default/pods/ended/status", "", `{"metadata":{"name":"ended"},"status":{"phase":"Failed"}}`, 200, ""},
+		{
+			"GET", "/api/v1/namespaces/default/pods", asTable, noBody, 200,
+			`"conditions":[{"type":"Completed","status":"True","reason":"Failed","message":"The pod failed."}]`,
+		},
 		{
 			"GET", maps + "?watch=1&timeoutSeconds=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&includeObject=None", asTable,
 			noBody, 200, `"annotations":{"k8s.io/initial-events-end":"true"}`,
@@ -229,5 +239,34 @@ func TestRequestsAreCountedAsUpstreamDoes(t *testing.T) {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("metrics lack %s", want)
 		}
+	}
+}
+
+// The answer to a deletion has its revision: who watches from there on does not see it.
+func TestDeletedObjectsHaveTheRevisionOfTheirDeletion(t *testing.T) {
+	s := start(t)
+	var made, gone, next metav1.PartialObjectMetadata
+	for _, step := range []struct {
+		method, path, body string
+		into               *metav1.PartialObjectMetadata
+	}{
+		{"POST", "/api/v1/namespaces/default/pods", `{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}`, &made},
+		{"DELETE", "/api/v1/namespaces/default/pods/p", noBody, &gone},
+		{"POST", maps, `{"metadata":{"name":"a"}}`, &next},
+	} {
+		rec := ask(t, s, step.method, step.path, strings.NewReader(step.body), "Content-Type", "application/json")
+		if err := json.Unmarshal(rec.Body.Bytes(), step.into); err != nil || rec.Code >= 300 {
+			t.Fatalf("%s %s = %d %s, %v", step.method, step.path, rec.Code, rec.Body, err)
+		}
+	}
+	revision := func(m metav1.PartialObjectMetadata) int {
+		n, err := strconv.Atoi(m.ResourceVersion)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if got, want := revision(gone), revision(next)-1; got != want || got != revision(made)+2 {
+		t.Errorf("a pod made at %d is deleted at %d, want %d", revision(made), got, want)
 	}
 }

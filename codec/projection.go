@@ -47,6 +47,8 @@ func metaOf(obj metav1.Object) metav1.ObjectMeta {
 type TableSource struct {
 	Columns []metav1.TableColumnDefinition
 	Row     func(obj runtime.Object, now time.Time) []any
+	// Conditions of a row; nil where there are none.
+	Conditions func(obj runtime.Object) []metav1.TableRowCondition
 }
 
 // DefaultTable shows name and creation time.
@@ -80,6 +82,9 @@ func Table(source TableSource, opts TableOptions, objects []runtime.Object, list
 	out.SetGroupVersionKind(opts.GroupVersion.WithKind(AsTable))
 	for _, obj := range objects {
 		row := metav1.TableRow{Cells: source.Row(obj, opts.Now)}
+		if source.Conditions != nil {
+			row.Conditions = source.Conditions(obj)
+		}
 		switch opts.Include {
 		case metav1.IncludeObject:
 			row.Object.Object = obj

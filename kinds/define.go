@@ -27,6 +27,7 @@ type Strategy[T Object] struct {
 	Fields      func(obj T) fields.Set
 	Columns     []metav1.TableColumnDefinition
 	Row         func(obj T, now time.Time) []any
+	Conditions  func(obj T) []metav1.TableRowCondition
 	GracePeriod func(obj T, opts *metav1.DeleteOptions) (seconds int64, graceful bool)
 	TTL         func(obj T) time.Duration
 	BeginDelete func(obj T, now metav1.Time)
@@ -71,6 +72,9 @@ func Define[T Object](kind Kind, gvk schema.GroupVersionKind, newT func() T, new
 	}
 	if s.Row != nil {
 		kind.Table = &Table{Columns: s.Columns, Row: func(obj Object, now time.Time) []any { return s.Row(obj.(T), now) }}
+		if s.Conditions != nil {
+			kind.Table.Conditions = func(obj Object) []metav1.TableRowCondition { return s.Conditions(obj.(T)) }
+		}
 	}
 	if s.GracePeriod != nil {
 		kind.GracePeriod = func(obj Object, opts *metav1.DeleteOptions) (int64, bool) { return s.GracePeriod(obj.(T), opts) }

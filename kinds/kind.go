@@ -220,6 +220,8 @@ type Table struct {
 	Columns []metav1.TableColumnDefinition
 	// Row returns one cell per column; now is the time that ages are counted from.
 	Row func(obj Object, now time.Time) []any
+	// Conditions say of an object what is to be seen in its row; nil where there is nothing.
+	Conditions func(obj Object) []metav1.TableRowCondition
 }
 
 // GroupKind of the preferred served version.

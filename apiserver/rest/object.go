@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -302,7 +303,7 @@ func (t *Target) Table() codec.TableSource {
 	if table == nil {
 		return codec.DefaultTable
 	}
-	return codec.TableSource{Columns: table.Columns, Row: func(obj runtime.Object, now time.Time) []any {
+	source := codec.TableSource{Columns: table.Columns, Row: func(obj runtime.Object, now time.Time) []any {
 		o, ok := obj.(kinds.Object)
 		if !ok {
 			return nil
@@ -316,6 +317,16 @@ func (t *Target) Table() codec.TableSource {
 		}
 		return table.Row(o, now)
 	}}
+	if table.Conditions != nil {
+		source.Conditions = func(obj runtime.Object) []metav1.TableRowCondition {
+			o, ok := obj.(kinds.Object)
+			if !ok {
+				return nil
+			}
+			return table.Conditions(o)
+		}
+	}
+	return source
 }
 
 // Message returns an entry's object at the target's version in protobuf, shared and immutable.
