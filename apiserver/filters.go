@@ -222,9 +222,7 @@ func (s *Server) withAuthorization(next http.Handler) http.Handler {
 
 // forbid answers with why a user may not do this. It names what they asked for: browsers must not take that for a page.
 func (s *Server) forbid(w http.ResponseWriter, r *http.Request, err error) {
-	if apierrors.IsForbidden(err) {
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-	}
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	s.fail(w, r, err)
 }
 
