@@ -272,7 +272,7 @@ func (s *Server) withImpersonation(next http.Handler) http.Handler {
 		state := request.From(r.Context())
 		wanted, err := impersonate.Parse(r.Header)
 		if err != nil {
-			s.fail(w, r, err)
+			s.forbid(w, r, err)
 			return
 		}
 		if wanted != nil {
