@@ -77,8 +77,9 @@ type Parts struct {
 	Virtual map[schema.GroupResource]VirtualFunc
 	// Judges validate objects of resources whose descriptors may not reach all that is needed for it; optional.
 	Judges map[schema.GroupResource]rest.Judge
-	// Paths are extra handlers by exact path ("/openid/v1/jwks"), or by prefix where the key ends with a slash, behind authentication and
-	// authorization.
+	// Documents are read by GET at their exact paths ("/openid/v1/jwks"), with or without a slash at the end.
+	Documents map[string]Document
+	// Paths are extra handlers by exact path, or by prefix where the key ends with a slash, behind authentication and authorization.
 	Paths map[string]http.Handler
 	// Fairness limits requests; it wraps everything after authentication and impersonation. nil limits nothing.
 	Fairness func(next http.Handler) http.Handler
@@ -92,6 +93,12 @@ type Parts struct {
 	Checks []Check
 	// Hooks run once, in order, when requests are served; /readyz fails until they are done.
 	Hooks []Hook
+}
+
+// Document is a public text that never changes.
+type Document struct {
+	MediaType string
+	Content   []byte
 }
 
 // VirtualFunc answers a create of a virtual resource. obj is the client's object, defaulted; the function may change and return it.

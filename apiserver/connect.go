@@ -25,9 +25,12 @@ import (
 	"kogge.dev/kogge/kinds"
 )
 
+// connects are the subresources that lead to other servers.
+var connects = []string{"exec", "attach", "portforward", "log", "proxy"}
+
 // connect serves subresources that are streams or go to other servers; false leaves the request to the engine.
 func (s *Server) connect(w http.ResponseWriter, r *http.Request, t *rest.Target, sub *kinds.Subresource) bool {
-	if !slices.Contains([]string{"exec", "attach", "portforward", "log", "proxy"}, sub.Name) {
+	if !slices.Contains(connects, sub.Name) {
 		return false
 	}
 	p := infoOf(r.Context())
@@ -39,7 +42,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, t *rest.Target,
 		s.fail(w, r, apierrors.NewServiceUnavailable("this API server has no connection to kubelets"))
 		return true
 	}
-	if len(r.URL.Query()["dryRun"]) > 0 {
+	if sub.Name != "log" && len(r.URL.Query()["dryRun"]) > 0 {
 		s.fail(w, r, apierrors.NewBadRequest("dryRun is not supported"))
 		return true
 	}
@@ -243,8 +246,9 @@ func logOptions(q url.Values, name string) (*corev1.PodLogOptions, error) {
 		since := metav1.NewTime(at)
 		o.SinceTime = &since
 	}
-	if text, set := q["stream"]; set {
-		o.Stream = &text[0]
+	if q.Has("stream") {
+		text := q.Get("stream")
+		o.Stream = &text
 	}
 	if errs := validateLog(o); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind(), name, errs)

@@ -253,6 +253,9 @@ func TestLogsAndProxy(t *testing.T) {
 		"HEAD /api/v1/namespaces/default/pods/p/log":        "405 ",
 		"OPTIONS /api/v1/namespaces/default/pods/p/log":     `405 {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the server does not allow this method on the requested resource","reason":"MethodNotAllowed","details":{},"code":405}` + "\n",
 		"/api/v1/namespaces/default/pods/p/log?tailLines=3": "200 /containerLogs/default/p/main tail=3\n",
+		"/api/v1/namespaces/default/pods/p/log?dryRun=All":  "200 /containerLogs/default/p/main tail=\n",
+		"/api/v1/namespaces/default/pods/p/log?stream=All": `422 {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"PodLogOptions \"p\" is invalid: stream: Forbidden: may not be specified",` +
+			`"reason":"Invalid","details":{"name":"p","kind":"PodLogOptions","causes":[{"reason":"FieldValueForbidden","message":"Forbidden: may not be specified","field":"stream"}]},"code":422}` + "\n",
 		"/api/v1/nodes/n1/proxy/metrics":                    "200 kubelet metrics",
 		"/api/v1/namespaces/default/pods/p/log?container=x": `400 {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"container x is not valid for pod p","reason":"BadRequest","code":400}` + "\n",
 	} {

@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"kogge.dev/kogge/apiserver/authn/impersonate"
@@ -51,6 +52,7 @@ func (s *Server) withState(next http.Handler) http.Handler {
 			state.AuditID = uuid.NewString()
 		}
 		info.served = s.serves(&info.Info)
+		info.applies = r.Header.Get("Content-Type") == string(types.ApplyYAMLPatchType)
 		rec := &recorder{ResponseWriter: w}
 		rec.Header().Set("Audit-Id", state.AuditID)
 		rec.Header().Set("Cache-Control", "no-cache, private")
@@ -164,11 +166,13 @@ func (s *Server) withAuthentication(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, err := s.authenticate(r)
 		if err != nil {
-			s.metrics.authentication("failure")
 			s.auditRefused(r)
+			result := "failure"
 			if !errors.Is(err, errUnauthorized) { // The client learns nothing: why a credential is refused is for the operator.
+				result = "error"
 				s.log.Info("credential refused", "path", r.URL.Path, "err", err)
 			}
+			s.metrics.authentication(result)
 			s.fail(w, r, errUnauthorized)
 			return
 		}
@@ -209,11 +213,17 @@ func (s *Server) withAuthorization(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		state := request.From(r.Context())
 		if err := s.authorize(r.Context(), attributesOf(state)); err != nil {
-			s.fail(w, r, err)
+			s.forbid(w, r, err)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// forbid answers with why a user may not do this. It names what they asked for: browsers must not take that for a page.
+func (s *Server) forbid(w http.ResponseWriter, r *http.Request, err error) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	s.fail(w, r, err)
 }
 
 func attributesOf(state *request.State) *authz.Attributes {
@@ -262,13 +272,13 @@ func (s *Server) withImpersonation(next http.Handler) http.Handler {
 		state := request.From(r.Context())
 		wanted, err := impersonate.Parse(r.Header)
 		if err != nil {
-			s.fail(w, r, err)
+			s.forbid(w, r, err)
 			return
 		}
 		if wanted != nil {
 			as, err := wanted.Authorize(r.Context(), attributesOf(state), s.parts.Authorizer)
 			if err != nil {
-				s.fail(w, r, err)
+				s.forbid(w, r, err)
 				return
 			}
 			state.User, state.Impersonated, state.Constraint = as.User, true, as.Constraint

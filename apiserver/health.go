@@ -101,8 +101,8 @@ func (h *health) set(name string, err error) {
 func (h *health) markReady() { h.once.Do(func() { close(h.ready) }) }
 
 // serve answers /livez, /livez/NAME, ?verbose and ?exclude=NAME, and the same below the other two.
-func (h *health) serve(w http.ResponseWriter, r *http.Request, parts []string) {
-	endpoint, only := parts[0], strings.Join(parts[1:], "/")
+func (h *health) serve(w http.ResponseWriter, r *http.Request) {
+	endpoint, only, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	h.mu.Lock()
 	var asked []serving.Check
 	for _, c := range h.checks {
@@ -116,5 +116,5 @@ func (h *health) serve(w http.ResponseWriter, r *http.Request, parts []string) {
 		asked = append(asked, serving.Check{Name: c.name, Probe: h.noting(endpoint, c.name, probe)})
 	}
 	h.mu.Unlock()
-	serving.Health(w, r, endpoint, only, asked)
+	serving.Health(w, r, endpoint, asked)
 }

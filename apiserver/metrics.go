@@ -72,8 +72,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+func (m *metrics) handler(started time.Time) http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ProcessStartTime: started})
 }
 
 // target is that of a request, without the names of a resource that is not served now.
@@ -81,39 +81,50 @@ func (m *metrics) target(p *parsed) target {
 	scope := ""
 	switch {
 	case !p.IsResource:
-	case p.Name != "":
+	case p.Name != "", p.Verb == "create":
 		scope = "resource"
 	case p.Namespace != "":
 		scope = "namespace"
 	default:
 		scope = "cluster"
 	}
-	verb := p.Verb
-	switch verb {
-	case "create":
-		verb = "POST"
-	case "update":
-		verb = "PUT"
-	case "deletecollection":
-		verb = "DELETECOLLECTION"
-	case "list":
-		verb = "LIST"
-	case "watch":
-		verb = "WATCH"
-	case "get":
-		verb = "GET"
-	case "patch":
-		verb = "PATCH"
-	case "delete":
-		verb = "DELETE"
-	default:
-		verb = "other"
-	}
+	verb := countedVerb(p)
 	if !p.served || !m.serves(p.GroupVersionResource) {
 		// Paths come from clients: names that mean nothing must not make series.
 		return target{verb: verb, scope: scope}
 	}
 	return target{verb, p.Group, p.Version, p.Resource, p.Subresource, scope}
+}
+
+// countedVerb is what a request is counted as: its method, but for what says more of how long it may take.
+func countedVerb(p *parsed) string {
+	if p.served && slices.Contains(connects, p.Subresource) {
+		return "CONNECT"
+	}
+	switch p.Verb {
+	case "create":
+		return "POST"
+	case "update":
+		return "PUT"
+	case "delete", "deletecollection":
+		return "DELETE"
+	case "list":
+		if p.Name != "" { // A field selector leaves one object.
+			return "GET"
+		}
+		return "LIST"
+	case "watch":
+		return "WATCH"
+	case "get":
+		return "GET"
+	case "patch":
+		if p.applies {
+			return "APPLY"
+		}
+		return "PATCH"
+	default:
+		return "other"
+	}
 }
 
 // of returns what is counted of a request's target.

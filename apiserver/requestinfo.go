@@ -21,8 +21,12 @@ type parsed struct {
 	request.Info
 	// rest of the path after the subresource, for proxies.
 	rest string
+	// named is set when the path names an object; Name may also come from a field selector.
+	named bool
 	// viaPath is set for the old /watch/ paths.
 	viaPath bool
+	// applies is set for server-side apply.
+	applies bool
 	// served is set when this server knows the resource: only then may its names become labels of metrics.
 	served bool
 }
@@ -65,7 +69,7 @@ func parseRequest(method string, u *url.URL) (p parsed, ok bool) {
 	}
 	p.Resource = parts[0]
 	if len(parts) >= 2 {
-		p.Name = parts[1]
+		p.Name, p.named = parts[1], true
 	}
 	if len(parts) >= 3 && p.Verb != "proxy" {
 		p.Subresource = parts[2]

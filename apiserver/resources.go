@@ -42,7 +42,7 @@ const believedBody = 64 << 10
 
 // unknownVersion answers for a version that a group does not have, and for a group that is unknown as a whole.
 func (s *Server) unknownVersion(w http.ResponseWriter, r *http.Request, group string) {
-	if !s.registry.Knows(group) {
+	if !s.registry.Knows(group) || s.custom(group) {
 		http.NotFound(w, r)
 		return
 	}
@@ -64,7 +64,7 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 		s.unknownVersion(w, r, p.gvr().Group)
 		return
 	}
-	if s.strayCustom(t, p) {
+	if (t == nil || !shaped(t, p)) && s.custom(p.Group) {
 		http.NotFound(w, r)
 		return
 	}
@@ -72,20 +72,25 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	s.tellDeprecated(r.Context(), t, p)
-	if sub := t.Kind.Subresource(p.Subresource); sub != nil && sub.Connect && s.connect(w, r, t, sub) {
+	if err := produced(r, t, p); err != nil {
+		s.fail(w, r, err)
 		return
 	}
-	verb := client.Verb(p.Verb)
-	a, err := negotiate(r, t)
+	s.tellDeprecated(r.Context(), t, p)
+	a, err := negotiate(r, t, p.Subresource)
+	// A log has no such form, but its errors have one.
+	if sub := t.Kind.Subresource(p.Subresource); sub != nil && sub.Connect && (err == nil || sub.Name != "log") && s.connect(w, r, t, sub) {
+		return
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
+	verb := client.Verb(p.Verb)
 	c := &rest.Call{Verb: verb, Target: t, Subresource: p.Subresource, Namespace: p.Namespace, Name: p.Name}
 	if verb == client.Watch {
 		if a.Format == codec.YAML {
-			s.fail(w, r, notStreamed(t))
+			s.fail(w, r, notStreamed())
 			return
 		}
 		s.serveWatch(w, r, a, c)
@@ -103,23 +108,19 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 	s.result(w, r, a, res)
 }
 
-// strayCustom tells what upstream's server of custom resources leaves to nobody: resources that their versions don't have, and the wrong scope.
-func (s *Server) strayCustom(t *rest.Target, p *parsed) bool {
-	if t != nil {
-		inside := p.Namespace != ""
-		return t.Custom != nil && inside != t.Kind.Namespaced && (inside || p.Verb != "list" && p.Verb != "watch")
-	}
-	for gvr, other := range s.engine.Targets() {
-		if gvr.GroupVersion() == p.gvr().GroupVersion() && other.Custom == nil {
-			return false
+// custom tells whether a group is one of custom resources, which upstream keeps apart from its router.
+func (s *Server) custom(group string) bool {
+	for gvr, t := range s.engine.Targets() {
+		if gvr.Group == group {
+			return t.Custom != nil
 		}
 	}
-	return true
+	return false
 }
 
 // routable checks that the shape of the URL and the method fit what is served; the errors are those of upstream's router.
 func routable(t *rest.Target, p *parsed, method string) error {
-	if t == nil || !shaped(t, p) || p.Verb == "proxy" {
+	if t == nil || !shaped(t, p) || p.Verb == "proxy" || p.viaPath && (p.Subresource != "" || !t.Kind.Allows("watch")) {
 		return errNoResource
 	}
 	if p.Subresource != "" && t.Kind.Subresource(p.Subresource) == nil {
@@ -133,7 +134,7 @@ func routable(t *rest.Target, p *parsed, method string) error {
 	switch {
 	case p.Subresource != "proxy" && t.Custom == nil && strings.Trim(p.rest, "/") != "",
 		acrossNamespaces && !t.Kind.Allows("list"),
-		!collection && p.Subresource == "" && !slices.ContainsFunc([]string{"get", "update", "patch", "delete"}, t.Kind.Allows):
+		p.named && p.Subresource == "" && !slices.ContainsFunc(objectVerbs, t.Kind.Allows):
 		return errNoResource
 	}
 	switch {
@@ -145,6 +146,9 @@ func routable(t *rest.Target, p *parsed, method string) error {
 	}
 	return nil
 }
+
+// objectVerbs are those of one object: what has none of them has no paths of objects.
+var objectVerbs = []string{"get", "update", "patch", "delete"}
 
 // tellDeprecated warns who asks for something that will go, and tells the audit log and the metrics of a version that will.
 func (s *Server) tellDeprecated(ctx context.Context, t *rest.Target, p *parsed) {
@@ -175,8 +179,7 @@ func shaped(t *rest.Target, p *parsed) bool {
 	if !t.Kind.Namespaced {
 		return p.Namespace == ""
 	}
-	// Across namespaces one can list and watch, but not name an object.
-	return p.Namespace != "" || p.viaPath || !strings.Contains(p.Path, "/"+p.Resource+"/")
+	return p.Namespace != "" || !p.named // Across namespaces one can list and watch, but not name an object.
 }
 
 // errNoResource and errNoMethod are the answers to URLs that lead nowhere.
@@ -196,7 +199,7 @@ func isNamespaces(t *rest.Target) bool { return t.GVR.Resource == "namespaces" &
 // allows checks the verb against discovery's. OPTIONS has no verb there: only proxies pass it on.
 func allows(t *rest.Target, p *parsed, method string) bool {
 	if p.Subresource == "" {
-		return t.Kind.Allows(p.Verb)
+		return t.Kind.Allows(p.Verb) || p.Verb == "watch" && t.Kind.Allows("list") // The path is the same: the watch itself says that there is none.
 	}
 	sub := t.Kind.Subresource(p.Subresource)
 	if sub == nil {
@@ -219,6 +222,9 @@ func (s *Server) readOptions(r *http.Request, c *rest.Call) error {
 	var err error
 	switch c.Verb {
 	case client.Get:
+		if exports, set := q["export"]; set && exports[0] != "false" && exports[0] != "0" && c.Subresource == "" {
+			return apierrors.NewBadRequest("the export parameter, deprecated since v1.14, is no longer supported")
+		}
 		c.Get = &metav1.GetOptions{}
 		err = metav1.Convert_url_Values_To_v1_GetOptions(&q, c.Get, nil)
 	case client.List:
@@ -387,9 +393,10 @@ func bodyType(c *rest.Call) (schema.GroupVersionKind, runtime.Object) {
 // readObject decodes the body of a create or update.
 func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) error {
 	want, obj := bodyType(c)
-	formats := codec.Formats
-	if _, custom := obj.(*unstructured.Unstructured); custom {
-		formats = customFormats
+	formats, fallback := codec.Formats, want
+	_, custom := obj.(*unstructured.Unstructured)
+	if custom {
+		formats, fallback = customFormats, schema.GroupVersionKind{} // It says itself what it is.
 	}
 	format, ok := codec.ContentFormat(r.Header.Get("Content-Type"))
 	if !ok || !slices.Contains(formats, format) {
@@ -403,14 +410,19 @@ func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) er
 	if validation == metav1.FieldValidationIgnore {
 		mode = codec.Lenient
 	}
-	gvk, found, err := codec.Decode(body, format, obj, mode, want)
+	gvk, found, err := codec.Decode(body, format, obj, mode, fallback)
+	if err == nil && gvk.Kind == "" {
+		err = runtime.NewMissingKindErr(string(body))
+	}
 	if err != nil {
 		return decodeError(err, want, gvk, body)
 	}
 	if gvk != want && !olderEviction(gvk, want) {
+		if custom && gvk.GroupVersion() != want.GroupVersion() {
+			return otherVersion(gvk, want)
+		}
 		if other := c.Target.Kind.Known(gvk.GroupVersion()); other != nil && c.Subresource == "" && other.Kind == gvk.Kind {
-			return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
-				gvk.GroupVersion(), want.GroupVersion()))
+			return otherVersion(gvk, want)
 		}
 		return decodeError(unknownConversion(gvk, want), want, gvk, body)
 	}
@@ -433,6 +445,11 @@ func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) er
 	c.Object = obj
 	recordSent(r.Context(), c, nil)
 	return nil
+}
+
+// otherVersion refuses a body of another version than that of the path.
+func otherVersion(gvk, want schema.GroupVersionKind) error {
+	return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", gvk.GroupVersion(), want.GroupVersion()))
 }
 
 // recordSent tells the audit log what a call carries: an object, a patch, or the options that were sent with a deletion.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,25 +56,22 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(status.Details.RetryAfterSeconds)))
 	}
-	if status.Code == http.StatusForbidden {
-		w.Header().Set("X-Content-Type-Options", "nosniff")
+	a, ok := codec.Accept(r.Header.Get("Accept"), codec.Formats, codec.Unprojected)
+	if !ok {
+		a = codec.Accepted{Format: codec.JSON, Pretty: true} // An error has no projections; who asks for one, or for an unknown format, gets it as people do.
+		unrecorded(r)                                        // As upstream, which has no form for it.
 	}
-	format := codec.JSON
-	if a, ok := codec.Accept(r.Header.Get("Accept"), codec.Formats, codec.MetaProjection); ok {
-		format = a.Format
-	} else {
-		unrecorded(r) // As upstream, which has no form for it.
-	}
-	s.send(w, r, int(status.Code), format, pretty(r, codec.Accepted{}), codec.Status(&status, format))
+	s.send(w, r, int(status.Code), a.Format, pretty(r, a), codec.Status(&status, a.Format))
 }
 
 // pretty tells clients that are people: indented JSON for them.
 func pretty(r *http.Request, a codec.Accepted) bool {
-	if v := r.URL.Query()["pretty"]; len(v) > 0 {
-		return v[0] != "0" && v[0] != "false"
-	}
 	if a.Pretty {
 		return true
+	}
+	if v := r.URL.Query().Get("pretty"); v != "" {
+		yes, _ := strconv.ParseBool(v) // What is neither is a no.
+		return yes
 	}
 	agent := r.UserAgent()
 	return strings.HasPrefix(agent, "curl") || strings.HasPrefix(agent, "Wget") || strings.HasPrefix(agent, "Mozilla/5.0")
@@ -99,7 +97,7 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, code int, format c
 		writeParts(w, parts)
 		return
 	}
-	h.Set("Content-Encoding", "gzip")
+	zipped(h)
 	w.WriteHeader(code)
 	z := zipTo(w)
 	writeParts(z, parts)
@@ -117,12 +115,23 @@ func (s *Server) head(w http.ResponseWriter, r *http.Request, format codec.Forma
 			h.Add("Warning", fmt.Sprintf("299 - %s", strconv.Quote(text)))
 		}
 	}
-	h.Add("Vary", "Accept-Encoding")
 	return h
 }
 
+// takesGzip tells whether a client names gzip as it is: with a quality it may be a refusal, and is none of upstream's either.
 func takesGzip(r *http.Request) bool {
-	return strings.Contains(r.Header.Get("Accept-Encoding"), "gzip")
+	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		if strings.TrimSpace(part) == "gzip" {
+			return true
+		}
+	}
+	return false
+}
+
+// zipped says that an answer is compressed.
+func zipped(h http.Header) {
+	h.Set("Content-Encoding", "gzip")
+	h.Add("Vary", "Accept-Encoding")
 }
 
 func writeParts(w io.Writer, parts [][]byte) {
@@ -147,24 +156,19 @@ type answer struct {
 var customFormats = []codec.Format{codec.JSON, codec.YAML}
 
 // negotiate reads what the client accepts.
-func negotiate(r *http.Request, t *rest.Target) (*answer, error) {
-	formats := codec.Formats
-	if t.Custom != nil {
-		formats = customFormats
-	}
-	accepted, ok := codec.Accept(r.Header.Get("Accept"), formats, func(as string, gv schema.GroupVersion) bool {
-		// What is not stored has no rows.
-		return codec.MetaProjection(as, gv) && (as != codec.AsTable || t.Kind.Storage.Prefix != "" || t.Kind.Table != nil)
+func negotiate(r *http.Request, t *rest.Target, subresource string) (*answer, error) {
+	accepted, ok := codec.Accept(r.Header.Get("Accept"), codec.Formats, func(f codec.Format, as string, gv schema.GroupVersion) bool {
+		switch as {
+		case "": // Metadata alone has a protobuf form, whatever the resource is.
+			return t.Custom == nil || slices.Contains(customFormats, f)
+		case codec.AsTable: // What is not stored has no rows, nor have most subresources.
+			return codec.MetaProjection(f, as, gv) && (t.Kind.Storage.Prefix != "" || t.Kind.Table != nil) && slices.Contains(tabled, subresource)
+		default:
+			return codec.MetaProjection(f, as, gv)
+		}
 	})
-	if !ok && t.Custom != nil {
-		// Metadata alone has a protobuf form, whatever the resource is.
-		accepted, ok = codec.Accept(r.Header.Get("Accept"), codec.Formats, codec.MetaProjection)
-		ok = ok && accepted.As != "" && accepted.As != codec.AsTable
-	}
-	if !ok || accepted.As == codec.AsTable && accepted.Format == codec.Protobuf {
-		// Where only the projection is unknown, it is not the router that refuses.
-		_, known := codec.Accept(r.Header.Get("Accept"), formats, func(string, schema.GroupVersion) bool { return true })
-		return nil, notAcceptable(formats, t.Custom != nil || known)
+	if !ok {
+		return nil, notAcceptable()
 	}
 	a := &answer{Accepted: accepted, target: t, pretty: pretty(r, accepted)}
 	if accepted.As == codec.AsTable {
@@ -177,30 +181,50 @@ func negotiate(r *http.Request, t *rest.Target) (*answer, error) {
 	return a, nil
 }
 
-func notAcceptable(formats []codec.Format, custom bool) error {
-	names := strings.Join(formatNames(formats), ", ")
-	status := metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: "only the following media types are accepted: " + names,
+// tabled are the subresources that have rows, and the object itself.
+var tabled = []string{"", "status", "scale"}
+
+// produced refuses what upstream's router refuses before a handler is asked. Custom resources have no routes there.
+func produced(r *http.Request, t *rest.Target, p *parsed) error {
+	if t.Custom != nil {
+		return nil
 	}
-	if !custom {
-		status.Details = &metav1.StatusDetails{}
-		status.Message = "406: Not Acceptable\n\nAvailable representations: " + names
+	types := formatNames(codec.Formats)
+	switch {
+	case p.Subresource == "log":
+		types = append([]string{"text/plain"}, types...)
+	case slices.Contains(connects, p.Subresource):
+		return nil // Another server answers.
+	case p.Verb == "list" || p.Verb == "watch":
+		types = append(types, streamTypes...)
 	}
-	return &apierrors.StatusError{ErrStatus: status}
+	return acceptable(r, types)
 }
 
-// notStreamed refuses a watch in YAML, whose events nobody could tell apart.
-func notStreamed(t *rest.Target) error {
-	var names []string
-	for _, f := range []codec.Format{codec.JSON, codec.Protobuf} {
-		if f == codec.JSON || t.Custom == nil {
-			names = append(names, string(f)+";stream=watch")
-		}
+// acceptable refuses a client that names none of some media types, as upstream's router does.
+func acceptable(r *http.Request, types []string) error {
+	if codec.Produces(r.Header.Get("Accept"), types) {
+		return nil
 	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable, Details: &metav1.StatusDetails{},
+		Message: "406: Not Acceptable\n\nAvailable representations: " + strings.Join(types, ", "),
+	}}
+}
+
+// notAcceptable refuses a client that accepts no format in a form that there is. Protobuf is named for custom resources, too: their metadata has it.
+func notAcceptable() error { return onlyAccepted(formatNames(codec.Formats)) }
+
+// notStreamed refuses a watch in YAML, whose events nobody could tell apart.
+func notStreamed() error { return onlyAccepted(streamTypes) }
+
+// streamTypes are the media types of watches.
+var streamTypes = []string{string(codec.JSON) + ";stream=watch", string(codec.Protobuf) + ";stream=watch"}
+
+func onlyAccepted(types []string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: "only the following media types are accepted: " + strings.Join(names, ", "),
+		Message: "only the following media types are accepted: " + strings.Join(types, ", "),
 	}}
 }
 
@@ -253,7 +277,12 @@ func (a *answer) encode(res *rest.Result) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if obj, err = a.project(obj); err != nil {
+	if meta.IsListType(obj) {
+		obj, err = a.projectList(obj)
+	} else {
+		obj, err = a.project(obj)
+	}
+	if err != nil {
 		return nil, err
 	}
 	data, err := codec.Marshal(obj, a.Format)
@@ -274,12 +303,7 @@ func (a *answer) entry(res *rest.Result) ([]byte, error) {
 // project turns one object into what the client asked for.
 func (a *answer) project(obj runtime.Object) (runtime.Object, error) {
 	m, ok := obj.(metav1.Object)
-	switch {
-	case a.As == "":
-		return obj, nil
-	case !ok && a.As == codec.AsTable && meta.IsListType(obj): // of what is not stored
-		return a.tableOf(obj)
-	case !ok:
+	if a.As == "" || !ok {
 		return obj, nil
 	}
 	switch a.As {
@@ -293,18 +317,21 @@ func (a *answer) project(obj runtime.Object) (runtime.Object, error) {
 	}
 }
 
-// tableOf makes a table of a list of the target.
-func (a *answer) tableOf(list runtime.Object) (runtime.Object, error) {
+// projectList turns a list that is not stored into what the client asked for.
+func (a *answer) projectList(list runtime.Object) (runtime.Object, error) {
+	if a.As == "" {
+		return list, nil
+	}
 	objects, err := meta.ExtractList(list)
 	if err != nil {
 		return nil, err
 	}
-	return codec.Table(a.target.Table(), a.table, objects, metav1.ListMeta{}), nil
+	return a.listOf(objects, metav1.ListMeta{})
 }
 
 // source renders rows of the target, or of another type that a subresource answers with.
 func (a *answer) source(obj runtime.Object) codec.TableSource {
-	if _, scale := obj.(*autoscalingv1.Scale); scale {
+	if _, ok := obj.(*autoscalingv1.Scale); ok {
 		return a.target.ScaleTable()
 	}
 	if obj.GetObjectKind().GroupVersionKind() != a.target.Served.GroupVersionKind {

@@ -67,7 +67,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, code int, format 
 	var out io.Writer = w
 	end = func() {}
 	if takesGzip(r) {
-		h.Set("Content-Encoding", "gzip")
+		zipped(h)
 		z := zipTo(w)
 		out, end = z, func() { _ = z.Close() } // As above.
 	}
@@ -216,9 +216,6 @@ func (a *answer) protobufList(l *rest.List) iter.Seq2[[]byte, error] {
 }
 
 func (a *answer) encodeProjectedList(l *rest.List) ([][]byte, error) {
-	if a.As == codec.AsPartial {
-		return nil, a.notProjectable(true)
-	}
 	objects := make([]runtime.Object, 0, len(l.Entries))
 	for _, entry := range l.Entries {
 		obj, err := a.target.Object(entry)
@@ -227,18 +224,27 @@ func (a *answer) encodeProjectedList(l *rest.List) ([][]byte, error) {
 		}
 		objects = append(objects, obj)
 	}
-	var out runtime.Object
-	switch a.As {
-	case codec.AsTable:
-		out = codec.Table(a.target.Table(), a.table, objects, l.Meta())
-	case codec.AsPartialList:
-		list := &metav1.PartialObjectMetadataList{ListMeta: l.Meta(), Items: make([]metav1.PartialObjectMetadata, 0, len(objects))}
-		for _, obj := range objects {
-			list.Items = append(list.Items, *codec.Partial(obj.(metav1.Object), a.GroupVersion, a.target.Kind.FormAnnotations))
-		}
-		list.SetGroupVersionKind(a.GroupVersion.WithKind(codec.AsPartialList))
-		out = list
+	out, err := a.listOf(objects, l.Meta())
+	if err != nil {
+		return nil, err
 	}
 	data, err := codec.Marshal(out, a.Format)
 	return [][]byte{data}, err
+}
+
+// listOf is the projection of a list.
+func (a *answer) listOf(objects []runtime.Object, list metav1.ListMeta) (runtime.Object, error) {
+	switch a.As {
+	case codec.AsTable:
+		return codec.Table(a.target.Table(), a.table, objects, list), nil
+	case codec.AsPartialList:
+		out := &metav1.PartialObjectMetadataList{ListMeta: list} // Without items it has null, as upstream's.
+		for _, obj := range objects {
+			out.Items = append(out.Items, *codec.Partial(obj.(metav1.Object), a.GroupVersion, a.target.Kind.FormAnnotations))
+		}
+		out.SetGroupVersionKind(a.GroupVersion.WithKind(codec.AsPartialList))
+		return out, nil
+	default:
+		return nil, a.notProjectable(true)
+	}
 }

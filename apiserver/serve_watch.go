@@ -56,9 +56,9 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, a *answer, c
 	}
 }
 
-// watchTimeout is what the client asked for, or a time of our own between the minimum and twice that, so that watches do not end all at once.
+// watchTimeout is what the client asked for, which may be over before it begins, or a time of our own between the minimum and twice that, so that watches do not end all at once.
 func (s *Server) watchTimeout(opts *metav1.ListOptions) time.Duration {
-	if opts.TimeoutSeconds != nil && *opts.TimeoutSeconds > 0 {
+	if opts.TimeoutSeconds != nil && *opts.TimeoutSeconds != 0 {
 		return time.Duration(*opts.TimeoutSeconds) * time.Second
 	}
 	return s.cfg.MinWatchTimeout + rand.N(s.cfg.MinWatchTimeout)

@@ -298,11 +298,37 @@ func TestAccept(t *testing.T) {
 		{"application/json;stream=watch, application/json", codec.Accepted{Format: codec.JSON}, true},
 		{"text/html", codec.Accepted{}, false},
 		{";;;,,", codec.Accepted{}, false},
+		{"APPLICATION/JSON", codec.Accepted{}, false},
+		{"*/json", codec.Accepted{}, false},
+		{"application/json/x", codec.Accepted{}, false},
+		{"application/json;v=v1", codec.Accepted{}, false},
+		{"application/json;stream=foo, application/yaml", codec.Accepted{Format: codec.YAML}, true},
+		{"application/yaml;stream=watch", codec.Accepted{}, false},
+		{"application/json;q=x, application/yaml;q=0.1", codec.Accepted{Format: codec.YAML}, true},
+		{"application/json;q=0", codec.Accepted{Format: codec.JSON}, true},
+		{"*/*, application/yaml;q=0.5", codec.Accepted{Format: codec.YAML}, true},
+		{"application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io, application/json;pretty=1", codec.Accepted{Format: codec.JSON, Pretty: true}, true},
 	}
 	for _, tt := range tests {
 		got, ok := codec.Accept(tt.header, codec.Formats, codec.MetaProjection)
 		if ok != tt.ok || ok && got != tt.want {
 			t.Errorf("Accept(%q) = %+v, %v; want %+v, %v", tt.header, got, ok, tt.want, tt.ok)
+		}
+	}
+}
+
+func TestProduces(t *testing.T) {
+	types := []string{"application/json", "application/yaml"}
+	for header, want := range map[string]bool{
+		"": true, "*/*": true, "text/html, */*;q=0.1": true, "application/yaml;as=X": true, "application/*": false, "APPLICATION/JSON": false, "text/html": false,
+	} {
+		if got := codec.Produces(header, types); got != want {
+			t.Errorf("Produces(%q) = %v, want %v", header, got, want)
+		}
+	}
+	for header, want := range map[string]string{"": "application/json", "*/*": "application/json", "application/*": "application/json", "application/yaml, */*": "application/yaml", "text/html": ""} {
+		if got, ok := codec.Media(header, types); got != want || ok != (want != "") {
+			t.Errorf("Media(%q) = %q, %v, want %q", header, got, ok, want)
 		}
 	}
 }

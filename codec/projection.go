@@ -49,6 +49,8 @@ type TableSource struct {
 	Row     func(obj runtime.Object, now time.Time) []any
 	// Order of the rows of a list; nil keeps that of the list.
 	Order func(a, b runtime.Object) int
+	// Conditions of a row; nil where there are none.
+	Conditions func(obj runtime.Object) []metav1.TableRowCondition
 }
 
 // DefaultTable shows name and creation time.
@@ -85,12 +87,16 @@ func Table(source TableSource, opts TableOptions, objects []runtime.Object, list
 	}
 	for _, obj := range objects {
 		row := metav1.TableRow{Cells: source.Row(obj, opts.Now)}
+		if source.Conditions != nil {
+			row.Conditions = source.Conditions(obj)
+		}
 		switch opts.Include {
 		case metav1.IncludeObject:
 			row.Object.Object = obj
-		case metav1.IncludeNone:
 		default:
-			if m, err := meta.Accessor(obj); err == nil {
+			m, err := meta.Accessor(obj)
+			// That the initial events end is said by an annotation, whatever is asked for.
+			if err == nil && (opts.Include != metav1.IncludeNone || m.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true") {
 				row.Object.Object = Partial(m, opts.GroupVersion, opts.Without)
 			}
 		}

@@ -28,6 +28,7 @@ type Strategy[T Object] struct {
 	Columns     []metav1.TableColumnDefinition
 	Row         func(obj T, now time.Time) []any
 	Order       func(a, b T) int
+	Conditions  func(obj T) []metav1.TableRowCondition
 	GracePeriod func(obj T, opts *metav1.DeleteOptions) (seconds int64, graceful bool)
 	TTL         func(obj T) time.Duration
 	Read        func(obj T)
@@ -76,6 +77,9 @@ func Define[T Object](kind Kind, gvk schema.GroupVersionKind, newT func() T, new
 	}
 	if s.Row != nil {
 		kind.Table = &Table{Columns: s.Columns, Row: func(obj Object, now time.Time) []any { return s.Row(obj.(T), now) }}
+		if s.Conditions != nil {
+			kind.Table.Conditions = func(obj Object) []metav1.TableRowCondition { return s.Conditions(obj.(T)) }
+		}
 	}
 	if s.Order != nil {
 		kind.Table.Order = func(a, b Object) int { return s.Order(a.(T), b.(T)) }

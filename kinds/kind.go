@@ -146,10 +146,11 @@ type Served struct {
 	// The input is shared: they return a fresh object. Those of a custom resource take objects of any of its versions: see Convert.
 	FromStorage func(Object) (Object, error)
 	ToStorage   func(Object) (Object, error)
-	// Selects tells which of the fields that Kind.Fields has the objects of this version can be selected by; nil means all.
-	Selects func(label string) bool
 	// Default fills unset fields of this version before conversion; nil means the kind's own Default applies after it.
 	Default func(Object)
+	// FieldLabels are what objects are selected by at this version besides name and namespace, each with what Kind.Fields calls it; nil
+	// where that is the same.
+	FieldLabels map[string]string
 	// Deprecated is a warning that every request for this version is answered with; Removed is the release that no longer has it ("1.38").
 	Deprecated, Removed string
 }
@@ -215,6 +216,8 @@ type Scale struct {
 	Path []string
 	// Get returns the desired and the observed replicas and the selector as text.
 	Get func(obj Object) (spec, status int32, selector string)
+	// Has tells whether obj says how many are desired; nil means that it always does.
+	Has func(obj Object) bool
 	// Set changes the desired replicas of obj.
 	Set func(obj Object, replicas int32)
 }
@@ -226,6 +229,8 @@ type Table struct {
 	Row func(obj Object, now time.Time) []any
 	// Order of the rows of a list; nil keeps that of the list.
 	Order func(a, b Object) int
+	// Conditions say of an object what is to be seen in its row; nil where there is nothing.
+	Conditions func(obj Object) []metav1.TableRowCondition
 }
 
 // GroupKind of the preferred served version.

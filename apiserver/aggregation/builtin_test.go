@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver/discovery"
+	"kogge.dev/kogge/codec"
 )
 
 // TestBuiltInIsListedUntilTakenOver asks discovery, before and after a remote server has the group-version.
@@ -29,7 +30,9 @@ func TestBuiltInIsListedUntilTakenOver(t *testing.T) {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/apis", nil)
 		r.Header.Set("Accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
-		registry.Handler(func() string { return "" }).ServeHTTP(w, r)
+		registry.Handler(discovery.Front{Send: func(w http.ResponseWriter, _ *http.Request, _ codec.Accepted, body []byte) {
+			_, _ = w.Write(body) // A recorder takes all.
+		}}).ServeHTTP(w, r)
 		return w.Body.String()
 	}
 	g.publish()

@@ -212,6 +212,9 @@ status: {replicas: 2, selector: a=b, ready: true}`)
 	if spec, status, selector := scale.Get(u); spec != 3 || status != 2 || selector != "a=b" {
 		t.Errorf("scale = %d, %d, %q", spec, status, selector)
 	}
+	if uncounted := tree(t, "metadata: {name: a}\nspec: {replicas: x}"); !scale.Has(u) || scale.Has(uncounted) {
+		t.Error("who says how many replicas are desired is not known")
+	}
 	scale.Set(u, 5)
 	table := s.resource.Custom.Table(gv)
 	row := table.Row(u, time.Date(2026, 1, 1, 0, 5, 0, 0, time.UTC))

@@ -392,6 +392,10 @@ func newScale(spec *apiextensionsv1.CustomResourceSubresourceScale) *kinds.Scale
 			}
 			return count(u, spec.SpecReplicasPath), count(u, spec.StatusReplicasPath), selector
 		},
+		Has: func(obj kinds.Object) bool {
+			_, found, err := unstructured.NestedInt64(asTree(obj).Object, splitPath(spec.SpecReplicasPath)...)
+			return found && err == nil
+		},
 		Set: func(obj kinds.Object, replicas int32) {
 			// A path through something that is no object can't be set; validation of the object says so.
 			_ = unstructured.SetNestedField(asTree(obj).Object, int64(replicas), splitPath(spec.SpecReplicasPath)...)

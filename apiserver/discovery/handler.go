@@ -14,26 +14,34 @@ import (
 	"kogge.dev/kogge/codec"
 )
 
-// Handler serves /api, /apis and what is below them but for resources. address is what clients outside should connect to.
-func (r *Registry) Handler(address func() string) http.Handler {
+// Front is how the server around writes answers. All fields are required.
+type Front struct {
+	// Address is what clients outside should connect to.
+	Address func() string
+	// Send answers with a document in the format that was accepted; the media type may be set before.
+	Send func(w http.ResponseWriter, r *http.Request, a codec.Accepted, body []byte)
+	// Refuse answers a client that accepts no form of a document.
+	Refuse func(w http.ResponseWriter, r *http.Request)
+	// Fail answers with an error.
+	Fail func(w http.ResponseWriter, r *http.Request, err error)
+}
+
+// Handler serves /api, /apis and what is below them but for resources, whatever the method.
+func (r *Registry) Handler(front Front) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.Method != http.MethodGet && req.Method != http.MethodHead {
-			http.Error(w, "405: Method Not Allowed", http.StatusMethodNotAllowed)
-			return
-		}
 		s := r.current.Load()
 		parts := strings.Split(strings.Trim(req.URL.Path, "/"), "/")
 		switch {
 		case parts[0] == "api" && len(parts) == 1:
-			s.serveRoot(w, req, true, func() runtime.Object { return coreVersions(s, address()) })
+			s.serveRoot(w, req, front, true, func() runtime.Object { return coreVersions(s, front.Address()) })
 		case parts[0] == "apis" && len(parts) == 1:
-			s.serveRoot(w, req, false, func() runtime.Object { return groupList(s) })
+			s.serveRoot(w, req, front, false, func() runtime.Object { return groupList(s) })
 		case parts[0] == "api" && len(parts) == 2:
-			s.serveVersion(w, req, "", parts[1])
+			s.serveVersion(w, req, front, "", parts[1])
 		case parts[0] == "apis" && len(parts) == 2:
-			s.serveGroup(w, req, parts[1])
+			s.serveGroup(w, req, front, parts[1])
 		case parts[0] == "apis" && len(parts) == 3:
-			s.serveVersion(w, req, parts[1], parts[2])
+			s.serveVersion(w, req, front, parts[1], parts[2])
 		default:
 			http.NotFound(w, req)
 		}
@@ -41,15 +49,14 @@ func (r *Registry) Handler(address func() string) http.Handler {
 }
 
 // serveRoot answers /api and /apis, aggregated or not.
-func (s *snapshot) serveRoot(w http.ResponseWriter, req *http.Request, core bool, legacy func() runtime.Object) {
-	w.Header().Set("Vary", "Accept")
+func (s *snapshot) serveRoot(w http.ResponseWriter, req *http.Request, front Front, core bool, legacy func() runtime.Object) {
 	a, ok := codec.Accept(req.Header.Get("Accept"), codec.Formats, codec.DiscoveryProjection)
 	if !ok {
-		http.Error(w, "406: Not Acceptable", http.StatusNotAcceptable)
+		front.Refuse(w, req)
 		return
 	}
-	if a.As == "" || a.Format != codec.JSON {
-		s.write(w, req, a.Format, legacy())
+	if a.As == "" {
+		front.write(w, req, a, legacy())
 		return
 	}
 	key := "groups/" + a.GroupVersion.Version
@@ -58,18 +65,28 @@ func (s *snapshot) serveRoot(w http.ResponseWriter, req *http.Request, core bool
 	}
 	d, err := s.doc(key, func() (any, error) { return s.aggregated(core, a.GroupVersion.Version), nil })
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		front.Fail(w, req, err)
 		return
 	}
+	tag := `"` + d.etag + `"` // The same for every format.
 	h := w.Header()
-	h.Set("ETag", `"`+d.etag+`"`)
-	h.Set("Content-Type", "application/json;g=apidiscovery.k8s.io;v="+a.GroupVersion.Version+";as=APIGroupDiscoveryList")
+	h.Set("Vary", "Accept")
+	h.Set("ETag", tag)
 	h.Set("Cache-Control", "public")
-	if strings.Trim(req.Header.Get("If-None-Match"), `"`) == d.etag {
+	if req.Header.Get("If-None-Match") == tag {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	_, _ = w.Write(d.data) // A client that went away is no error of ours.
+	data := d.data
+	if a.Format != codec.JSON {
+		list := s.aggregated(core, a.GroupVersion.Version)
+		if data, err = codec.Marshal(&list, a.Format); err != nil {
+			front.Fail(w, req, err)
+			return
+		}
+	}
+	h.Set("Content-Type", string(a.Format)+";g=apidiscovery.k8s.io;v="+a.GroupVersion.Version+";as=APIGroupDiscoveryList")
+	front.Send(w, req, a, data)
 }
 
 func coreVersions(s *snapshot, address string) runtime.Object {
@@ -94,7 +111,7 @@ func groupList(s *snapshot) runtime.Object {
 	return out
 }
 
-func (s *snapshot) serveGroup(w http.ResponseWriter, req *http.Request, name string) {
+func (s *snapshot) serveGroup(w http.ResponseWriter, req *http.Request, front Front, name string) {
 	g := s.group(name)
 	if g == nil || name == "" {
 		http.NotFound(w, req)
@@ -102,15 +119,15 @@ func (s *snapshot) serveGroup(w http.ResponseWriter, req *http.Request, name str
 	}
 	out := legacyGroup(g)
 	out.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "APIGroup"})
-	s.negotiate(w, req, &out)
+	front.negotiate(w, req, &out)
 }
 
-func (s *snapshot) serveVersion(w http.ResponseWriter, req *http.Request, group, version string) {
+func (s *snapshot) serveVersion(w http.ResponseWriter, req *http.Request, front Front, group, version string) {
 	if g := s.group(group); g != nil {
 		for i := range g.Versions {
 			if g.Versions[i].Version == version {
 				out := s.legacyResources(group, &g.Versions[i])
-				s.negotiate(w, req, &out)
+				front.negotiate(w, req, &out)
 				return
 			}
 		}
@@ -118,21 +135,20 @@ func (s *snapshot) serveVersion(w http.ResponseWriter, req *http.Request, group,
 	http.NotFound(w, req)
 }
 
-func (s *snapshot) negotiate(w http.ResponseWriter, req *http.Request, obj runtime.Object) {
-	a, ok := codec.Accept(req.Header.Get("Accept"), codec.Formats, nil)
+func (f Front) negotiate(w http.ResponseWriter, req *http.Request, obj runtime.Object) {
+	a, ok := codec.Accept(req.Header.Get("Accept"), codec.Formats, codec.Unprojected)
 	if !ok {
-		http.Error(w, "406: Not Acceptable", http.StatusNotAcceptable)
+		f.Refuse(w, req)
 		return
 	}
-	s.write(w, req, a.Format, obj)
+	f.write(w, req, a, obj)
 }
 
-func (s *snapshot) write(w http.ResponseWriter, _ *http.Request, format codec.Format, obj runtime.Object) {
-	data, err := codec.Marshal(obj, format)
+func (f Front) write(w http.ResponseWriter, req *http.Request, a codec.Accepted, obj runtime.Object) {
+	data, err := codec.Marshal(obj, a.Format)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		f.Fail(w, req, err)
 		return
 	}
-	w.Header().Set("Content-Type", string(format))
-	_, _ = w.Write(data) // A client that went away is no error of ours.
+	f.Send(w, req, a, data)
 }

@@ -115,6 +115,9 @@ func (e *Engine) dispatch(ctx context.Context, c *Call) (*Result, error) {
 	if !c.Target.stored() {
 		return e.virtual(ctx, c)
 	}
+	if err := checkPath(c.Name); err != nil {
+		return nil, err
+	}
 	switch c.Verb {
 	case client.Get:
 		return e.get(ctx, c)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -286,6 +287,10 @@ func (d *deletion) answer(w *written) (*Result, error) {
 	if o := c.Delete.OrphanDependents; !w.removed && o != nil && !*o { // Deprecated, and still part of the API.
 		code = http.StatusAccepted
 	}
+	if w.revision != 0 && w.obj != nil { // Who watches from there on does not see the deletion again.
+		w.obj = w.obj.DeepCopyObject().(kinds.Object)
+		w.obj.SetResourceVersion(strconv.FormatInt(w.revision, 10))
+	}
 	if !w.removed || c.Target.Kind.AnswersDeleted || isNamespace(c.Target) {
 		return c.result(w, code)
 	}
@@ -325,11 +330,14 @@ func (e *Engine) deleteCollection(ctx context.Context, c *Call) (*Result, error)
 		if err := e.deleteAll(ctx, c, res.List); err != nil {
 			return nil, err
 		}
+		if limited {
+			return &Result{Code: http.StatusOK, List: res.List}, nil // Who asks for pages goes on with its token.
+		}
 		out.Entries = append(out.Entries, res.List.Entries...)
 		if out.Revision == 0 {
 			out.Revision = res.List.Revision
 		}
-		if limited || res.List.Continue == "" {
+		if res.List.Continue == "" {
 			return &Result{Code: http.StatusOK, List: out}, nil
 		}
 		opts.Continue, opts.ResourceVersion, opts.ResourceVersionMatch = res.List.Continue, "", ""

@@ -166,6 +166,14 @@ func validateMetaUpdate(r *Resource, obj, old kinds.Object) field.ErrorList {
 	return append(errs, validateFinalizers(obj, old)...)
 }
 
+// checkPath refuses a name in a path that no object can have.
+func checkPath(name string) error {
+	if wrong := content.IsPathSegmentName(name); len(wrong) > 0 {
+		return apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", name, strings.Join(wrong, ";")))
+	}
+	return nil
+}
+
 func pathSegment(name string, prefix bool) []string {
 	if prefix {
 		return content.IsPathSegmentPrefix(name)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -367,6 +368,15 @@ func (t *Target) Table() codec.TableSource {
 	}}
 	if table.Order != nil && t.Served.ToStorage == nil {
 		source.Order = func(a, b runtime.Object) int { return table.Order(a.(kinds.Object), b.(kinds.Object)) }
+	}
+	if table.Conditions != nil {
+		source.Conditions = func(obj runtime.Object) []metav1.TableRowCondition {
+			o, ok := obj.(kinds.Object)
+			if !ok {
+				return nil
+			}
+			return table.Conditions(o)
+		}
 	}
 	return source
 }

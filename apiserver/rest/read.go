@@ -101,11 +101,8 @@ func (e *Engine) page(ctx context.Context, c *Call, sel *selection, opts *metav1
 	}
 	switch revision, set, err := parseVersion(opts.ResourceVersion); {
 	case opts.Continue != "":
-		if err := e.resume(ctx, b, opts.Continue, &read); err != nil {
+		if err := e.resume(ctx, b, opts, &read); err != nil {
 			return nil, err
-		}
-		if set && revision != 0 {
-			return nil, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
 		}
 	case err != nil:
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
@@ -163,11 +160,16 @@ func one(b *bound, sel *selection, read cache.ListOptions) (*List, error) {
 	return out, nil
 }
 
-// resume sets read to go on where a token says.
-func (e *Engine) resume(ctx context.Context, b *bound, text string, read *cache.ListOptions) error {
-	t, err := decodeToken(text)
-	if err != nil {
+// resume sets read to go on where a token says. The token is looked at before the version beside it, and that before anything is waited for.
+func (e *Engine) resume(ctx context.Context, b *bound, opts *metav1.ListOptions, read *cache.ListOptions) error {
+	t, err := decodeToken(opts.Continue)
+	switch {
+	case err != nil:
 		return apierrors.NewBadRequest(fmt.Sprintf("invalid continue token: %v", err))
+	case opts.ResourceVersion != "" && opts.ResourceVersion != "0":
+		return apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
+	case opts.ResourceVersion == "0" && t.Revision < 0:
+		read.Limit = 0 // As upstream: any version means from memory, whole.
 	}
 	read.From = read.Prefix + t.Start
 	if t.Revision < 0 {

@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver/admission"
@@ -108,15 +110,26 @@ func (e *Engine) components(ctx context.Context, c *Call) (*Result, error) {
 	if _, err := e.store.Revision(ctx); err != nil {
 		status.Status, status.Message, status.Error = corev1.ConditionFalse, "", err.Error()
 	}
-	one := corev1.ComponentStatus{ObjectMeta: metav1.ObjectMeta{Name: "etcd-0"}, Conditions: []corev1.ComponentCondition{status}}
+	one := &corev1.ComponentStatus{ObjectMeta: metav1.ObjectMeta{Name: "etcd-0"}, Conditions: []corev1.ComponentCondition{status}}
 	if c.Verb == client.List {
-		list := &corev1.ComponentStatusList{Items: []corev1.ComponentStatus{one}}
+		opts, err := listOptions(c.List, false)
+		if err != nil {
+			return nil, err
+		}
+		sel, err := c.selection(opts)
+		if err != nil {
+			return nil, err
+		}
+		list := &corev1.ComponentStatusList{Items: []corev1.ComponentStatus{}}
+		if sel.labels.Matches(labels.Set{}) && sel.fields.Matches(fields.Set{"metadata.name": one.Name, "metadata.namespace": ""}) {
+			list.Items = append(list.Items, *one)
+		}
 		list.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "ComponentStatusList"})
 		return &Result{Code: http.StatusOK, Object: list}, nil
 	}
 	if c.Name != one.Name {
-		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "componentstatus"}, c.Name) // As upstream calls it here.
+		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: c.Target.Kind.Singular}, c.Name) // As upstream names it.
 	}
 	one.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "ComponentStatus"})
-	return &Result{Code: http.StatusOK, Object: &one}, nil
+	return &Result{Code: http.StatusOK, Object: one}, nil
 }

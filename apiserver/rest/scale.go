@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"strings"
 	"time"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -64,9 +66,15 @@ func (t *Target) scaler() *kinds.Scale {
 	return nil
 }
 
+// noReplicas are the desired replicas of an object that does not say how many.
+const noReplicas = math.MinInt32
+
 // scaleOf reads the Scale of an object at the hub.
 func scaleOf(obj kinds.Object, s *kinds.Scale) *autoscalingv1.Scale {
 	spec, status, selector := s.Get(obj)
+	if s.Has != nil && !s.Has(obj) {
+		spec = noReplicas
+	}
 	out := &autoscalingv1.Scale{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(), ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
@@ -94,7 +102,11 @@ func (e *Engine) scale(ctx context.Context, c *Call) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &Result{Code: http.StatusOK, Object: scaleOf(obj, s)}, nil
+		out := scaleOf(obj, s)
+		if out.Spec.Replicas == noReplicas {
+			return nil, apierrors.NewInternalError(fmt.Errorf("the spec replicas field %q does not exist", pathText(s)))
+		}
+		return &Result{Code: http.StatusOK, Object: out}, nil
 	case client.Update, client.Patch:
 		return e.rescale(ctx, c, s)
 	default:
@@ -123,6 +135,9 @@ func (e *Engine) rescale(ctx context.Context, c *Call, s *kinds.Scale) (*Result,
 		if err != nil {
 			return nil, err
 		}
+		if after.Spec.Replicas == noReplicas {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("the spec replicas field %q cannot be empty", pathText(s)))
+		}
 		if err := e.admitScale(ctx, c, after, before); err != nil {
 			return nil, err
 		}
@@ -141,6 +156,9 @@ func (e *Engine) rescale(ctx context.Context, c *Call, s *kinds.Scale) (*Result,
 	}
 	return &Result{Code: http.StatusOK, Object: scaleOf(obj, s)}, nil
 }
+
+// pathText is where the desired replicas of custom resources are, as their definition says it.
+func pathText(s *kinds.Scale) string { return "." + strings.Join(s.Path, ".") }
 
 // replicasPaths say where each version of the kind keeps its replicas: nowhere, if it has no scale.
 func (t *Target) replicasPaths() managedfields.ResourcePathMappings {

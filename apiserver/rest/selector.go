@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -170,13 +171,23 @@ func (t *Target) fieldLabel(label, value string) (string, string, error) {
 	case "metadata.name":
 		return label, value, nil
 	case "metadata.namespace":
-		if t.Kind.Namespaced || t.Custom == nil {
+		if t.Kind.Namespaced || t.Custom == nil && t.Kind.Fields == nil {
 			return label, value, nil
 		}
 	case "spec.host":
 		if t.Kind.Resource == "pods" && t.GVR.Group == "" {
 			return "spec.nodeName", value, nil
 		}
+	case "status.podIPs": // which no pod has, for selectors.
+		if t.Kind.Resource == "pods" && t.GVR.Group == "" {
+			return label, value, nil
+		}
+	}
+	if t.Served.FieldLabels != nil {
+		if own, ok := t.Served.FieldLabels[label]; ok {
+			return own, value, nil
+		}
+		return "", "", fmt.Errorf("field label not supported: %s", label)
 	}
 	known := t.selectable()
 	if known == nil {
@@ -189,7 +200,7 @@ func (t *Target) fieldLabel(label, value string) (string, string, error) {
 	if t.Custom != nil {
 		sample = t.Served.Blank
 	}
-	if _, ok := known(sample())[label]; ok && (t.Served.Selects == nil || t.Served.Selects(label)) {
+	if _, ok := known(sample())[label]; ok {
 		return label, value, nil
 	}
 	switch t.GVR.GroupResource() {
@@ -219,16 +230,16 @@ func listOptions(in *metav1.ListOptions, watch bool) (*metav1.ListOptions, error
 	return opts, nil
 }
 
-// parseVersion reads a resourceVersion; empty is 0 with set false.
+// parseVersion reads a resourceVersion; empty is 0 with set false. What is greater than any revision is the greatest.
 func parseVersion(text string) (revision int64, set bool, err error) {
 	if text == "" {
 		return 0, false, nil
 	}
-	v, err := strconv.ParseUint(text, 10, 63)
+	v, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
 		return 0, false, field.Invalid(field.NewPath("resourceVersion"), text, err.Error())
 	}
-	return int64(v), true, nil
+	return int64(min(v, math.MaxInt64)), true, nil
 }
 
 // token is what a continue token holds: the revision that the pages are of, and the key to go on from, below the list's prefix.

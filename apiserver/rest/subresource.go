@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -101,6 +102,9 @@ func (e *Engine) AdmitConnect(ctx context.Context, c *Call, options runtime.Obje
 	return e.admit(ctx, e.attributes(ctx, c, admission.Connect, options, nil))
 }
 
+// unmarked keeps what a client made up from looking like HTML.
+var unmarked = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+
 // Forbidden is the answer to what the authorizer refused.
 func Forbidden(a *authz.Attributes, reason string) error {
 	gr := schema.GroupResource{Group: a.APIGroup, Resource: a.Resource}
@@ -121,6 +125,7 @@ func Forbidden(a *authz.Attributes, reason string) error {
 }
 
 func withReason(text, reason string) string {
+	text = unmarked.Replace(text)
 	if reason == "" {
 		return text
 	}

@@ -54,6 +54,8 @@ type written struct {
 	obj     kinds.Object
 	created bool
 	removed bool
+	// revision of the removal; 0 where nothing was removed, or not by this write.
+	revision int64
 }
 
 // current is the state that a step starts from.
@@ -238,7 +240,7 @@ func (e *Engine) commitRemoval(ctx context.Context, c *Call, key string, state c
 	if c.dryRun() {
 		return &written{obj: obj, removed: true}, nil, nil
 	}
-	_, err := e.store.Delete(ctx, key, state.entry.Revision)
+	revision, err := e.store.Delete(ctx, key, state.entry.Revision)
 	var conflict *store.ConflictError
 	switch {
 	case errors.As(err, &conflict):
@@ -249,7 +251,7 @@ func (e *Engine) commitRemoval(ctx context.Context, c *Call, key string, state c
 		return nil, nil, writeError(err)
 	}
 	e.afterRemoval(c.Target.bound, obj)
-	return &written{obj: obj, removed: true}, nil, nil
+	return &written{obj: obj, removed: true, revision: revision}, nil, nil
 }
 
 // reread is what would be read of bytes if they were stored, at the hub.

@@ -54,11 +54,7 @@ func (e *Engine) watch(ctx context.Context, c *Call) (*Stream, error) {
 		want.Filter = nil // Only the key is watched.
 	}
 	want.Deadline, _ = ctx.Deadline()
-	if s := opts.TimeoutSeconds; s != nil && *s > 0 {
-		if end := time.Now().Add(time.Duration(*s) * time.Second); want.Deadline.IsZero() || end.Before(want.Deadline) {
-			want.Deadline = end
-		}
-	}
+	want.Deadline = deadline(want.Deadline, opts.TimeoutSeconds)
 	if field := indexField(b.prefix); field != "" {
 		want.Index = exact(sel.fields, field)
 	}
@@ -69,7 +65,10 @@ func (e *Engine) watch(ctx context.Context, c *Call) (*Stream, error) {
 	initial := opts.SendInitialEvents != nil && *opts.SendInitialEvents
 	switch {
 	case !set:
-		if revision, err = b.cache.Fresh(ctx); err != nil {
+		if revision, err = b.cache.Fresh(ctx); errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return &Stream{Target: c.Target, refused: ctx.Err()}, nil // It is over before it begins.
+		}
+		if err != nil {
 			return nil, err
 		}
 	case initial:
@@ -97,6 +96,17 @@ func (e *Engine) watch(ctx context.Context, c *Call) (*Stream, error) {
 	return &Stream{Target: c.Target, watcher: w, after: revision}, nil
 }
 
+// deadline is the end of a watch, that the client has asked for or that there is already.
+func deadline(end time.Time, seconds *int64) time.Time {
+	if seconds == nil || *seconds <= 0 {
+		return end
+	}
+	if asked := time.Now().Add(time.Duration(*seconds) * time.Second); end.IsZero() || asked.Before(end) {
+		return asked
+	}
+	return end
+}
+
 func exact(sel fields.Selector, field string) string {
 	value, _ := sel.RequiresExactMatch(field)
 	return value
@@ -115,7 +125,7 @@ func (s *Stream) Poll(ctx context.Context) ([]cache.Event, error) {
 }
 
 // Drained tells whether the last Poll has read all that there was.
-func (s *Stream) Drained() bool { return s.watcher.Drained() }
+func (s *Stream) Drained() bool { return s.watcher == nil || s.watcher.Drained() }
 
 func (s *Stream) read(ctx context.Context, from func(*cache.Watcher, context.Context) ([]cache.Event, error)) ([]cache.Event, error) {
 	if s.watcher == nil {

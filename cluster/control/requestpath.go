@@ -117,7 +117,7 @@ func (p *Plane) build(s *apiserver.Server) (apiserver.Parts, error) {
 				return requests.Create(ctx, info.Namespace, info.Name, obj, nil)
 			},
 		},
-		Paths: p.paths(documents, limiter.Dumps()),
+		Documents: issuer(documents), Paths: p.paths(limiter.Dumps()),
 		Runners: slices.Concat([]apiserver.Runner{
 			{Name: "custom resource definitions", Run: definitions.Run},
 			{Name: "aggregation", Run: aggregator.Run},
@@ -303,20 +303,17 @@ func converter(engine *rest.Engine) *versions.Converter {
 }
 
 // paths are the handlers outside the resource API.
-func (p *Plane) paths(documents satoken.Documents, more map[string]http.Handler) map[string]http.Handler {
-	paths := map[string]http.Handler{
-		"/.well-known/openid-configuration": document("application/json", documents.Configuration),
-		satoken.KeySetPath:                  document("application/jwk-set+json", documents.KeySet),
-	}
+func (p *Plane) paths(more map[string]http.Handler) map[string]http.Handler {
+	paths := map[string]http.Handler{}
 	maps.Copy(paths, more)
 	maps.Copy(paths, p.config.Paths)
 	return paths
 }
 
-func document(kind string, content []byte) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", kind)
-		w.Header().Set("Cache-Control", "public, max-age=3600")
-		_, _ = w.Write(content) // a client that went away is its own affair
-	})
+// issuer are the documents of who issues tokens of service accounts.
+func issuer(documents satoken.Documents) map[string]apiserver.Document {
+	return map[string]apiserver.Document{
+		"/.well-known/openid-configuration": {MediaType: "application/json", Content: documents.Configuration},
+		satoken.KeySetPath:                  {MediaType: "application/jwk-set+json", Content: documents.KeySet},
+	}
 }

@@ -4,12 +4,10 @@
 package apps
 
 import (
-	"strconv"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"kogge.dev/kogge/kinds"
@@ -54,11 +52,8 @@ func replicaSet() *kinds.Kind {
 			Validate:       validateReplicaSet,
 			ValidateUpdate: validateReplicaSetUpdate,
 			Warn:           warnReplicaSet,
-			Fields: func(rs *appsv1.ReplicaSet) fields.Set {
-				return fields.Set{"status.replicas": strconv.Itoa(int(rs.Status.Replicas))}
-			},
-			Columns: replicaSetColumns(),
-			Row:     replicaSetRow,
+			Columns:        replicaSetColumns(),
+			Row:            replicaSetRow,
 		})
 }
 

@@ -4,7 +4,6 @@
 package core
 
 import (
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,9 +38,6 @@ func event() *kinds.Kind {
 				GroupVersionKind: version.WithKind("Event"),
 				New:              newEvent,
 				NewList:          newList,
-				Selects: func(label string) bool {
-					return label != "reportingController" && !strings.HasPrefix(label, "regarding.")
-				},
 			},
 			{
 				GroupVersionKind: eventsv1.SchemeGroupVersion.WithKind("Event"),
@@ -49,8 +45,11 @@ func event() *kinds.Kind {
 				NewList:          func() runtime.Object { return &eventsv1.EventList{} },
 				FromStorage:      eventFromStorage,
 				ToStorage:        eventToStorage,
-				Selects: func(label string) bool {
-					return label != "reportingComponent" && label != "source" && !strings.HasPrefix(label, "involvedObject.")
+				FieldLabels: map[string]string{
+					"reason": "reason", "reportingController": "reportingComponent", "type": "type",
+					"regarding.kind": "involvedObject.kind", "regarding.namespace": "involvedObject.namespace", "regarding.name": "involvedObject.name",
+					"regarding.uid": "involvedObject.uid", "regarding.apiVersion": "involvedObject.apiVersion",
+					"regarding.resourceVersion": "involvedObject.resourceVersion", "regarding.fieldPath": "involvedObject.fieldPath",
 				},
 			},
 		},
@@ -67,29 +66,25 @@ func event() *kinds.Kind {
 		})
 }
 
-// eventFields names each field as core/v1 does and, where that differs, as events.k8s.io does.
+// eventFields names each field as core/v1 does.
 func eventFields(e *corev1.Event) fields.Set {
 	source := e.Source.Component
 	if source == "" {
 		source = e.ReportingController
 	}
-	set := fields.Set{
-		"reason":              e.Reason,
-		"reportingComponent":  e.ReportingController,
-		"reportingController": e.ReportingController,
-		"source":              source,
-		"type":                e.Type,
+	return fields.Set{
+		"involvedObject.kind":            e.InvolvedObject.Kind,
+		"involvedObject.namespace":       e.InvolvedObject.Namespace,
+		"involvedObject.name":            e.InvolvedObject.Name,
+		"involvedObject.uid":             string(e.InvolvedObject.UID),
+		"involvedObject.apiVersion":      e.InvolvedObject.APIVersion,
+		"involvedObject.resourceVersion": e.InvolvedObject.ResourceVersion,
+		"involvedObject.fieldPath":       e.InvolvedObject.FieldPath,
+		"reason":                         e.Reason,
+		"reportingComponent":             e.ReportingController,
+		"source":                         source,
+		"type":                           e.Type,
 	}
-	for _, prefix := range []string{"involvedObject.", "regarding."} {
-		set[prefix+"kind"] = e.InvolvedObject.Kind
-		set[prefix+"namespace"] = e.InvolvedObject.Namespace
-		set[prefix+"name"] = e.InvolvedObject.Name
-		set[prefix+"uid"] = string(e.InvolvedObject.UID)
-		set[prefix+"apiVersion"] = e.InvolvedObject.APIVersion
-		set[prefix+"resourceVersion"] = e.InvolvedObject.ResourceVersion
-		set[prefix+"fieldPath"] = e.InvolvedObject.FieldPath
-	}
-	return set
 }
 
 func eventFromStorage(obj kinds.Object) (kinds.Object, error) {

@@ -40,6 +40,7 @@ func pod() *kinds.Kind {
 			Fields:         podFields,
 			Columns:        podColumns(),
 			Row:            podRow,
+			Conditions:     podRowConditions,
 			GracePeriod:    podGracePeriod,
 		})
 }

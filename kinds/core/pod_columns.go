@@ -59,6 +59,20 @@ func (r *restarts) text(now time.Time) string {
 	return fmt.Sprintf("%d (%s ago)", r.count, table.Since(r.last, now))
 }
 
+// podRowConditions say of a pod that has ended that it has.
+func podRowConditions(p *corev1.Pod) []metav1.TableRowCondition {
+	completed := metav1.TableRowCondition{Type: metav1.RowCompleted, Status: metav1.ConditionTrue, Reason: string(p.Status.Phase)}
+	switch p.Status.Phase {
+	case corev1.PodSucceeded:
+		completed.Message = "The pod has completed successfully."
+	case corev1.PodFailed:
+		completed.Message = "The pod failed."
+	default:
+		return nil
+	}
+	return []metav1.TableRowCondition{completed}
+}
+
 func podRow(p *corev1.Pod, now time.Time) []any {
 	summary := summarise(p)
 	total := len(p.Spec.Containers)

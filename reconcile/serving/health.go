@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -24,25 +25,26 @@ type Check struct {
 	Ready bool
 }
 
-// Health asks checks and answers for all of them, or for the one that only names, with ?verbose and ?exclude=NAME as upstream. What is wrong
-// stays inside.
-func Health(w http.ResponseWriter, r *http.Request, endpoint, only string, checks []Check) {
-	if only != "" {
-		i := slices.IndexFunc(checks, func(c Check) bool { return c.Name == only })
-		if i < 0 {
-			http.NotFound(w, r)
-			return
-		}
-		checks = checks[i : i+1]
-	}
+// Health asks the checks of an endpoint and answers for all of them, with ?verbose and ?exclude=NAME as upstream. What is wrong stays inside. Below the
+// endpoint, by its name, a check answers for itself, and says what is wrong: who may ask that is authorized.
+func Health(w http.ResponseWriter, r *http.Request, endpoint string, checks []Check) {
 	ctx, cancel := context.WithTimeout(r.Context(), probeTimeout)
 	defer cancel()
-	excluded := r.URL.Query()["exclude"]
+	if only, below := strings.CutPrefix(r.URL.Path, "/"+endpoint+"/"); below {
+		one(ctx, w, r, only, checks)
+		return
+	}
+	excluded := map[string]bool{} // Whether a check has the name.
+	for _, name := range r.URL.Query()["exclude"] {
+		excluded[name] = false
+	}
 	var report strings.Builder
 	failed := 0
 	for _, c := range checks {
+		_, without := excluded[c.Name]
 		switch {
-		case slices.Contains(excluded, c.Name):
+		case without:
+			excluded[c.Name] = true
 			fmt.Fprintf(&report, "[+]%s excluded: ok\n", c.Name)
 		case c.Probe(ctx) != nil:
 			failed++
@@ -50,6 +52,16 @@ func Health(w http.ResponseWriter, r *http.Request, endpoint, only string, check
 		default:
 			fmt.Fprintf(&report, "[+]%s ok\n", c.Name)
 		}
+	}
+	var unknown []string
+	for name, known := range excluded {
+		if !known {
+			unknown = append(unknown, strconv.Quote(name))
+		}
+	}
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		fmt.Fprintf(&report, "warn: some health checks cannot be excluded: no matches for %s\n", strings.Join(unknown, ","))
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -63,4 +75,19 @@ func Health(w http.ResponseWriter, r *http.Request, endpoint, only string, check
 	default:
 		fmt.Fprint(w, "ok")
 	}
+}
+
+// one answers for the check of a name.
+func one(ctx context.Context, w http.ResponseWriter, r *http.Request, name string, checks []Check) {
+	i := slices.IndexFunc(checks, func(c Check) bool { return c.Name == name })
+	if i < 0 {
+		http.NotFound(w, r)
+		return
+	}
+	if err := checks[i].Probe(ctx); err != nil {
+		http.Error(w, fmt.Sprintf("internal server error: %v", err), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprint(w, "ok")
 }

@@ -75,7 +75,7 @@ func New(config Config) *Server {
 	s.config.Checks = append([]Check{{Name: "ping", Probe: func(context.Context) error { return nil }}}, config.Checks...)
 	for _, endpoint := range open {
 		s.mux.HandleFunc(endpoint, s.health)
-		s.mux.HandleFunc(endpoint+"/{check...}", s.health)
+		s.mux.HandleFunc(endpoint+"/", s.health)
 	}
 	s.mux.Handle("/metrics", promhttp.HandlerFor(config.Metrics, promhttp.HandlerOpts{}))
 	s.mux.HandleFunc("/configz", s.configz)
@@ -187,7 +187,7 @@ func (s *Server) judge(r *http.Request) error {
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	endpoint, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	checks := slices.DeleteFunc(slices.Clone(s.config.Checks), func(c Check) bool { return c.Ready && endpoint != "readyz" })
-	Health(w, r, endpoint, r.PathValue("check"), checks)
+	Health(w, r, endpoint, checks)
 }
 
 func (s *Server) configz(w http.ResponseWriter, _ *http.Request) {

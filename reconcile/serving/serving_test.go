@@ -7,10 +7,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +190,22 @@ func TestReadinessIsNotLiveness(t *testing.T) {
 	for path, want := range map[string]int{"/readyz": 500, "/livez": 200, "/healthz": 200, "/readyz?exclude=informer-sync": 200} {
 		if code, body := ask(t, url+path, ""); code != want || code == 500 && body != "[+]ping ok\n[-]informer-sync failed: reason withheld\nreadyz check failed\n" {
 			t.Errorf("%s: %d %q, want %d", path, code, body, want)
+		}
+	}
+	want := "[+]ping ok\n[+]informer-sync excluded: ok\nwarn: some health checks cannot be excluded: no matches for \"a\",\"b\"\nreadyz check passed\n"
+	if _, body := ask(t, url+"/readyz?verbose&exclude=b&exclude=informer-sync&exclude=a", ""); body != want {
+		t.Errorf("checks that are not there, excluded: %q, want %q", body, want)
+	}
+}
+
+// What is below an endpoint answers for itself, to those who may ask.
+func TestOneCheck(t *testing.T) {
+	checks := []serving.Check{{Name: "a/b", Probe: func(context.Context) error { return errors.New("not yet") }}, {Name: "c", Probe: func(context.Context) error { return nil }}}
+	for path, want := range map[string]string{"/readyz/a/b": "500 internal server error: not yet\n", "/readyz/c": "200 ok", "/readyz/d": "404 404 page not found\n", "/readyz/": "404 404 page not found\n"} {
+		rec := httptest.NewRecorder()
+		serving.Health(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil), "readyz", checks)
+		if got := fmt.Sprint(rec.Code, " ", rec.Body); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
 		}
 	}
 }

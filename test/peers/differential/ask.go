@@ -5,8 +5,10 @@ package differential
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -54,8 +56,32 @@ type answer struct {
 	// warnings are the values of the Warning headers.
 	warnings    []string
 	contentType string
+	// headers are those of comparedHeaders.
+	headers map[string]string
 	// body as JSON tree, or as text where it is none.
 	body any
+}
+
+// comparedHeaders are compared besides warnings and the content type: as they are, or (true) only whether they are there.
+var comparedHeaders = map[string]bool{
+	"Allow": false, "Cache-Control": false, "Content-Encoding": false, "Location": false, "Retry-After": false, "Vary": false, "X-Content-Type-Options": false,
+	"Audit-Id": true, "ETag": true, "X-Kubernetes-Pf-Flowschema-Uid": true, "X-Kubernetes-Pf-Prioritylevel-Uid": true,
+}
+
+// compared takes what is compared of the headers of an answer.
+func compared(header http.Header) map[string]string {
+	out := map[string]string{}
+	for name, presence := range comparedHeaders {
+		values := slices.Sorted(slices.Values(header.Values(name)))
+		switch {
+		case len(values) == 0:
+		case presence:
+			out[name] = "(present)"
+		default:
+			out[name] = strings.Join(values, ", ")
+		}
+	}
+	return out
 }
 
 func (a *answer) refused() bool { return a.code >= 400 }
@@ -115,19 +141,27 @@ func (s *server) ask(ctx context.Context, c *call) (*answer, error) {
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
 	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
+	body := io.Reader(res.Body)
+	if res.Header.Get("Content-Encoding") == "gzip" && c.method != http.MethodHead { // The script asked for it, not the transport.
+		if body, err = gzip.NewReader(res.Body); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", s.name, c, err)
+		}
+	}
+	text, err := io.ReadAll(body)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s: read answer: %w", s.name, c, err)
 	}
 	if s.hear != nil {
 		text = []byte(s.hear.Replace(string(text)))
 	}
-	a := &answer{code: res.StatusCode, warnings: slices.Clone(res.Header.Values("Warning")), contentType: res.Header.Get("Content-Type")}
+	a := &answer{
+		code: res.StatusCode, warnings: slices.Clone(res.Header.Values("Warning")), contentType: res.Header.Get("Content-Type"), headers: compared(res.Header),
+	}
 	a.body = tree(text, a.contentType)
 	return a, nil
 }
 
-// tree decodes JSON and YAML, and leaves everything else as text.
+// tree decodes JSON, of a watch into the list of its events, and YAML, and leaves everything else as text.
 func tree(body []byte, contentType string) any {
 	switch {
 	case strings.Contains(contentType, "yaml"):
@@ -141,9 +175,17 @@ func tree(body []byte, contentType string) any {
 	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
-	var out any
-	if err := decoder.Decode(&out); err != nil {
-		return string(body)
+	var all []any
+	for {
+		var out any
+		switch err := decoder.Decode(&out); {
+		case errors.Is(err, io.EOF) && len(all) == 1:
+			return all[0]
+		case errors.Is(err, io.EOF) && len(all) > 1:
+			return all
+		case err != nil:
+			return string(body)
+		}
+		all = append(all, out)
 	}
-	return out
 }

@@ -45,7 +45,21 @@ func compare(c *call, ours, upstream *answer) []difference {
 	if ours.code == upstream.code && ours.contentType != upstream.contentType {
 		cmp.add("content type", ours.contentType, upstream.contentType)
 	}
+	if ours.code == upstream.code {
+		for _, name := range slices.Sorted(maps.Keys(comparedHeaders)) {
+			if a, b := cmp.header(ours, name), cmp.header(upstream, name); a != b {
+				cmp.add("header "+name, a, b)
+			}
+		}
+	}
 	return cmp.out
+}
+
+func (c *comparer) header(a *answer, name string) string {
+	if value, ok := a.headers[name]; ok {
+		return scrub(value)
+	}
+	return absent
 }
 
 func (c *comparer) add(where, ours, upstream string) {
@@ -259,7 +273,7 @@ func (c *comparer) leaf(path string, ours, upstream any) {
 }
 
 // maskedFields are those that every server fills in as it likes.
-var maskedFields = regexp.MustCompile(`((^|\[\]|\.object|Object)\.metadata\.(uid|resourceVersion|creationTimestamp|managedFields\[\]\.time)` +
+var maskedFields = regexp.MustCompile(`((^|\[\]|\.object|Object)\.metadata\.(uid|resourceVersion|creationTimestamp|continue|managedFields\[\]\.time)` +
 	`|^\.events\[\]\.(requestReceivedTimestamp|stageTimestamp|objectRef\.(uid|resourceVersion)))$`)
 
 func masked(path string) bool { return maskedFields.MatchString(path) }
@@ -335,6 +349,7 @@ var scrubs = []struct {
 	{regexp.MustCompile(`(\\?"resourceVersion\\?":\\?")\d+`), "${1}(version)"},
 	{regexp.MustCompile(`X509SHA256=[0-9a-f]{64}`), "X509SHA256=(hash)"},
 	{regexp.MustCompile(`in record \(\d+\)`), "in record (version)"},
+	{regexp.MustCompile(`current: \d+`), "current: (version)"},
 	// Times near now; those of manifests are long ago.
 	{regexp.MustCompile(`202[6-9]-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "(now)"},
 	{regexp.MustCompile(`202[6-9]-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)? \+0000 UTC( m=\S+)?`), "(now)"},
