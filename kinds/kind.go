@@ -184,6 +184,8 @@ type Subresource struct {
 	GroupVersionKind schema.GroupVersionKind
 	// New makes the wire object where it differs from the kind's own.
 	New func() Object
+	// Default fills what a wire object of such a type leaves open; nil where nothing is.
+	Default func(Object)
 
 	// Prepare keeps of new only what this subresource may change, taking the rest from old. Set for subresources that
 	// are partial updates of the same object (status, ephemeralcontainers, resize, finalize, approval).

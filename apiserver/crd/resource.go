@@ -6,6 +6,7 @@ package crd
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kubeversion "k8s.io/apimachinery/pkg/version"
+	"k8s.io/apiserver/pkg/warning"
 
 	"kogge.dev/kogge/apiserver/rest"
 	"kogge.dev/kogge/kinds"
@@ -227,14 +229,13 @@ func (s *served) Fields(gv schema.GroupVersion) func(kinds.Object) fields.Set {
 	return s.fields(gv.Version)
 }
 
-// Allow implements rest.Custom: it refuses new objects while the definition is on its way out, as its instances are being deleted.
-func (s *served) Allow(verb string) error {
-	if verb != "create" || !s.terminating.Load() {
+// AllowCreate implements rest.Custom: there are no new objects while the definition is on its way out, as its instances are being deleted.
+func (s *served) AllowCreate(name string) error {
+	if !s.terminating.Load() {
 		return nil
 	}
-	err := apierrors.NewMethodNotSupported(schema.GroupResource{Group: s.crd.Spec.Group, Resource: s.names.Plural}, verb)
-	err.ErrStatus.Message = verb + " not allowed while custom resource definition is terminating"
-	return err
+	gr := schema.GroupResource{Group: s.crd.Spec.Group, Resource: s.names.Plural}
+	return apierrors.NewForbidden(gr, name, errors.New("create not allowed while custom resource definition is terminating"))
 }
 
 func asTree(obj kinds.Object) *unstructured.Unstructured {
@@ -335,8 +336,18 @@ func (s *served) judge(req kinds.Request, obj, old kinds.Object, by func(*versio
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}
-	return by(v, context.Background(), next, before)
+	ctx := context.Background()
+	if req.Warn != nil { // of broken rules that are let pass because nothing changed
+		ctx = warning.WithWarningRecorder(ctx, recorder(req.Warn))
+	}
+	return by(v, ctx, next, before)
 }
+
+// recorder takes warnings from the CEL library.
+type recorder func(text string)
+
+// AddWarning implements the library's warning.Recorder.
+func (r recorder) AddWarning(_, text string) { r(text) }
 
 // fields returns a version's selectable fields; nil when there are none.
 func (s *served) fields(name string) func(kinds.Object) fields.Set {

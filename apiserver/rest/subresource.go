@@ -16,6 +16,7 @@ import (
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/authz"
 	"kogge.dev/kogge/client"
+	"kogge.dev/kogge/kinds"
 )
 
 // subresource runs what is not a plain read or partial update of the object; done is false for those.
@@ -69,6 +70,12 @@ func (e *Engine) answerVirtual(ctx context.Context, c *Call, v Virtual) (*Result
 	if m, ok := c.Object.(metav1.Object); ok && c.Namespace != "" {
 		if err := checkNamespace(m, c.namespace()); err != nil {
 			return nil, err
+		}
+	}
+	if sub := c.Target.Kind.Subresource(c.Subresource); sub != nil && sub.Default != nil {
+		if obj, ok := c.Object.(kinds.Object); ok {
+			c.Object = obj.DeepCopyObject()
+			sub.Default(c.Object.(kinds.Object))
 		}
 	}
 	obj := e.trackVirtual(ctx, c, c.Object)

@@ -34,6 +34,12 @@ func serviceAccount() *kinds.Kind {
 			GroupVersionKind: authenticationv1.SchemeGroupVersion.WithKind("TokenRequest"),
 			New:              func() kinds.Object { return &authenticationv1.TokenRequest{} },
 			Connect:          true,
+			Default: func(obj kinds.Object) {
+				if r := obj.(*authenticationv1.TokenRequest); r.Spec.ExpirationSeconds == nil {
+					const hour = 60 * 60
+					r.Spec.ExpirationSeconds = new(int64(hour))
+				}
+			},
 		}},
 	}, version.WithKind("ServiceAccount"),
 		func() *corev1.ServiceAccount { return &corev1.ServiceAccount{} },
