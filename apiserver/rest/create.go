@@ -28,10 +28,10 @@ func (c *Call) body() (kinds.Object, error) {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("request for %s carries a %T", c.Target.GVR.Resource, c.Object))
 	}
 	out, err := c.Target.toStorage(c.Target.Served, obj)
-	if err != nil {
+	if err != nil && c.Target.Custom == nil { // It is not the client's fault if a webhook does not convert.
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	return out, nil
+	return out, err
 }
 
 // Sent returns a copy of the object that a call carries, with the defaults of its version: what the audit log shows of it.
