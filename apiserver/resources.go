@@ -106,6 +106,9 @@ func routable(t *rest.Target, p *parsed, method string) error {
 	acrossNamespaces := t.Kind.Namespaced && p.Namespace == ""
 	collection := p.Name == "" || p.Verb == "list" || p.Verb == "watch"
 	switch {
+	case p.Subresource != "proxy" && strings.Trim(p.rest, "/") != "", // Only proxies have something below them.
+		!collection && p.Subresource == "" && !named(t):
+		return errNoResource
 	case method == http.MethodHead && p.Subresource != "proxy", // A proxy passes it on.
 		acrossNamespaces && method != http.MethodGet,
 		collection && (method == http.MethodPut || method == http.MethodPatch),
@@ -113,6 +116,11 @@ func routable(t *rest.Target, p *parsed, method string) error {
 		return errNoMethod
 	}
 	return nil
+}
+
+// named tells whether objects have URLs of their own, which those that are only created don't.
+func named(t *rest.Target) bool {
+	return slices.ContainsFunc([]string{"get", "update", "patch", "delete"}, t.Kind.Allows)
 }
 
 // tellDeprecated warns who asks for something that will go, and tells the audit log and the metrics of a version that will.

@@ -115,7 +115,7 @@ func (e *Engine) components(ctx context.Context, c *Call) (*Result, error) {
 		return &Result{Code: http.StatusOK, Object: list}, nil
 	}
 	if c.Name != one.Name {
-		return nil, apierrors.NewNotFound(c.Target.GVR.GroupResource(), c.Name)
+		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "componentstatus"}, c.Name) // Upstream's name for one.
 	}
 	one.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "ComponentStatus"})
 	return &Result{Code: http.StatusOK, Object: &one}, nil
