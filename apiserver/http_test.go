@@ -313,6 +313,24 @@ func TestServerTellsOfItself(t *testing.T) {
 	}
 }
 
+// URLs below subresources, and of objects that are only created, lead nowhere.
+func TestURLsThatLeadNowhere(t *testing.T) {
+	s := start(t)
+	for _, url := range []string{
+		"GET /apis/authentication.k8s.io/v1/tokenreviews/a", "PATCH /apis/authorization.k8s.io/v1/subjectaccessreviews/a", "PUT /api/v1/namespaces/default/bindings/a",
+		"PUT /apis/apps/v1/namespaces/default/deployments/a/scale/more", "POST /api/v1/namespaces/default/serviceaccounts/a/token/more",
+		"GET /api/v1/namespaces/default/pods/a/log/more",
+	} {
+		method, path, _ := strings.Cut(url, " ")
+		if rec := ask(t, s, method, path, nil); rec.Code != http.StatusNotFound || !strings.Contains(rec.Body.String(), "the server could not find the requested resource") {
+			t.Errorf("%s = %d %s, want 404", url, rec.Code, rec.Body)
+		}
+	}
+	if rec := ask(t, s, "GET", "/apis/authentication.k8s.io/v1/tokenreviews", nil); rec.Code != http.StatusMethodNotAllowed {
+		t.Errorf("GET of token reviews = %d, want 405", rec.Code)
+	}
+}
+
 func TestDocumentsAreServed(t *testing.T) {
 	s := start(t)
 	var index struct {

@@ -439,7 +439,9 @@ func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) er
 		}
 		state := request.From(r.Context())
 		for _, e := range found {
-			state.Warn(e.Error())
+			for _, line := range codec.YAMLErrors(e) {
+				state.Warn(line.Error())
+			}
 		}
 	}
 	c.Object = obj

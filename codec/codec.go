@@ -124,7 +124,7 @@ func Decode(data []byte, format Format, into runtime.Object, strictness Strictne
 		var strict []error
 		if strictness == Strict {
 			if _, err := yaml.YAMLToJSONStrict(data); err != nil {
-				strict = append(strict, yamlErrors(err)...)
+				strict = append(strict, err)
 			}
 		}
 		gvk, more, err := decodeJSON(converted, into, strictness, fallback)
@@ -183,9 +183,9 @@ func TypeOf(data []byte) (schema.GroupVersionKind, error) {
 	return gv.WithKind(meta.Kind), nil
 }
 
-// yamlErrors takes an error about several lines of a document apart.
-func yamlErrors(err error) []error {
-	list, several := strings.CutPrefix(err.Error(), "yaml: unmarshal errors:\n")
+// YAMLErrors takes an error about several lines of a document apart, for warnings of each.
+func YAMLErrors(err error) []error {
+	list, several := strings.CutPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "yaml: unmarshal errors:\n")
 	if !several {
 		return []error{err}
 	}

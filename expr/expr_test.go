@@ -87,6 +87,7 @@ func TestMutations(t *testing.T) {
 		{Expression: `Object{metadata: Object.metadata{labels: {"by": variables.who}}}`},
 		{Expression: `[JSONPatch{op: "add", path: "/data/" + jsonpatch.escapeKey("a/b"), value: "1"}]`, JSONPatch: true},
 		{Expression: `Object{spec: Object.status{x: 1}}`},
+		{Expression: `[JSONPatch{op: "add", path: "/data", value: Object.data{a: "b", n: 2}}]`, JSONPatch: true},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -105,6 +106,13 @@ func TestMutations(t *testing.T) {
 	}
 	if _, err := list[2].Eval(t.Context(), input("a", nil)); err == nil {
 		t.Error("an object of the wrong type was accepted")
+	}
+	change, err = list[3].Eval(t.Context(), input("a", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, err := change.Patch.Apply([]byte(`{}`)); err != nil || string(after) != `{"data":{"a":"b","n":2}}` {
+		t.Errorf("patched with an object = %s, %v", after, err)
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/google/cel-go/cel"
 	celtypes "github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/traits"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	plugincel "k8s.io/apiserver/pkg/admission/plugin/cel"
@@ -137,7 +136,7 @@ func operations(list traits.Lister) (jsonpatch.Patch, error) {
 			if err != nil {
 				return nil, fmt.Errorf("value can't be written as JSON: %w", err)
 			}
-			data, err := protojson.Marshal(value.(*structpb.Value))
+			data, err := json.Marshal(value)
 			if err != nil {
 				return nil, fmt.Errorf("value can't be written as JSON: %w", err)
 			}

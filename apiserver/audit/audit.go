@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -151,6 +152,10 @@ func (t *Trail) event(stage auditv1.Stage, status *metav1.Status) *auditv1.Event
 			e.AuthenticationMetadata = &auditv1.AuthenticationMetadata{ImpersonationConstraint: s.Constraint}
 		}
 		if level == auditv1.LevelRequest || level == auditv1.LevelRequestResponse {
+			if len(s.Details) > 0 {
+				e.Annotations = maps.Clone(s.Details)
+				maps.Copy(e.Annotations, s.Annotations)
+			}
 			e.RequestObject = recordOf(t.request)
 			if !t.patch {
 				t.strip(e.RequestObject)

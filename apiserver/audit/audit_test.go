@@ -100,6 +100,19 @@ func TestPolicyDecidesWhatIsRecorded(t *testing.T) {
 	}
 }
 
+func TestDetailsAreRecordedWithTheRequest(t *testing.T) {
+	for verb, want := range map[string]int{"get": 1, "create": 2} {
+		state := stateOf("alice", verb, "pods")
+		events := run(t, state, func(*Trail) {
+			state.Annotate("a/b", "c")
+			state.AnnotateDetail("d/e", "f")
+		})
+		if got := events[0].Annotations; len(got) != want || got["a/b"] != "c" {
+			t.Errorf("%s: annotations %v, want %d", verb, got, want)
+		}
+	}
+}
+
 func TestImpersonationIsRecorded(t *testing.T) {
 	for _, c := range []struct {
 		as         request.User

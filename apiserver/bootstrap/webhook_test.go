@@ -134,6 +134,93 @@ func TestWebhooks(t *testing.T) {
 	})
 }
 
+// A hook is asked once about an update that changes nothing, in which it sees the name, and without one about each object of a collection.
+func TestWhatWebhooksAreAsked(t *testing.T) {
+	p := newPlane(t)
+	admin := p.admin()
+	asked := make(chan *admissionv1.AdmissionRequest, 100)
+	address, ca := hookServer(t, func(r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		asked <- r
+		return &admissionv1.AdmissionResponse{Allowed: true}
+	})
+	rules := configMapRules()
+	rules[0].Operations = []admissionregistrationv1.OperationType{admissionregistrationv1.OperationAll}
+	create(t, admin, &admissionregistrationv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "v"},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+			Name: "v.example.com", ClientConfig: admissionregistrationv1.WebhookClientConfig{URL: &address, CABundle: ca}, Rules: rules,
+			SideEffects: new(admissionregistrationv1.SideEffectClassNone), AdmissionReviewVersions: []string{"v1"},
+			ObjectSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"asked": "yes"}},
+		}},
+	})
+	maps := client.Of[*corev1.ConfigMap](admin)
+	one := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "one", Labels: map[string]string{"asked": "yes"}}}
+	eventually(t, func() string {
+		_ = maps.Delete(t.Context(), "default", "one", metav1.DeleteOptions{})
+		if _, err := maps.Create(t.Context(), one); err != nil {
+			return err.Error()
+		}
+		select {
+		case r := <-asked:
+			if r.Operation == admissionv1.Create {
+				return ""
+			}
+		default:
+		}
+		return "the hook was not asked"
+	})
+	for len(asked) > 0 {
+		<-asked
+	}
+	if _, err := maps.Update(t.Context(), one); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-asked; r.Operation != admissionv1.Update || r.Name != "one" || len(asked) > 0 {
+		t.Errorf("%s of %q, and %d more; want one update of one", r.Operation, r.Name, len(asked))
+	}
+	if err := maps.DeleteCollection(t.Context(), "default", metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "asked=yes"}); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-asked; r.Operation != admissionv1.Delete || r.Name != "" || !strings.Contains(string(r.OldObject.Raw), `"name":"one"`) || len(asked) > 0 {
+		t.Errorf("%s of %q, which was %s, and %d more; want one deletion of what has no name", r.Operation, r.Name, r.OldObject.Raw, len(asked))
+	}
+}
+
+// What can't be applied of a hook's patch refuses the request even where failures are overlooked; nor may it move an object.
+func TestPatchesOfWebhooksMustApply(t *testing.T) {
+	p := newPlane(t)
+	admin := p.admin()
+	patch := admissionv1.PatchTypeJSONPatch
+	address, ca := hookServer(t, func(r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		text := `[{"op":"remove","path":"/data/nothing"}]`
+		if r.Name == "moved" {
+			text = `[{"op":"replace","path":"/metadata/namespace","value":"kube-system"}]`
+		}
+		return &admissionv1.AdmissionResponse{Allowed: true, PatchType: &patch, Patch: []byte(text)}
+	})
+	create(t, admin, &admissionregistrationv1.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "m"},
+		Webhooks: []admissionregistrationv1.MutatingWebhook{{
+			Name: "m.example.com", ClientConfig: admissionregistrationv1.WebhookClientConfig{URL: &address, CABundle: ca}, Rules: configMapRules(),
+			SideEffects: new(admissionregistrationv1.SideEffectClassNone), AdmissionReviewVersions: []string{"v1"}, FailurePolicy: new(admissionregistrationv1.Ignore),
+		}},
+	})
+	maps := client.Of[*corev1.ConfigMap](admin)
+	for name, want := range map[string]string{
+		"patched": "Internal error occurred: remove operation does not apply: doc is missing path",
+		"moved":   "the namespace of the provided object does not match the namespace sent on the request",
+	} {
+		eventually(t, func() string {
+			_, err := maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}})
+			if err == nil || !strings.Contains(err.Error(), want) {
+				_ = maps.Delete(t.Context(), "default", name, metav1.DeleteOptions{})
+				return errText(err)
+			}
+			return ""
+		})
+	}
+}
+
 func TestServicesAreResolvedByEndpoints(t *testing.T) {
 	p := newPlane(t)
 	admin := p.admin()

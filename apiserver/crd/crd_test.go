@@ -254,6 +254,18 @@ func TestApplyKnowsListsAndMetadata(t *testing.T) {
 	}
 }
 
+// What is managed of an object in another is known by its fields, and those that every object has are among them.
+func TestApplyKnowsObjectsInObjects(t *testing.T) {
+	s := serve(t, definition(t, `{type: object, properties: {one: {type: object, x-kubernetes-embedded-resource: true, properties: {spec: {type: object}}}, many: {type: array, items: {type: object, x-kubernetes-embedded-resource: true, x-kubernetes-preserve-unknown-fields: true}}}}`))
+	types, err := s.types("v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := types.ObjectToTyped(tree(t, "one: {apiVersion: v1, kind: Pod, metadata: {name: a, labels: {b: c}}}\nmany: [{apiVersion: v1, kind: Pod, metadata: {name: a}, other: d}]")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestApplyKnowsTheOtherVersions(t *testing.T) {
 	crd := definition(t, tabSchema)
 	for _, name := range []string{"v1beta1", "v1alpha1"} {
@@ -369,7 +381,10 @@ func TestRulesMustCompileAndBeAffordable(t *testing.T) {
 		{"unknown field", `{type: object, properties: {spec: {type: object, x-kubernetes-validations: [{rule: "self.nope == 1"}], properties: {a: {type: integer}}}}}`, "undefined field 'nope'"},
 		{"no bool", `{type: object, properties: {spec: {type: object, x-kubernetes-validations: [{rule: "self.a"}], properties: {a: {type: integer}}}}}`, "must evaluate to a bool"},
 		{"too expensive", `{type: object, properties: {l: {type: array, items: {type: object, properties: {m: {type: array, items: {type: string}}}}, x-kubernetes-validations: [{rule: "self.all(x, self.all(y, x.m == y.m))"}]}}}`, "estimated rule cost exceeds budget by factor of more than 100x"},
-		{"old self in a list without keys", `{type: object, properties: {l: {type: array, maxItems: 3, items: {type: object, properties: {a: {type: integer}}, x-kubernetes-validations: [{rule: "self.a >= oldSelf.a"}]}}}}`, "oldSelf cannot be used on the uncorrelatable portion of the schema"},
+		{"old self in a list without keys", `{type: object, properties: {l: {type: array, maxItems: 3, items: {type: object, properties: {a: {type: integer}}, x-kubernetes-validations: [{rule: "self.a >= oldSelf.a"}]}}}}`, "oldSelf cannot be used on the uncorrelatable portion of the schema within spec.validation.openAPIV3Schema.properties[l]"},
+		{"old self in lists in each other", `{type: object, properties: {l: {type: array, maxItems: 3, items: {type: array, maxItems: 3, items: {type: integer, x-kubernetes-validations: [{rule: "self >= oldSelf"}]}}}}}`, "within spec.validation.openAPIV3Schema.properties[l]"},
+		{"the metadata of an object in another", `{type: object, properties: {o: {type: object, x-kubernetes-embedded-resource: true, x-kubernetes-preserve-unknown-fields: true, x-kubernetes-validations: [{rule: "self.metadata.name != 'a' && self.kind != 'b'"}]}}}`, ""},
+		{"an optional old self that does not compile", `{type: object, properties: {a: {type: string, x-kubernetes-validations: [{rule: "self == oldSelf", optionalOldSelf: true}]}}}`, "may not be set if oldSelf is not used in rule"},
 		{
 			"what the expense is",
 			`{type: object, properties: {l: {type: array, items: {type: object, properties: {m: {type: array, items: {type: string}}}}, x-kubernetes-validations: [{rule: "self.all(x, self.all(y, x.m == y.m))"}]}}}`,

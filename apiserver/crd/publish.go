@@ -89,8 +89,7 @@ func selectable(fields []string) []any {
 	return out
 }
 
-// publish says in a schema and those below in OpenAPI's words what extensions of Kubernetes mean: what may be an integer or a string, and which fields
-// whole objects have.
+// publish says in a schema and those below in OpenAPI's words what may be an integer or a string.
 func publish(s *spec.Schema) {
 	if s.Extensions["x-kubernetes-int-or-string"] == true && len(s.AnyOf) == 0 && len(s.AllOf) == 0 {
 		kind := func(name string) spec.Schema {
@@ -107,14 +106,6 @@ func publish(s *spec.Schema) {
 	}
 	if s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil {
 		publish(s.AdditionalProperties.Schema)
-	}
-	if s.Extensions["x-kubernetes-embedded-resource"] == true {
-		describeObject(s)
-		for _, field := range []string{"kind", "apiVersion"} {
-			if !slices.Contains(s.Required, field) {
-				s.Required = append(s.Required, field)
-			}
-		}
 	}
 }
 

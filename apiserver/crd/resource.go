@@ -6,6 +6,7 @@ package crd
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -228,14 +229,13 @@ func (s *served) Fields(gv schema.GroupVersion) func(kinds.Object) fields.Set {
 	return s.fields(gv.Version)
 }
 
-// Allow implements rest.Custom: it refuses new objects while the definition is on its way out, as its instances are being deleted.
-func (s *served) Allow(verb string) error {
-	if verb != "create" || !s.terminating.Load() {
+// AllowCreate implements rest.Custom: there are no new objects while the definition is on its way out, as its instances are being deleted.
+func (s *served) AllowCreate(name string) error {
+	if !s.terminating.Load() {
 		return nil
 	}
-	err := apierrors.NewMethodNotSupported(schema.GroupResource{Group: s.crd.Spec.Group, Resource: s.names.Plural}, verb)
-	err.ErrStatus.Message = verb + " not allowed while custom resource definition is terminating"
-	return err
+	gr := schema.GroupResource{Group: s.crd.Spec.Group, Resource: s.names.Plural}
+	return apierrors.NewForbidden(gr, name, errors.New("create not allowed while custom resource definition is terminating"))
 }
 
 func asTree(obj kinds.Object) *unstructured.Unstructured {

@@ -80,7 +80,7 @@ func checkRules(ctx context.Context, schemas []apiextensions.Schema) field.Error
 
 // place is where in a schema a rule stands.
 type place struct {
-	// root is set for the whole object, which has the fields of every object.
+	// root is set for the whole object, which has the fields of every object, as has what is embedded.
 	root bool
 	// times is how often the rule runs at most; 0 means that nothing bounds it.
 	times uint64
@@ -132,8 +132,8 @@ func (c *ruleChecker) walk(ctx context.Context, s *structuralschema.Structural, 
 			limit = s.ValueValidation.MaxItems
 		}
 		next := place{times: multiply(at.times, limit), uncorrelatable: at.uncorrelatable}
-		if s.XListType == nil || *s.XListType != "map" {
-			next.uncorrelatable = path.Child("items").String()
+		if next.uncorrelatable == "" && (s.XListType == nil || *s.XListType != "map") {
+			next.uncorrelatable = path.String()
 		}
 		c.walk(ctx, s.Items, path.Child("items"), next)
 	}
@@ -156,7 +156,7 @@ func product(a, b uint64) uint64 {
 
 func (c *ruleChecker) check(s *structuralschema.Structural, path *field.Path, at place) {
 	base := path.Child("x-kubernetes-validations")
-	verdicts, err := c.compiler.compile(s, at.root)
+	verdicts, err := c.compiler.compile(s, at.root || s.XEmbeddedResource)
 	if err != nil {
 		c.errs = append(c.errs, field.InternalError(base, err))
 		return
@@ -178,9 +178,10 @@ func (c *ruleChecker) check(s *structuralschema.Structural, path *field.Path, at
 			c.errs = append(c.errs, field.Forbidden(p.Child("rule"), costText("estimated rule cost", cost, maxRuleCost)))
 		}
 		c.charge(p.Child("rule"), cost)
-		switch {
-		case v.err != nil:
+		if v.err != nil {
 			c.errs = append(c.errs, field.Invalid(p.Child("rule"), rule, v.err.Error()))
+		}
+		switch {
 		case v.usesOldSelf && at.uncorrelatable != "":
 			c.errs = append(c.errs, field.Invalid(p.Child("rule"), rule.Rule, fmt.Sprintf("oldSelf cannot be used on the uncorrelatable portion of the schema within %v", at.uncorrelatable)))
 		case !v.usesOldSelf && rule.OptionalOldSelf != nil:

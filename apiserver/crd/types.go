@@ -5,6 +5,7 @@ package crd
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,10 +29,34 @@ func (s *served) openAPI(name string) (*spec.Schema, error) {
 		out = &spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}
 		out.AddExtension("x-kubernetes-preserve-unknown-fields", true)
 	}
+	describeEmbedded(out)
 	describeObject(out)
 	gvk := s.gvk(name)
 	out.AddExtension("x-kubernetes-group-version-kind", []any{map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind}})
 	return out, nil
+}
+
+// describeEmbedded adds to the schemas of whole objects in a schema, or that it is of, the fields that every object has.
+func describeEmbedded(s *spec.Schema) {
+	for field, below := range s.Properties {
+		describeEmbedded(&below)
+		s.Properties[field] = below
+	}
+	if s.Items != nil && s.Items.Schema != nil {
+		describeEmbedded(s.Items.Schema)
+	}
+	if s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil {
+		describeEmbedded(s.AdditionalProperties.Schema)
+	}
+	if s.Extensions["x-kubernetes-embedded-resource"] != true {
+		return
+	}
+	describeObject(s)
+	for _, field := range []string{"kind", "apiVersion"} {
+		if !slices.Contains(s.Required, field) {
+			s.Required = append(s.Required, field)
+		}
+	}
 }
 
 // describeObject adds to a schema the fields that every object has.

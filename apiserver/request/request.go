@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -76,8 +77,8 @@ type State struct {
 	UserAgent string
 	// Warnings collects HTTP Warning texts.
 	Warnings []string
-	// Annotations collects audit annotations.
-	Annotations map[string]string
+	// Annotations collects audit annotations; Details those that only stand where the request itself is recorded, too.
+	Annotations, Details map[string]string
 	// Sent, when set, is told what the request brings once that is known to be sound: the object as it was decoded, or the bytes of a patch.
 	Sent func(object runtime.Object, patch []byte)
 	// Unrecorded says that the answer is no object that the audit log shows.
@@ -118,21 +119,26 @@ func (s *State) Warned() []string {
 	return out
 }
 
-// Warn adds a warning unless it is there already.
+// Warn adds a warning unless it is there already, or is nothing that a header can hold: empty, or with control characters.
 func (s *State) Warn(text string) {
-	if len(s.Warnings) >= maxWarned || slices.Contains(s.Warnings, text) {
+	if text == "" || len(s.Warnings) >= maxWarned || slices.Contains(s.Warnings, text) || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
 		return
 	}
 	s.Warnings = append(s.Warnings, text)
 }
 
 // Annotate adds an audit annotation; the first value of a key stays.
-func (s *State) Annotate(key, value string) {
-	if s.Annotations == nil {
-		s.Annotations = map[string]string{}
+func (s *State) Annotate(key, value string) { annotate(&s.Annotations, key, value) }
+
+// AnnotateDetail adds one that says as much of the request as the request does: it is only recorded with it.
+func (s *State) AnnotateDetail(key, value string) { annotate(&s.Details, key, value) }
+
+func annotate(to *map[string]string, key, value string) {
+	if *to == nil {
+		*to = map[string]string{}
 	}
-	if _, ok := s.Annotations[key]; !ok {
-		s.Annotations[key] = value
+	if _, ok := (*to)[key]; !ok {
+		(*to)[key] = value
 	}
 }
 

@@ -86,11 +86,6 @@ const writeTimeout = 34 * time.Second
 
 // Execute runs any verb but watch.
 func (e *Engine) Execute(ctx context.Context, c *Call) (*Result, error) {
-	if c.Target.Custom != nil {
-		if err := c.Target.Custom.Allow(string(c.Verb)); err != nil {
-			return nil, err
-		}
-	}
 	if c.Verb != client.List && c.Verb != client.DeleteCollection {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, writeTimeout)

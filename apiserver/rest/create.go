@@ -28,10 +28,10 @@ func (c *Call) body() (kinds.Object, error) {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("request for %s carries a %T", c.Target.GVR.Resource, c.Object))
 	}
 	out, err := c.Target.take(obj)
-	if err != nil {
+	if err != nil && c.Target.Custom == nil { // It is not the client's fault if a webhook does not convert.
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	return out, nil
+	return out, err
 }
 
 // Sent returns a copy of the object that a call carries, with the defaults of its version: what the audit log shows of it.
@@ -159,6 +159,9 @@ func (e *Engine) transactNew(ctx context.Context, c *Call, prepare func() (*outc
 // prepareNew brings a new object, which it owns, to the state to store: system metadata, strategy, validation, validating admission.
 func (e *Engine) prepareNew(ctx context.Context, c *Call, obj kinds.Object) (*outcome, error) {
 	k, now := c.Target.Kind, metav1.Now().Rfc3339Copy()
+	if err := checkNamespace(obj, c.namespace()); err != nil { // Admission may have moved it.
+		return nil, err
+	}
 	fill(obj, now)
 	if obj.GetName() == "" && obj.GetGenerateName() != "" {
 		obj.SetName(generateName(obj.GetGenerateName()))
@@ -239,14 +242,14 @@ func (e *Engine) mutate(ctx context.Context, c *Call, op admission.Operation, ob
 		before = old
 	}
 	a := e.attributes(ctx, c, op, obj, before)
-	managed := obj.GetManagedFields()
-	for _, p := range e.parts.Load().Plugins {
-		if p.Mutate == nil {
-			continue
-		}
-		if err := p.Mutate.Admit(ctx, a); err != nil {
+	if op == admission.Create && c.Target.Custom != nil {
+		if err := c.Target.Custom.AllowCreate(a.Name); err != nil {
 			return nil, err
 		}
+	}
+	managed := obj.GetManagedFields()
+	if err := e.alter(ctx, a); err != nil {
+		return nil, err
 	}
 	out, ok := a.Object.(kinds.Object)
 	if !ok {
@@ -293,6 +296,14 @@ func (e *Engine) judge(ctx context.Context, a *admission.Attributes) error {
 
 // admit runs both passes over something that is not stored (connect options, bindings).
 func (e *Engine) admit(ctx context.Context, a *admission.Attributes) error {
+	if err := e.alter(ctx, a); err != nil {
+		return err
+	}
+	return e.judge(ctx, a)
+}
+
+// alter runs the mutating plugins.
+func (e *Engine) alter(ctx context.Context, a *admission.Attributes) error {
 	for _, p := range e.parts.Load().Plugins {
 		if p.Mutate == nil {
 			continue
@@ -301,7 +312,7 @@ func (e *Engine) admit(ctx context.Context, a *admission.Attributes) error {
 			return err
 		}
 	}
-	return e.judge(ctx, a)
+	return nil
 }
 
 // agentOf is the User-Agent of the request in ctx.

@@ -114,7 +114,11 @@ func (d *deletion) step(ctx context.Context, old kinds.Object) (*outcome, error)
 		return nil, err
 	}
 	if !d.admitted {
-		if err := e.admit(ctx, e.attributes(ctx, c, admission.Delete, nil, old)); err != nil {
+		a := e.attributes(ctx, c, admission.Delete, nil, old)
+		if c.Verb == client.DeleteCollection {
+			a.Name = "" // The request names none: plugins see which object is meant by what it was.
+		}
+		if err := e.admit(ctx, a); err != nil {
 			return nil, err
 		}
 	}

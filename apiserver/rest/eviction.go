@@ -53,6 +53,9 @@ func (e *Engine) evict(ctx context.Context, c *Call) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if tracked, ok := e.trackVirtual(ctx, c, eviction).(*policyv1.Eviction); ok {
+		eviction = tracked
+	}
 	if err := e.admit(ctx, e.attributes(ctx, c, admission.Create, eviction, nil)); err != nil {
 		return nil, err
 	}

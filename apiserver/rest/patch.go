@@ -34,7 +34,7 @@ func (e *Engine) patch(ctx context.Context, c *Call) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.allowCreate = true
+		r.allowCreate = c.Subresource == ""
 		r.next = func(ctx context.Context, old kinds.Object) (kinds.Object, error) {
 			return e.apply(ctx, c, applied, duplicates, old)
 		}
@@ -257,6 +257,8 @@ func (c *Call) reportDuplicates(ctx context.Context, duplicates error) error {
 	case c.validation() == metav1.FieldValidationStrict:
 		return apierrors.NewBadRequest(fmt.Sprintf("error strict decoding YAML: %v", duplicates))
 	}
-	warn(ctx, duplicates.Error())
+	for _, line := range codec.YAMLErrors(duplicates) {
+		warn(ctx, line.Error())
+	}
 	return nil
 }

@@ -39,6 +39,9 @@ func (e *Engine) bindPod(ctx context.Context, c *Call) (*Result, error) {
 	if errs := validateBinding(binding); len(errs) > 0 {
 		return nil, errs.ToAggregate()
 	}
+	if tracked, ok := e.trackVirtual(ctx, c, binding).(*corev1.Binding); ok {
+		binding = tracked
+	}
 	if err := e.admit(ctx, e.attributes(ctx, c, admission.Create, binding, nil)); err != nil {
 		return nil, err
 	}

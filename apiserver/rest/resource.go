@@ -53,8 +53,8 @@ type Custom interface {
 	Scale(gv schema.GroupVersion) *kinds.Scale
 	// Fields returns what objects of a version can be selected by, besides name and namespace; nil for a version without such fields.
 	Fields(gv schema.GroupVersion) func(kinds.Object) fields.Set
-	// Allow refuses verbs ("create" while the definition is terminating) with a status error.
-	Allow(verb string) error
+	// AllowCreate refuses a new object with a status error while the definition is terminating.
+	AllowCreate(name string) error
 }
 
 // prepareCreate is what kinds.Kind.PrepareCreate says.

@@ -145,7 +145,11 @@ func (e *Engine) rescale(ctx context.Context, c *Call, s *kinds.Scale) (*Result,
 		if err != nil {
 			return nil, err
 		}
-		return e.rescaled(ctx, c, s, after, entries, old)
+		out, err := e.rescaled(ctx, c, s, after, entries, old)
+		if err != nil {
+			return out, err
+		}
+		return out, e.judgeScale(ctx, c, s, out.obj, old)
 	})
 	if err != nil {
 		return nil, err
@@ -226,6 +230,9 @@ func (c *Call) newScale(ctx context.Context, m *patch.Manager, before *autoscali
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("wrong object passed to Scale update: %T", c.Object))
 		}
 		after = given.DeepCopy()
+		if err := checkNamespace(after, c.namespace()); err != nil {
+			return nil, err
+		}
 	case c.PatchType == applyPatch:
 		return c.appliedScale(m, before)
 	default:
@@ -294,9 +301,15 @@ func (c *Call) patchedScale(ctx context.Context, before *autoscalingv1.Scale) (*
 	return after, c.report(ctx, strict, func() string { return string(c.Patch) })
 }
 
+// judgeScale asks the validating plugins about the Scale of the object as it is to be stored.
+func (e *Engine) judgeScale(ctx context.Context, c *Call, s *kinds.Scale, next, old kinds.Object) error {
+	return e.judge(ctx, e.attributes(ctx, c, admission.Update, scaleOf(next, s), scaleOf(old, s)))
+}
+
+// admitScale runs the mutating plugins on the Scale that the call asks for, and validates it.
 func (e *Engine) admitScale(ctx context.Context, c *Call, after, before *autoscalingv1.Scale) error {
 	after.SetGroupVersionKind(scaleGVK)
-	if err := e.admit(ctx, e.attributes(ctx, c, admission.Update, after, before)); err != nil {
+	if err := e.alter(ctx, e.attributes(ctx, c, admission.Update, after, before)); err != nil {
 		return err
 	}
 	if after.Spec.Replicas < 0 && c.Target.Custom == nil { // The validation of a custom resource names the field that is meant.

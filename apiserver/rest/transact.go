@@ -165,7 +165,11 @@ func (e *Engine) commit(ctx context.Context, c *Call, key string, state current,
 			return &written{entry: state.entry, obj: obj}, nil, err
 		}
 		again, err := e.fresh(ctx, b, key)
-		return nil, &again, err // Nothing to write, if the state is what we think it is.
+		if err != nil || again.entry == nil || again.entry.Revision != state.entry.Revision {
+			return nil, &again, err
+		}
+		obj, err := state.object(c.Target)
+		return &written{entry: state.entry, obj: obj}, nil, err // Nothing to write: the state is what we thought it is.
 	}
 	if c.dryRun() {
 		obj, err := c.Target.reread(key, data, state.entry.Revision)

@@ -159,6 +159,7 @@ func (r *rewrite) createStep(ctx context.Context) (*outcome, error) {
 	if err := e.authorizeCreate(ctx, c); err != nil {
 		return nil, err
 	}
+	obj.SetResourceVersion("") // Of what is not there any version will do.
 	return e.prepareNew(ctx, c, obj)
 }
 

@@ -4,8 +4,6 @@
 package policy
 
 import (
-	"strings"
-
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	"sigs.k8s.io/structured-merge-diff/v6/schema"
 	"sigs.k8s.io/structured-merge-diff/v6/typed"
@@ -33,8 +31,7 @@ func (w *atomicWalk) visit(path fieldpath.Path, ref schema.TypeRef, v value.Valu
 	switch {
 	case v.IsMap() && atom.Map != nil:
 		if atom.Map.ElementRelationship == schema.Atomic {
-			w.found = append(w.found, strings.TrimPrefix(path.String(), "."))
-			return
+			w.found = append(w.found, path.String())
 		}
 		v.AsMap().Iterate(func(key string, child value.Value) bool {
 			next := atom.Map.ElementType
@@ -46,8 +43,7 @@ func (w *atomicWalk) visit(path fieldpath.Path, ref schema.TypeRef, v value.Valu
 		})
 	case v.IsList() && atom.List != nil:
 		if atom.List.ElementRelationship == schema.Atomic {
-			w.found = append(w.found, strings.TrimPrefix(path.String(), "."))
-			return
+			w.found = append(w.found, path.String())
 		}
 		list := v.AsList()
 		for i := range list.Length() {

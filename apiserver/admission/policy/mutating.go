@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/typed"
 
 	"kogge.dev/kogge/apiserver/admission"
+	"kogge.dev/kogge/codec"
 	"kogge.dev/kogge/expr"
 	"kogge.dev/kogge/kinds"
 )
@@ -89,125 +90,215 @@ func (p *Mutating) compile(policies, bindings []kinds.Object) []*mutatingPolicy 
 	return out
 }
 
-// Admit implements admission.Mutator. Policies run in the order of their names, each on the result of those before.
+// invocation is a policy that a request goes through, by one binding and with one parameter object.
+type invocation struct {
+	policy  *mutatingPolicy
+	binding *admissionregistrationv1.MutatingAdmissionPolicyBinding
+	target  target
+	param   runtime.Object
+}
+
+// key names the invocation in the record of a second pass.
+func (i *invocation) key() string {
+	key := "policy " + i.policy.policy.Name + "/" + i.binding.Name
+	if param, ok := i.param.(metav1.Object); ok {
+		key += " " + param.GetNamespace() + "/" + param.GetName()
+	}
+	return key
+}
+
+// obstacle is why a policy could not be applied; binding is empty where it lies with the policy itself.
+type obstacle struct {
+	policy, binding string
+	reason          metav1.StatusReason
+	err             error
+}
+
+func (o *obstacle) String() string {
+	if o.binding == "" {
+		return fmt.Sprintf("policy %q denied request: %v", o.policy, o.err)
+	}
+	return fmt.Sprintf("policy '%s' with binding '%s' denied request: %v", o.policy, o.binding, o.err)
+}
+
+// mutatingRun takes one request through all policies.
+type mutatingRun struct {
+	plugin    *Mutating
+	ctx       context.Context //nolint:containedctx // the run lives within one call
+	a         *admission.Attributes
+	obstacles []obstacle
+}
+
+// Admit implements admission.Mutator. Which policies a request goes through is decided by what it was before all of them; they run in the order of
+// their names, each on the result of those before. What could not be applied is refused in the end, with all reasons.
 func (p *Mutating) Admit(ctx context.Context, a *admission.Attributes) error {
-	if exempt(a) || a.Operation == admission.Delete || a.Object == nil {
+	if exempt(a) {
 		return nil
 	}
 	list, err := p.policies.Get(ctx)
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
+	run := &mutatingRun{plugin: p, ctx: ctx, a: a}
+	var due []invocation
 	for _, m := range list {
-		key := "policy " + m.policy.Name
-		if !a.Reinvoke().Due(key) {
-			continue
-		}
-		if err := p.policy(ctx, a, m); err != nil {
-			if failOpen(m.policy.Spec.FailurePolicy) {
-				continue
-			}
+		due = append(due, run.invocations(m)...)
+	}
+	if len(due) > 0 {
+		a.Reinvoke().Enter("policies", a.Object)
+		defer func() { a.Reinvoke().Leave("policies", a.Object) }()
+	}
+	for i := range due {
+		if err := run.invoke(&due[i]); err != nil {
 			return err
 		}
-		if m.policy.Spec.ReinvocationPolicy == admissionregistrationv1.IfNeededReinvocationPolicy && !a.Reinvoke().Second() {
-			a.Reinvoke().Ran(key)
-		}
 	}
-	return nil
+	return run.refusal()
 }
 
-func (p *Mutating) policy(ctx context.Context, a *admission.Attributes, m *mutatingPolicy) error {
-	if m.rules == nil {
-		return p.refuse(a, m, "", errors.New("failed to configure policy: policy contained no match constraints, a required field"))
+// hinder records an obstacle, unless the policy says that it is to be ignored then.
+func (r *mutatingRun) hinder(m *mutatingPolicy, binding string, reason metav1.StatusReason, err error) {
+	if !failOpen(m.policy.Spec.FailurePolicy) {
+		r.obstacles = append(r.obstacles, obstacle{policy: m.policy.Name, binding: binding, reason: reason, err: err})
 	}
-	t, ok, err := p.cfg.match(ctx, m.rules, a, true)
+}
+
+// refusal names all obstacles; the first gives the reason.
+func (r *mutatingRun) refusal() error {
+	if len(r.obstacles) == 0 {
+		return nil
+	}
+	first := &r.obstacles[0]
+	out := apierrors.NewForbidden(r.a.Resource.GroupResource(), r.a.NameOrUnknown(), first.err)
+	out.ErrStatus.Message = first.String()
+	if first.reason != "" {
+		out.ErrStatus.Reason = first.reason
+	}
+	for i := range r.obstacles {
+		out.ErrStatus.Details.Causes = append(out.ErrStatus.Details.Causes, metav1.StatusCause{Message: r.obstacles[i].String()})
+	}
+	return out
+}
+
+// invocations are those of a policy that the request is meant by.
+func (r *mutatingRun) invocations(m *mutatingPolicy) []invocation {
+	cfg := &r.plugin.cfg
+	if m.rules == nil {
+		r.hinder(m, "", "", errors.New("failed to configure policy: policy contained no match constraints, a required field"))
+		return nil
+	}
+	t, ok, err := cfg.match(r.ctx, m.rules, r.a, true)
+	if err == nil && ok {
+		err = cfg.paramKind(m.policy.Spec.ParamKind)
+	}
 	if err != nil {
-		return p.refuse(a, m, "", fmt.Errorf("failed to configure policy: %w", err))
+		r.hinder(m, "", "", fmt.Errorf("failed to configure policy: %w", err))
+		return nil
 	}
 	if !ok {
 		return nil
 	}
+	var out []invocation
 	for _, b := range m.bindings {
 		if b.rules != nil {
-			_, ok, err := p.cfg.match(ctx, b.rules, a, false)
+			_, ok, err := cfg.match(r.ctx, b.rules, r.a, false)
 			if err != nil {
-				return p.refuse(a, m, b.binding.Name, fmt.Errorf("failed to configure binding: %w", err))
+				r.hinder(m, b.binding.Name, "", fmt.Errorf("failed to configure binding: %w", err))
 			}
-			if !ok {
+			if err != nil || !ok {
 				continue
 			}
 		}
-		params, err := p.cfg.params(ctx, m.policy.Spec.ParamKind, b.binding.Spec.ParamRef, a)
+		params, err := cfg.params(r.ctx, m.policy.Spec.ParamKind, b.binding.Spec.ParamRef, r.a)
 		if err != nil {
-			return p.refuse(a, m, b.binding.Name, fmt.Errorf("failed to configure binding: %w", err))
+			r.hinder(m, b.binding.Name, "", fmt.Errorf("failed to configure binding: %w", err))
+			continue
 		}
 		for _, param := range params {
-			if err := p.apply(ctx, a, m, t, param); err != nil {
-				return p.refuse(a, m, b.binding.Name, err)
-			}
+			out = append(out, invocation{policy: m, binding: b.binding, target: t, param: param})
 		}
 	}
-	return nil
-}
-
-// refuse is the refusal for a policy that can't be applied. Upstream's has the code of what is forbidden and the reason of what is invalid.
-func (p *Mutating) refuse(a *admission.Attributes, m *mutatingPolicy, binding string, err error) error {
-	text := fmt.Sprintf("policy '%s' denied request: %v", m.policy.Name, err)
-	if binding != "" {
-		text = fmt.Sprintf("policy '%s' with binding '%s' denied request: %v", m.policy.Name, binding, err)
-	}
-	out := apierrors.NewForbidden(a.Resource.GroupResource(), a.NameOrUnknown(), err)
-	out.ErrStatus.Reason, out.ErrStatus.Message = metav1.StatusReasonInvalid, text
-	out.ErrStatus.Details.Causes = []metav1.StatusCause{{Message: text}}
 	return out
 }
 
-// apply runs the policy's mutations with one parameter object.
-func (p *Mutating) apply(ctx context.Context, a *admission.Attributes, m *mutatingPolicy, t target, param runtime.Object) error {
-	in, err := p.cfg.input(ctx, a, t)
+// invoke evaluates a policy's conditions, and then its mutations one after another: one that fails does not keep the next from being tried. It returns
+// what the policy's failure policy has no say in.
+func (r *mutatingRun) invoke(i *invocation) error {
+	m, record := i.policy, r.a.Reinvoke()
+	in, err := r.plugin.cfg.input(r.ctx, r.a, i.target)
 	if err != nil {
 		return err
 	}
-	in.Params = param
-	if len(m.policy.Spec.MatchConditions) > 0 {
-		ok, _, err := m.match().Eval(ctx, in)
-		if err != nil || !ok {
-			return err
-		}
+	in.Params = i.param
+	key := i.key()
+	if !r.conditions(i, in) || !record.Due(key) {
+		return nil
 	}
 	mutations, err := m.mutations()
 	if err != nil {
-		return err
+		return apierrors.NewInternalError(err)
 	}
 	changed := false
 	for _, mutation := range mutations {
-		change, err := mutation.Eval(ctx, in)
+		if in.Object == nil {
+			break // There is nothing to change.
+		}
+		once, err := r.plugin.apply(r.ctx, r.a, i.target, in, mutation)
+		if status, ok := errors.AsType[*apierrors.StatusError](err); ok {
+			return status
+		}
 		if err != nil {
-			return err
+			r.hinder(m, i.binding.Name, metav1.StatusReasonInvalid, err)
 		}
-		before, err := json.Marshal(in.Object)
-		if err != nil {
-			return err
-		}
-		after, err := p.merge(before, change, t)
-		if err != nil {
-			return err
-		}
-		if jsonpatch.Equal(before, after) {
-			continue
-		}
-		if err := p.cfg.Versions.Apply(after, t.resource, t.kind, a.Object); err != nil {
-			return err
-		}
-		changed = true
-		if in.Object, err = p.cfg.Versions.ToVersion(a.Object, a.Resource.GroupResource(), t.kind); err != nil {
-			return err
-		}
+		changed = changed || once
 	}
 	if changed {
-		a.Reinvoke().Changed()
+		record.Changed()
+	}
+	if m.policy.Spec.ReinvocationPolicy == admissionregistrationv1.IfNeededReinvocationPolicy {
+		record.Ran(key)
 	}
 	return nil
+}
+
+// conditions tells whether the policy's conditions hold.
+func (r *mutatingRun) conditions(i *invocation, in *expr.Input) bool {
+	if len(i.policy.policy.Spec.MatchConditions) == 0 {
+		return true
+	}
+	ok, _, err := i.policy.match().Eval(r.ctx, in)
+	if err != nil {
+		r.hinder(i.policy, i.binding.Name, metav1.StatusReasonInvalid, err)
+	}
+	return ok && err == nil
+}
+
+// apply runs one mutation on the object, of which in has the version that the policy sees, and says whether it changed anything.
+func (p *Mutating) apply(ctx context.Context, a *admission.Attributes, t target, in *expr.Input, mutation *expr.Mutation) (changed bool, err error) {
+	change, err := mutation.Eval(ctx, in)
+	if err != nil {
+		return false, err
+	}
+	before, err := json.Marshal(in.Object)
+	if err != nil {
+		return false, err
+	}
+	after, err := p.merge(before, change, t)
+	if err != nil || jsonpatch.Equal(before, after) {
+		return false, err
+	}
+	mode := codec.Strict // An expression can add any field to a JSON document; what it applies has passed the schema.
+	if change.Apply != nil {
+		mode = codec.Lenient
+	}
+	if err := p.cfg.Versions.Apply(after, t.resource, t.kind, a.Object, mode); err != nil {
+		if change.Apply == nil {
+			err = apierrors.NewInternalError(err)
+		}
+		return false, err
+	}
+	in.Object, err = p.cfg.Versions.ToVersion(a.Object, a.Resource.GroupResource(), t.kind)
+	return true, err
 }
 
 func (p *Mutating) merge(before []byte, change expr.Change, t target) ([]byte, error) {

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -150,6 +152,25 @@ func (c *Config) input(ctx context.Context, a *admission.Attributes, t target) (
 	return in, nil
 }
 
+// paramKind tells what is wrong with the kind of a policy's parameters; nil is none.
+func (c *Config) paramKind(kind *admissionregistrationv1.ParamKind) error {
+	if kind == nil {
+		return nil
+	}
+	_, _, err := c.lookup(kind)
+	return err
+}
+
+func (c *Config) lookup(kind *admissionregistrationv1.ParamKind) (schema.GroupVersionKind, *kinds.Kind, error) {
+	gvk := schema.FromAPIVersionAndKind(kind.APIVersion, kind.Kind)
+	if c.Versions.ByKind != nil {
+		if k := c.Versions.ByKind(gvk); k != nil {
+			return gvk, k, nil
+		}
+	}
+	return gvk, nil, fmt.Errorf("failed to find resource referenced by paramKind: '%v'", gvk)
+}
+
 var errNoParams = errors.New("no params found for policy binding with `Deny` parameterNotFoundAction")
 
 // params returns the parameter objects of a binding, each of which the policy is evaluated with; nil alone means "without". An empty
@@ -158,13 +179,9 @@ func (c *Config) params(ctx context.Context, kind *admissionregistrationv1.Param
 	if kind == nil || ref == nil {
 		return []runtime.Object{nil}, nil
 	}
-	gvk := schema.FromAPIVersionAndKind(kind.APIVersion, kind.Kind)
-	var k *kinds.Kind
-	if c.Versions.ByKind != nil {
-		k = c.Versions.ByKind(gvk)
-	}
-	if k == nil {
-		return nil, fmt.Errorf("failed to find resource referenced by paramKind: '%v'", gvk)
+	gvk, k, err := c.lookup(kind)
+	if err != nil {
+		return nil, err
 	}
 	namespace := ref.Namespace
 	switch {
@@ -230,13 +247,20 @@ func (c *Config) findParams(ctx context.Context, k *kinds.Kind, namespace string
 	return items, nil
 }
 
-// exempt: policies never judge policies, webhooks, or reviews, so that a broken one can be repaired.
+// exempt: policies never judge policies, so that a broken one can be repaired, nor what is asked of the server about users and their rights, so that it can
+// be served at all. They do judge webhooks.
 func exempt(a *admission.Attributes) bool {
 	switch a.Resource.Group {
 	case admissionregistrationv1.GroupName:
 		switch a.Resource.Resource {
-		case "validatingadmissionpolicies", "validatingadmissionpolicybindings", "mutatingadmissionpolicies", "mutatingadmissionpolicybindings",
-			"validatingwebhookconfigurations", "mutatingwebhookconfigurations":
+		case "validatingadmissionpolicies", "validatingadmissionpolicybindings", "mutatingadmissionpolicies", "mutatingadmissionpolicybindings":
+			return true
+		}
+	case authenticationv1.GroupName:
+		return a.Resource.Resource == "tokenreviews" || a.Resource.Resource == "selfsubjectreviews"
+	case authorizationv1.GroupName:
+		switch a.Resource.Resource {
+		case "localsubjectaccessreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews", "subjectaccessreviews":
 			return true
 		}
 	}

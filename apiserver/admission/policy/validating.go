@@ -182,6 +182,9 @@ func (r *validatingRun) policy(v *validatingPolicy) {
 		return
 	}
 	t, ok, err := r.plugin.cfg.match(r.ctx, v.rules, r.a, true)
+	if err == nil && ok {
+		err = r.plugin.cfg.paramKind(v.policy.Spec.ParamKind)
+	}
 	if err != nil {
 		r.fail(v, "", fmt.Errorf("failed to configure policy: %w", err))
 		return
@@ -250,11 +253,17 @@ func (r *validatingRun) evaluate(v *validatingPolicy, b *validatingBinding, t ta
 		}
 		r.act(v, b, i, verdict)
 	}
-	if r.state != nil {
-		for _, n := range notes {
-			if n.Err == nil && n.Value != "" {
-				r.state.Annotate(v.policy.Name+"/"+n.Name, n.Value)
-			}
+	r.annotate(v, name, notes)
+}
+
+// annotate writes to the audit log what the policy says of the request. What could not be evaluated refuses it, whatever the binding asks for otherwise.
+func (r *validatingRun) annotate(v *validatingPolicy, binding string, notes []expr.Annotation) {
+	for _, n := range notes {
+		switch {
+		case n.Err != nil:
+			r.fail(v, binding, n.Err)
+		case n.Value != "" && r.state != nil:
+			r.state.Annotate(v.policy.Name+"/"+n.Name, n.Value)
 		}
 	}
 }

@@ -5,7 +5,6 @@
 package versions
 
 import (
-	"encoding/json"
 	"fmt"
 	"reflect"
 
@@ -13,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"kogge.dev/kogge/codec"
 	"kogge.dev/kogge/kinds"
 )
 
@@ -84,9 +84,9 @@ func (c *Converter) ToVersion(obj runtime.Object, gr schema.GroupResource, kind 
 }
 
 // Apply decodes data, which is of the given kind, into obj, which is what admission sees: defaults are applied and the version converted.
-// obj keeps its identity, so that everybody who holds it sees the change.
-func (c *Converter) Apply(data []byte, gvr schema.GroupVersionResource, kind schema.GroupVersionKind, obj runtime.Object) error {
-	fresh, err := c.decode(data, gvr, kind, obj)
+// obj keeps its identity, so that everybody who holds it sees the change. Under codec.Strict unknown and duplicate fields are an error.
+func (c *Converter) Apply(data []byte, gvr schema.GroupVersionResource, kind schema.GroupVersionKind, obj runtime.Object, mode codec.Strictness) error {
+	fresh, err := c.decode(data, gvr, kind, obj, mode)
 	if err != nil {
 		return err
 	}
@@ -97,11 +97,11 @@ func (c *Converter) Apply(data []byte, gvr schema.GroupVersionResource, kind sch
 	return nil
 }
 
-func (c *Converter) decode(data []byte, gvr schema.GroupVersionResource, kind schema.GroupVersionKind, like runtime.Object) (runtime.Object, error) {
+func (c *Converter) decode(data []byte, gvr schema.GroupVersionResource, kind schema.GroupVersionKind, like runtime.Object, mode codec.Strictness) (runtime.Object, error) {
 	k := c.Lookup(gvr.GroupResource())
 	if k == nil || !sameType(like, k.Storage.Blank()) {
 		out := reflect.New(reflect.TypeOf(like).Elem()).Interface().(runtime.Object)
-		return out, json.Unmarshal(data, out)
+		return out, decodeAs(data, kind, out, mode)
 	}
 	var served *kinds.Served
 	for i := range k.Served {
@@ -113,10 +113,10 @@ func (c *Converter) decode(data []byte, gvr schema.GroupVersionResource, kind sc
 		return nil, fmt.Errorf("kind %s is not served", kind)
 	}
 	out := served.Blank()
+	if err := decodeAs(data, kind, out, mode); err != nil {
+		return nil, err
+	}
 	if u, ok := out.(*unstructured.Unstructured); ok {
-		if err := u.UnmarshalJSON(data); err != nil {
-			return nil, err
-		}
 		if c.Complete != nil {
 			if err := c.Complete(gvr, u); err != nil {
 				return nil, err
@@ -127,8 +127,6 @@ func (c *Converter) decode(data []byte, gvr schema.GroupVersionResource, kind sc
 			return nil, fmt.Errorf("convert from %s: %w", kind, err)
 		}
 		return back, nil
-	} else if err := json.Unmarshal(data, out); err != nil {
-		return nil, err
 	}
 	if served.Default != nil {
 		served.Default(out)
@@ -143,6 +141,20 @@ func (c *Converter) decode(data []byte, gvr schema.GroupVersionResource, kind sc
 		k.Default(out)
 	}
 	return out, nil
+}
+
+// decodeAs decodes what must be of a kind.
+func decodeAs(data []byte, kind schema.GroupVersionKind, out runtime.Object, mode codec.Strictness) error {
+	got, unknown, err := codec.Decode(data, codec.JSON, out, mode, kind)
+	switch {
+	case err != nil:
+		return err
+	case got != kind:
+		return fmt.Errorf("changed object is a %s, not a %s", got, kind)
+	case len(unknown) > 0:
+		return runtime.NewStrictDecodingError(unknown)
+	}
+	return nil
 }
 
 func sameType(a, b runtime.Object) bool { return reflect.TypeOf(a) == reflect.TypeOf(b) }

@@ -64,6 +64,7 @@ type call struct {
 	*hook
 	resource schema.GroupVersionResource
 	kind     schema.GroupVersionKind
+	record   record
 }
 
 // defaultTimeout holds where a configuration names none.

@@ -6,17 +6,19 @@ package webhook
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/request"
+	"kogge.dev/kogge/codec"
 	"kogge.dev/kogge/kinds"
 )
 
@@ -56,7 +58,11 @@ func (p *Mutating) Admit(ctx context.Context, a *admission.Attributes) error {
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
-	for _, h := range hooks {
+	if len(hooks) > 0 {
+		a.Reinvoke().Enter("webhooks", a.Object)
+		defer func() { a.Reinvoke().Leave("webhooks", a.Object) }()
+	}
+	for i, h := range hooks {
 		key := "webhook " + h.key
 		if !a.Reinvoke().Due(key) {
 			continue
@@ -68,6 +74,7 @@ func (p *Mutating) Admit(ctx context.Context, a *admission.Attributes) error {
 		if k == nil {
 			continue
 		}
+		k.record = record{state: request.From(ctx), failedOpen: "failed-open.mutation", index: i, second: a.Reinvoke().Second()}
 		changed, err := p.one(ctx, a, k)
 		if err != nil {
 			return err
@@ -75,7 +82,7 @@ func (p *Mutating) Admit(ctx context.Context, a *admission.Attributes) error {
 		if changed {
 			a.Reinvoke().Changed()
 		}
-		if h.reinvoke && !a.Reinvoke().Second() {
+		if h.reinvoke {
 			a.Reinvoke().Ran(key)
 		}
 	}
@@ -86,23 +93,36 @@ func (p *Mutating) one(ctx context.Context, a *admission.Attributes, k *call) (c
 	out := p.cfg.ask(ctx, a, k)
 	tell(request.From(ctx), k.name, out)
 	if out.failure == nil && out.refusal == nil && len(out.patch) > 0 {
-		changed, out.failure = p.patch(a, k, out.patch)
+		changed, out.failure, out.refusal = p.patch(a, k, out)
+	}
+	if out.asked {
+		k.record.mutation(k.hook, changed)
 	}
 	return changed, p.cfg.settle(ctx, a, k, out)
 }
 
-// patch applies a JSON patch to the object in the hook's version.
-func (p *Mutating) patch(a *admission.Attributes, k *call, data []byte) (bool, error) {
-	if a.Object == nil {
-		return false, errors.New("admission webhook attempted to modify the object, which is not supported for this operation")
+// patch applies a JSON patch to the object in the hook's version. What can't be read of it is a failure of the hook, which the failure policy may
+// overlook; that it can't be applied refuses the request.
+func (p *Mutating) patch(a *admission.Attributes, k *call, out outcome) (changed bool, failure, refusal error) {
+	patch, err := jsonpatch.DecodePatch(out.patch)
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("received undecodable patch in webhook response: %w", err), nil
+	case len(patch) == 0:
+		return false, nil, nil
+	case a.Object == nil:
+		return false, nil, apierrors.NewInternalError(fmt.Errorf("admission webhook %q attempted to modify the object, which is not supported for this operation", k.name))
+	case out.patchType != admissionv1.PatchTypeJSONPatch:
+		return false, fmt.Errorf("unsupported patch type %q", out.patchType), nil
 	}
-	patch, err := jsonpatch.DecodePatch(data)
-	if err != nil {
-		return false, fmt.Errorf("decode patch: %w", err)
+	if changed, err = p.change(a, k, patch); err != nil {
+		return false, nil, apierrors.NewInternalError(err)
 	}
-	if len(patch) == 0 {
-		return false, nil
-	}
+	k.record.patch(k.hook, patch)
+	return changed, nil, nil
+}
+
+func (p *Mutating) change(a *admission.Attributes, k *call, patch jsonpatch.Patch) (bool, error) {
 	object, err := p.cfg.Versions.ToVersion(a.Object, a.Resource.GroupResource(), k.kind)
 	if err != nil {
 		return false, err
@@ -112,13 +132,10 @@ func (p *Mutating) patch(a *admission.Attributes, k *call, data []byte) (bool, e
 		return false, err
 	}
 	after, err := patch.Apply(before)
-	if err != nil {
-		return false, fmt.Errorf("apply patch: %w", err)
+	if err != nil || jsonpatch.Equal(before, after) {
+		return false, err
 	}
-	if jsonpatch.Equal(before, after) {
-		return false, nil
-	}
-	return true, p.cfg.Versions.Apply(after, k.resource, k.kind, a.Object)
+	return true, p.cfg.Versions.Apply(after, k.resource, k.kind, a.Object, codec.Lenient)
 }
 
 // settle turns an outcome into the answer for the client.
@@ -133,9 +150,7 @@ func (c *Config) settle(ctx context.Context, a *admission.Attributes, k *call, o
 		return apierrors.NewTimeoutError(fmt.Sprintf("request did not complete within requested timeout - %v", ctx.Err()), 0)
 	}
 	if k.failOpen {
-		if s := request.From(ctx); s != nil {
-			s.Annotate("failed-open.admission.k8s.io/"+k.name, out.failure.Error())
-		}
+		k.record.open(k.hook)
 		return nil
 	}
 	c.reportBlocked(ctx, a, k.hook)
@@ -151,7 +166,9 @@ func tell(s *request.State, name string, out outcome) {
 		s.Warn(w)
 	}
 	for key, v := range out.annotations {
-		s.Annotate(name+"/"+key, v)
+		if key = name + "/" + key; len(validation.IsQualifiedName(key)) == 0 {
+			s.Annotate(key, v)
+		}
 	}
 }
 
@@ -194,6 +211,7 @@ func (p *Validating) Validate(ctx context.Context, a *admission.Attributes) erro
 	outcomes := make([]outcome, len(calls))
 	var wg sync.WaitGroup
 	for i, k := range calls {
+		k.record = record{state: request.From(ctx), failedOpen: "failed-open.validating", index: i}
 		wg.Go(func() { outcomes[i] = p.cfg.ask(ctx, a, k) })
 	}
 	wg.Wait()

@@ -27,6 +27,7 @@ type outcome struct {
 	// asked is false when a match condition kept the request from the hook.
 	asked       bool
 	patch       []byte
+	patchType   admissionv1.PatchType
 	warnings    []string
 	annotations map[string]string
 	// refusal is the hook's own no.
@@ -73,7 +74,7 @@ var reviewVersions = []string{"v1", "v1beta1"}
 func (c *Config) exchange(ctx context.Context, k *call, request *admissionv1.AdmissionRequest) outcome {
 	i := slices.IndexFunc(k.reviewVersions, func(v string) bool { return slices.Contains(reviewVersions, v) })
 	if i < 0 {
-		return outcome{asked: true, failure: errors.New("webhook does not accept known AdmissionReview versions (v1, v1beta1)")}
+		return outcome{asked: true, failure: errors.New("could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)")}
 	}
 	// The two versions have the same fields.
 	version := "admission.k8s.io/" + k.reviewVersions[i]
@@ -83,31 +84,49 @@ func (c *Config) exchange(ctx context.Context, k *call, request *admissionv1.Adm
 		return outcome{asked: true, failure: fmt.Errorf("failed to call webhook: %w", err)}
 	}
 	r := answer.Response
-	switch {
-	case r == nil:
-		return outcome{asked: true, failure: errors.New("webhook response was absent")}
-	case k.reviewVersions[i] == "v1" && (answer.APIVersion != version || answer.Kind != "AdmissionReview"):
-		return outcome{asked: true, failure: fmt.Errorf("expected webhook response of %s, Kind=AdmissionReview, got %s, Kind=%s", version, answer.APIVersion, answer.Kind)}
-	case k.reviewVersions[i] == "v1" && r.UID != request.UID:
-		return outcome{asked: true, failure: fmt.Errorf("expected response.uid=%q, got %q", request.UID, r.UID)}
+	if err := k.verify(&review, &answer); err != nil {
+		return outcome{asked: true, failure: fmt.Errorf("received invalid webhook response: %w", err)}
 	}
 	out := outcome{asked: true, warnings: r.Warnings, annotations: r.AuditAnnotations}
-	if !r.Allowed {
-		out.refusal = denied(k.name, r.Result)
-		return out
-	}
-	if len(r.Patch) == 0 {
-		return out
-	}
 	switch {
-	case !k.mutating:
-		out.failure = errors.New("validating webhooks may not return a patch")
-	case r.PatchType == nil && k.reviewVersions[i] == "v1", r.PatchType != nil && *r.PatchType != admissionv1.PatchTypeJSONPatch:
-		out.failure = fmt.Errorf("invalid response.patchType, must be %q", admissionv1.PatchTypeJSONPatch)
-	default:
-		out.patch = r.Patch
+	case !r.Allowed:
+		out.refusal = denied(k.name, r.Result)
+	case k.mutating:
+		out.patch, out.patchType = r.Patch, admissionv1.PatchTypeJSONPatch
+		if r.PatchType != nil && k.reviewVersions[i] == "v1" {
+			out.patchType = *r.PatchType
+		}
 	}
 	return out
+}
+
+// verify tells what is wrong with an answer. In v1beta1 hardly anything is.
+func (k *call) verify(review, answer *admissionv1.AdmissionReview) error {
+	r := answer.Response
+	switch {
+	case r == nil:
+		return errors.New("webhook response was absent")
+	case review.APIVersion != "admission.k8s.io/v1":
+		if answer.APIVersion != "" && answer.APIVersion != review.APIVersion {
+			return fmt.Errorf("expected webhook response of %s, got %s", review.APIVersion, answer.APIVersion)
+		}
+		return nil
+	case r.UID != review.Request.UID:
+		return fmt.Errorf("expected response.uid=%q, got %q", review.Request.UID, r.UID)
+	case answer.GroupVersionKind() != review.GroupVersionKind():
+		return fmt.Errorf("expected webhook response of %v, got %v", review.GroupVersionKind(), answer.GroupVersionKind())
+	case !k.mutating && len(r.Patch) > 0:
+		return errors.New("validating webhook may not return response.patch")
+	case !k.mutating && r.PatchType != nil:
+		return errors.New("validating webhook may not return response.patchType")
+	case len(r.Patch) > 0 && r.PatchType == nil:
+		return errors.New("webhook returned response.patch but not response.patchType")
+	case len(r.Patch) == 0 && r.PatchType != nil:
+		return errors.New("webhook returned response.patchType but not response.patch")
+	case r.PatchType != nil && *r.PatchType == "":
+		return errors.New(`webhook returned invalid response.patchType of ""`)
+	}
+	return nil
 }
 
 // denied is the hook's no as an API error: never a success code, always with the hook's name.

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -22,6 +23,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"kogge.dev/kogge/apiserver/aggregation/route"
 )
@@ -95,22 +100,28 @@ func (c *Client) Call(ctx context.Context, t Target, timeout time.Duration, in, 
 		return fmt.Errorf("read answer: %w", err)
 	case len(data) > maxResponse:
 		return fmt.Errorf("answer is larger than %d bytes", maxResponse)
-	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		return fmt.Errorf("the server responded with the status code %d but did not return more details: %s", resp.StatusCode, excerpt(data))
 	}
-	if err := json.Unmarshal(data, out); err != nil {
-		return fmt.Errorf("decode answer: %w", err)
+	if err := refusal(resp, data); err != nil {
+		return err
 	}
-	return nil
+	return json.Unmarshal(data, out)
 }
 
-func excerpt(data []byte) string {
-	const limit = 200
-	text := strings.ToValidUTF8(string(data), "?")
-	if len(text) > limit {
-		return text[:limit] + "..."
+// refusal is what an answer other than the one that was hoped for says: in a Status, in plain words, or by its code.
+func refusal(resp *http.Response, data []byte) error {
+	var status metav1.Status
+	if json.Unmarshal(data, &status) == nil && status.Kind == "Status" && status.APIVersion == "v1" && status.Status != metav1.StatusSuccess {
+		return &apierrors.StatusError{ErrStatus: status}
 	}
-	return text
+	if resp.StatusCode >= http.StatusOK && resp.StatusCode <= http.StatusPartialContent {
+		return nil
+	}
+	const limit = 2048
+	words := "unknown"
+	if media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err == nil && strings.HasPrefix(media, "text/") {
+		words = strings.TrimSpace(strings.ToValidUTF8(string(data[:min(len(data), limit)]), "?"))
+	}
+	return apierrors.NewGenericServerResponse(resp.StatusCode, "POST", schema.GroupResource{}, "", words, 0, true)
 }
 
 func (t *Target) port() int32 {

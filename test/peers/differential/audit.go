@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"kogge.dev/kogge/internal/pki"
@@ -61,8 +62,21 @@ func (r *run) audited(ctx context.Context) error {
 		return err
 	}
 	before := r.report.Requests
+	h := newHook()
+	defer h.server.Close()
+	var someone *pair
+	for _, someone = range pairs {
+		h.tell(someone.ours)
+		h.tell(someone.upstream)
+	}
 	for i := range steps {
 		s := &steps[i]
+		if s.method == "PAUSE" || s.method == "ANSWER" {
+			if err := r.beside(ctx, h, s); err != nil {
+				return fmt.Errorf("%s: line %d: %w", file, s.line, err)
+			}
+			continue
+		}
 		s.header.Set("Audit-ID", auditID(s.line))
 		who := pairs[s.as]
 		if who == nil {
@@ -75,11 +89,11 @@ func (r *run) audited(ctx context.Context) error {
 		}
 	}
 	last := auditID(steps[len(steps)-1].line)
-	ours, err := awaitEvents(ctx, r.Audit.OurLog, last)
+	ours, err := awaitEvents(ctx, r.Audit.OurLog, last, someone.ours.hear)
 	if err != nil {
 		return err
 	}
-	upstream, err := awaitEvents(ctx, r.Audit.UpstreamLog, last)
+	upstream, err := awaitEvents(ctx, r.Audit.UpstreamLog, last, someone.upstream.hear)
 	if err != nil {
 		return err
 	}
@@ -94,6 +108,14 @@ func (r *run) audited(ctx context.Context) error {
 	}
 	fmt.Fprintf(r.Progress, "%6d requests  %s\n", r.report.Requests-before, name)
 	return nil
+}
+
+// beside carries out a step that is no request.
+func (r *run) beside(ctx context.Context, h *hook, s *step) error {
+	if s.method == "PAUSE" {
+		return pause(ctx, s.path)
+	}
+	return h.answer(s)
 }
 
 func auditID(line int) string { return fmt.Sprintf("line-%d", line) }
@@ -124,8 +146,8 @@ func (a *Audit) servers() (map[string]*pair, error) {
 }
 
 // awaitEvents reads a log until it ends with the last event of a request, which is written after the answer. It returns the
-// events of each request.
-func awaitEvents(ctx context.Context, file, last string) (map[string][]any, error) {
+// events of each request, as hear has them.
+func awaitEvents(ctx context.Context, file, last string, hear *strings.Replacer) (map[string][]any, error) {
 	const patience, pause = 10 * time.Second, 100 * time.Millisecond
 	for deadline := time.Now().Add(patience); ; {
 		text, err := os.ReadFile(file)
@@ -134,7 +156,7 @@ func awaitEvents(ctx context.Context, file, last string) (map[string][]any, erro
 		}
 		out := map[string][]any{}
 		complete := false
-		for line := range bytes.Lines(text) {
+		for line := range bytes.Lines([]byte(hear.Replace(string(text)))) {
 			decoder := json.NewDecoder(bytes.NewReader(line))
 			decoder.UseNumber()
 			var event map[string]any

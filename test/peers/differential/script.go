@@ -27,6 +27,10 @@ import (
 //	> WATCH PATH        opens a watch
 //	> EVENTS            compares what all watches have brought
 //	> AWAIT PATH        asks, with options as above, until both servers answer with 200, for what they serve or allow after a while
+//	> PAUSE DURATION    waits until both have noticed what they learn of in the background
+//	> ANSWER NAME [header=code:CODE] [header=delay:DURATION]
+//	body that the webhook at ${hook}/NAME answers with from now on; ${ca} is what to know it by
+//	> REVIEWS           compares what the webhooks were asked
 type step struct {
 	call
 	line int
@@ -118,6 +122,12 @@ func parseScript(text string) ([]step, error) {
 func (r *run) script(ctx context.Context, name string, steps []step) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	h := newHook()
+	defer h.server.Close()
+	for _, side := range []*server{r.ours, r.upstream} {
+		h.tell(side)
+		defer func() { side.say, side.hear = nil, nil }()
+	}
 	var watches []*watch
 	for i := range steps {
 		s := &steps[i]
@@ -130,6 +140,12 @@ func (r *run) script(ctx context.Context, name string, steps []step) error {
 			watches = append(watches, w)
 		case "EVENTS":
 			r.events("script "+name, title, watches)
+		case "PAUSE":
+			err = pause(ctx, s.path)
+		case "ANSWER":
+			err = h.answer(s)
+		case "REVIEWS":
+			r.reviews("script "+name, title, h)
 		case "AWAIT":
 			s.method = "GET"
 			err = r.await(ctx, &s.call)
@@ -141,6 +157,20 @@ func (r *run) script(ctx context.Context, name string, steps []step) error {
 		}
 	}
 	return nil
+}
+
+// pause waits for a duration.
+func pause(ctx context.Context, duration string) error {
+	d, err := time.ParseDuration(duration)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // await asks both sides until they have, or allow, what is asked for.
