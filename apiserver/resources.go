@@ -64,7 +64,7 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 		s.unknownVersion(w, r, p.gvr().Group)
 		return
 	}
-	if (t == nil || !shaped(t, p)) && s.custom(p.Group) {
+	if (t == nil || !shaped(t, p) || acrossNamespaces(t, p) && p.Verb != "list" && p.Verb != "watch") && s.custom(p.Group) {
 		http.NotFound(w, r)
 		return
 	}
@@ -129,17 +129,16 @@ func routable(t *rest.Target, p *parsed, method string) error {
 		}
 		return errNoResource
 	}
-	acrossNamespaces := t.Kind.Namespaced && p.Namespace == ""
 	collection := p.Name == "" || p.Verb == "list" || p.Verb == "watch"
 	switch {
 	case p.Subresource != "proxy" && t.Custom == nil && strings.Trim(p.rest, "/") != "",
-		acrossNamespaces && !t.Kind.Allows("list"),
+		acrossNamespaces(t, p) && !t.Kind.Allows("list"),
 		p.named && p.Subresource == "" && !slices.ContainsFunc(objectVerbs, t.Kind.Allows):
 		return errNoResource
 	}
 	switch {
 	case method == http.MethodHead && p.Subresource != "proxy", // A proxy passes it on.
-		acrossNamespaces && method != http.MethodGet,
+		acrossNamespaces(t, p) && method != http.MethodGet,
 		collection && (method == http.MethodPut || method == http.MethodPatch),
 		!collection && p.Subresource == "" && method == http.MethodPost, !allows(t, p, method):
 		return errNoMethod
@@ -181,6 +180,9 @@ func shaped(t *rest.Target, p *parsed) bool {
 	}
 	return p.Namespace != "" || !p.named // Across namespaces one can list and watch, but not name an object.
 }
+
+// acrossNamespaces tells whether the URL means all namespaces of a resource that has them.
+func acrossNamespaces(t *rest.Target, p *parsed) bool { return t.Kind.Namespaced && p.Namespace == "" }
 
 // errNoResource and errNoMethod are the answers to URLs that lead nowhere.
 var (

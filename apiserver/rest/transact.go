@@ -65,14 +65,14 @@ type current struct {
 	fresh bool
 }
 
-// object is the state at a target's hub.
+// object is the state at a target's hub. What a conversion webhook fails with is returned as it is, as upstream does.
 func (c current) object(t *Target) (kinds.Object, error) {
 	if c.entry == nil {
 		return nil, nil // Absence is a state.
 	}
 	obj, err := c.entry.Object()
 	if err != nil {
-		return nil, err
+		return nil, apierrors.NewInternalError(err)
 	}
 	return t.load(obj)
 }
@@ -90,7 +90,7 @@ func (e *Engine) transact(ctx context.Context, c *Call, key string, next step) (
 	for ctx.Err() == nil {
 		old, err := state.object(c.Target)
 		if err != nil {
-			return nil, apierrors.NewInternalError(err)
+			return nil, err
 		}
 		out, err := next(ctx, old)
 		if err != nil {
@@ -147,7 +147,7 @@ func (e *Engine) commit(ctx context.Context, c *Call, key string, state current,
 	}
 	stored, err := c.Target.save(out.obj)
 	if err != nil {
-		return nil, nil, apierrors.NewInternalError(err)
+		return nil, nil, err
 	}
 	data, err := b.encode(stored)
 	if err != nil {
