@@ -392,12 +392,21 @@ func bodyType(c *rest.Call) (schema.GroupVersionKind, runtime.Object) {
 	return gvk, c.Target.Served.Blank()
 }
 
+// otherType refuses an object of another type than the call takes.
+func otherType(c *rest.Call, gvk, want schema.GroupVersionKind, body []byte) error {
+	other := c.Target.Kind.Known(gvk.GroupVersion())
+	custom := c.Target.Custom != nil && want == c.Target.Served.GroupVersionKind
+	if custom && gvk.GroupVersion() != want.GroupVersion() || other != nil && c.Subresource == "" && other.Kind == gvk.Kind {
+		return otherVersion(gvk, want)
+	}
+	return decodeError(unknownConversion(gvk, want), want, gvk, body)
+}
+
 // readObject decodes the body of a create or update.
 func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) error {
 	want, obj := bodyType(c)
 	formats, fallback := codec.Formats, want
-	_, custom := obj.(*unstructured.Unstructured)
-	if custom {
+	if _, custom := obj.(*unstructured.Unstructured); custom {
 		formats, fallback = customFormats, schema.GroupVersionKind{} // It says itself what it is.
 	}
 	format, ok := codec.ContentFormat(r.Header.Get("Content-Type"))
@@ -420,13 +429,7 @@ func (s *Server) readObject(r *http.Request, c *rest.Call, validation string) er
 		return decodeError(err, want, gvk, body)
 	}
 	if gvk != want && !olderEviction(gvk, want) {
-		if custom && gvk.GroupVersion() != want.GroupVersion() {
-			return otherVersion(gvk, want)
-		}
-		if other := c.Target.Kind.Known(gvk.GroupVersion()); other != nil && c.Subresource == "" && other.Kind == gvk.Kind {
-			return otherVersion(gvk, want)
-		}
-		return decodeError(unknownConversion(gvk, want), want, gvk, body)
+		return otherType(c, gvk, want, body)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(want)
 	if sub := c.Target.Kind.Subresource(c.Subresource); sub != nil && sub.Default != nil {
