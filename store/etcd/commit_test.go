@@ -54,7 +54,7 @@ func TestWritesCountTowardsACommit(t *testing.T) {
 		t.Errorf("%d bytes count towards a commit after %d were written", written, size)
 	}
 	e.commits.commit()
-	if more := e.etcd.Server.Backend().SizeInUse() - used; more < size {
+	if more := e.etcd.Server.Backend().SizeInUse() - used; more < size/2 { // Some of it may be where something was before.
 		t.Errorf("the database uses %d bytes more after a commit of %d", more, size)
 	}
 }

@@ -17,6 +17,8 @@ const (
 	trimEntries = 101
 	// trimLeast is how much must have been written since to make it worth entries that hold nothing.
 	trimLeast = 1 << 20
+	// trimAgain is how many follow them, one after the other.
+	trimAgain = 2
 	// trimAfter is how long after the first write of so much. A cluster that goes on writing has trimmed the log itself by then, and so few
 	// entries more are nothing to it.
 	trimAfter = time.Minute
@@ -65,8 +67,8 @@ func (t *trimmer) wrote(n int) {
 	})
 }
 
-// trim fills the log with entries of nothing, all at once: they share their writes to the disk. One comes after them, as etcd keeps what it read from the log last, and
-// with it the log as it was then, until it reads again.
+// trim fills the log with entries of nothing, all at once: they share their writes to the disk. Two come after them: etcd answers before it takes out what is before
+// an entry, and has done so when it answers the next; and it keeps what it read from the log last, and with it the log as it was then, until it reads again.
 func (t *trimmer) trim(ctx context.Context) error {
 	g, together := errgroup.WithContext(ctx)
 	for range trimEntries {
@@ -76,7 +78,12 @@ func (t *trimmer) trim(ctx context.Context) error {
 		return err
 	}
 	t.forget()
-	return t.nothing(ctx)
+	for range trimAgain {
+		if err := t.nothing(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stop ends what is on its way.
