@@ -6,6 +6,7 @@ package bootstrap_test
 import (
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -351,4 +352,19 @@ func TestConversionByWebhook(t *testing.T) {
 	if _, err = at("v3").UpdateStatus(t.Context(), got); !apierrors.IsNotFound(err) {
 		t.Errorf("update of the status at v3, which has no such subresource: %v, want not found", err)
 	}
+	s.Close() // A definition goes with its objects, though nobody converts them any more.
+	if err := at("v2").Delete(t.Context(), "", "b", metav1.DeleteOptions{}); err == nil || !strings.Contains(err.Error(), "conversion webhook") {
+		t.Errorf("delete at v2 without the webhook: %v, want it to say what failed", err)
+	}
+	definitions := client.Of[*apiextensionsv1.CustomResourceDefinition](admin)
+	if err := definitions.Delete(t.Context(), "", "hosts.example.com", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		left, err := definitions.Get(t.Context(), "", "hosts.example.com")
+		if apierrors.IsNotFound(err) {
+			return ""
+		}
+		return fmt.Sprint("definition is still there: ", left.Status.Conditions, err)
+	})
 }

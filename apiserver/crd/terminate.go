@@ -72,7 +72,11 @@ func (c *Controller) terminate(ctx context.Context, crd *apiextensionsv1.CustomR
 
 // deleteInstances asks for the deletion of all objects that are not being deleted yet, and returns how many there still are.
 func (c *Controller) deleteInstances(ctx context.Context, s *served) (int, error) {
+	// At the version that is stored, as upstream, if that is served: who converts may be gone already.
 	gvr := s.kind.Served[0].GroupVersion().WithResource(s.names.Plural)
+	if stored := s.kind.Storage.GroupVersion(); s.kind.Version(stored) != nil {
+		gvr.Version = stored.Version
+	}
 	r := client.At(c.cfg.Client, gvr, func() *unstructured.Unstructured { return &unstructured.Unstructured{} })
 	list, err := r.List(ctx, "", metav1.ListOptions{})
 	if err != nil {
