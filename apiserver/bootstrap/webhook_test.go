@@ -265,8 +265,8 @@ func TestConversionByWebhook(t *testing.T) {
 		response := &apiextensionsv1.ConversionResponse{UID: review.Request.UID, Result: metav1.Status{Status: metav1.StatusSuccess}}
 		for _, raw := range review.Request.Objects {
 			var u unstructured.Unstructured
-			if err := u.UnmarshalJSON(raw.Raw); err != nil {
-				t.Error(err)
+			if err := u.UnmarshalJSON(raw.Raw); err != nil || u.GetName() == "" {
+				t.Errorf("asked to convert %s, %v", raw.Raw, err)
 			}
 			u.SetAPIVersion(review.Request.DesiredAPIVersion)
 			from, to := "hostPort", "host"
@@ -334,9 +334,12 @@ func TestConversionByWebhook(t *testing.T) {
 		t.Errorf("at v1 = %v, %v", got, err)
 	}
 	for _, v := range []string{"v1", "v2"} { // What a version does not know, and null where it may not be, goes when the webhook has answered.
-		if got, err = at(v).Get(t.Context(), "", "b"); err != nil || !cmp.Equal(got.Object["status"], any(map[string]any{})) && v == "v2" {
+		if got, err = at(v).Get(t.Context(), "", "b"); err != nil || !cmp.Equal(got.Object["status"], any(map[string]any{})) {
 			t.Errorf("status at %s = %v, %v, want it empty", v, got.Object["status"], err)
 		}
+	}
+	if managers := got.GetManagedFields(); len(managers) != 1 || managers[0].APIVersion != "example.com/v2" {
+		t.Errorf("managers of what was created at v2: %v, want one of v2", managers)
 	}
 	got.Object["host"] = "z:3"
 	if got, err = at("v2").Update(t.Context(), got); err != nil || got.Object["host"] != "z:3" {

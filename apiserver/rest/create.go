@@ -62,7 +62,7 @@ func (e *Engine) create(ctx context.Context, c *Call) (*Result, error) {
 		return nil, err
 	}
 	warn(ctx, ownersWarning(dedupOwners(obj), false)...)
-	obj = e.track(ctx, c, c.Target.Kind.Storage.Blank(), obj)
+	obj = e.track(ctx, c, c.Target.blank(), obj)
 	if obj, err = e.mutate(ctx, c, admission.Create, obj, nil); err != nil {
 		return nil, err
 	}
@@ -329,9 +329,6 @@ func (e *Engine) track(ctx context.Context, c *Call, live, obj kinds.Object) kin
 	if err != nil {
 		e.log.Debug("no field manager", "resource", c.Target.GVR.String(), "err", err)
 		return obj
-	}
-	if live.GetObjectKind().GroupVersionKind().Kind == "" {
-		live.GetObjectKind().SetGroupVersionKind(c.Target.hub())
 	}
 	if out, ok := m.Update(live, obj, patch.ManagerName(c.manager(), agentOf(ctx))).(kinds.Object); ok {
 		return out

@@ -199,6 +199,13 @@ func (t *Target) hub() schema.GroupVersionKind {
 	return t.Kind.Storage.GroupVersionKind
 }
 
+// blank returns a new object at the hub, which says of what kind it is.
+func (t *Target) blank() kinds.Object {
+	obj := t.Kind.Storage.Blank()
+	obj.GetObjectKind().SetGroupVersionKind(t.hub())
+	return obj
+}
+
 // load returns a stored object at the hub. The result may be the shared input: it must not be changed.
 func (t *Target) load(obj kinds.Object) (kinds.Object, error) {
 	if t.Custom != nil {

@@ -228,8 +228,7 @@ func (e *Engine) apply(ctx context.Context, c *Call, applied *unstructured.Unstr
 	}
 	live := old
 	if live == nil {
-		live = c.Target.Kind.Storage.Blank()
-		live.GetObjectKind().SetGroupVersionKind(c.Target.hub())
+		live = c.Target.blank()
 	}
 	force := c.Change.Force != nil && *c.Change.Force
 	merged, err := m.Apply(live, applied.DeepCopy(), c.Change.FieldManager, force)

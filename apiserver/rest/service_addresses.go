@@ -220,7 +220,7 @@ func (s *services) claim(ctx context.Context, svc *corev1.Service, addr netip.Ad
 	fill(obj, metav1.Now().Rfc3339Copy())
 	obj.GetObjectKind().SetGroupVersionKind(t.Kind.Storage.GroupVersionKind) // which the field manager wants to know
 	write := &Call{Target: t, Create: &metav1.CreateOptions{FieldManager: allocatorName}}
-	err := s.engine.createDirect(ctx, t, s.engine.track(ctx, write, t.Kind.Storage.Blank(), obj))
+	err := s.engine.createDirect(ctx, t, s.engine.track(ctx, write, t.blank(), obj))
 	if errors.Is(err, store.ErrExists) {
 		return false, nil
 	}

@@ -45,7 +45,7 @@ func (e *Engine) update(ctx context.Context, c *Call) (*Result, error) {
 		}
 		live := old
 		if live == nil {
-			live = c.Target.Kind.Storage.Blank()
+			live = c.Target.blank()
 		}
 		return e.track(ctx, c, live, next), nil
 	}
