@@ -6,8 +6,9 @@ package admission
 import (
 	"context"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"kogge.dev/kogge/internal/equal"
 )
 
 // Reinvoking wraps the last mutating plugin, which calls webhooks. When a webhook or a policy changed the object, Earlier run once
@@ -75,7 +76,7 @@ func (r *Reinvocation) Changed() {
 
 // Enter is called by a plugin that calls such plugins, before it does: in the second pass others may have changed the object since it left it.
 func (r *Reinvocation) Enter(plugin string, object runtime.Object) {
-	if before, ok := r.left[plugin]; ok && r.second && !equality.Semantic.DeepEqual(before, object) {
+	if before, ok := r.left[plugin]; ok && r.second && !equal.Semantic(before, object) {
 		r.Changed()
 	}
 }
