@@ -67,7 +67,7 @@ func (s *served) render(name string) (json.RawMessage, error) {
 		return nil, err
 	}
 	for field, schema := range tree.Properties {
-		publish(&schema)
+		visit(&schema, publish)
 		tree.Properties[field] = schema
 	}
 	if fields := s.selectable(name); len(fields) > 0 {
@@ -89,23 +89,13 @@ func selectable(fields []string) []any {
 	return out
 }
 
-// publish says in a schema and those below in OpenAPI's words what may be an integer or a string.
+// publish says in OpenAPI's words that what a schema is of may be an integer or a string.
 func publish(s *spec.Schema) {
 	if s.Extensions["x-kubernetes-int-or-string"] == true && len(s.AnyOf) == 0 && len(s.AllOf) == 0 {
 		kind := func(name string) spec.Schema {
 			return spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{name}}}
 		}
 		s.AnyOf = []spec.Schema{kind("integer"), kind("string")}
-	}
-	for field, below := range s.Properties {
-		publish(&below)
-		s.Properties[field] = below
-	}
-	if s.Items != nil && s.Items.Schema != nil {
-		publish(s.Items.Schema)
-	}
-	if s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil {
-		publish(s.AdditionalProperties.Schema)
 	}
 }
 

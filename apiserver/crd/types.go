@@ -29,25 +29,30 @@ func (s *served) openAPI(name string) (*spec.Schema, error) {
 		out = &spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}
 		out.AddExtension("x-kubernetes-preserve-unknown-fields", true)
 	}
-	describeEmbedded(out)
+	visit(out, describeEmbedded)
 	describeObject(out)
 	gvk := s.gvk(name)
 	out.AddExtension("x-kubernetes-group-version-kind", []any{map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind}})
 	return out, nil
 }
 
-// describeEmbedded adds to the schemas of whole objects in a schema, or that it is of, the fields that every object has.
-func describeEmbedded(s *spec.Schema) {
+// visit calls change for the schemas below one, and then for that.
+func visit(s *spec.Schema, change func(*spec.Schema)) {
 	for field, below := range s.Properties {
-		describeEmbedded(&below)
+		visit(&below, change)
 		s.Properties[field] = below
 	}
 	if s.Items != nil && s.Items.Schema != nil {
-		describeEmbedded(s.Items.Schema)
+		visit(s.Items.Schema, change)
 	}
 	if s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil {
-		describeEmbedded(s.AdditionalProperties.Schema)
+		visit(s.AdditionalProperties.Schema, change)
 	}
+	change(s)
+}
+
+// describeEmbedded adds to a schema, if it is of a whole object in another, the fields that every object has.
+func describeEmbedded(s *spec.Schema) {
 	if s.Extensions["x-kubernetes-embedded-resource"] != true {
 		return
 	}
