@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
@@ -212,6 +213,15 @@ func (t *Target) load(obj kinds.Object) (kinds.Object, error) {
 		return t.wire(obj)
 	}
 	return obj, nil
+}
+
+// loaded returns an entry's object at the hub, shared and immutable. What a conversion webhook fails with is returned as it is, as upstream does.
+func (t *Target) loaded(entry *cache.Entry) (kinds.Object, error) {
+	obj, err := entry.Object()
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	return t.load(obj)
 }
 
 // save returns an object at the hub, which it does not change, in the storage version.

@@ -98,7 +98,7 @@ func (e *Engine) scale(ctx context.Context, c *Call) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		obj, err := current{entry: res.Entry}.object(c.Target)
+		obj, err := c.Target.loaded(res.Entry)
 		if err != nil {
 			return nil, err
 		}

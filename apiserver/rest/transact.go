@@ -65,16 +65,12 @@ type current struct {
 	fresh bool
 }
 
-// object is the state at a target's hub. What a conversion webhook fails with is returned as it is, as upstream does.
+// object is the state at a target's hub.
 func (c current) object(t *Target) (kinds.Object, error) {
 	if c.entry == nil {
 		return nil, nil // Absence is a state.
 	}
-	obj, err := c.entry.Object()
-	if err != nil {
-		return nil, apierrors.NewInternalError(err)
-	}
-	return t.load(obj)
+	return t.loaded(c.entry)
 }
 
 // transact changes one key: it reads the state, lets the step compute the next one, and writes it if the key has not changed meanwhile;
@@ -288,7 +284,7 @@ func (w *written) object(t *Target) (kinds.Object, error) {
 	if w.obj != nil {
 		return w.obj, nil
 	}
-	return current{entry: w.entry}.object(t)
+	return t.loaded(w.entry)
 }
 
 func timeToLive(b *bound, obj kinds.Object) time.Duration {
