@@ -77,11 +77,7 @@ func tooLarge(wanted, have int64) error {
 }
 
 func (e *Engine) list(ctx context.Context, c *Call) (*Result, error) {
-	opts, err := listOptions(c.List, false)
-	if err != nil {
-		return nil, err
-	}
-	sel, err := c.selection(opts)
+	opts, sel, err := c.listed(false)
 	if err != nil {
 		return nil, err
 	}

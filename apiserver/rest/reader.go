@@ -112,11 +112,7 @@ func (e *Engine) components(ctx context.Context, c *Call) (*Result, error) {
 	}
 	one := &corev1.ComponentStatus{ObjectMeta: metav1.ObjectMeta{Name: "etcd-0"}, Conditions: []corev1.ComponentCondition{status}}
 	if c.Verb == client.List {
-		opts, err := listOptions(c.List, false)
-		if err != nil {
-			return nil, err
-		}
-		sel, err := c.selection(opts)
+		_, sel, err := c.listed(false)
 		if err != nil {
 			return nil, err
 		}

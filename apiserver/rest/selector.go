@@ -212,6 +212,16 @@ func (t *Target) fieldLabel(label, value string) (string, string, error) {
 	return "", "", fmt.Errorf("field label not supported: %s", label)
 }
 
+// listed returns the options of a list or watch, completed and checked, and what they select.
+func (c *Call) listed(watch bool) (*metav1.ListOptions, *selection, error) {
+	opts, err := listOptions(c.List, watch)
+	if err != nil {
+		return nil, nil, err
+	}
+	sel, err := c.selection(opts)
+	return opts, sel, err
+}
+
 // listOptions completes and checks the options of list and watch.
 func listOptions(in *metav1.ListOptions, watch bool) (*metav1.ListOptions, error) {
 	opts := &metav1.ListOptions{}

@@ -40,11 +40,7 @@ func (e *Engine) Watch(ctx context.Context, c *Call) (*Stream, error) {
 }
 
 func (e *Engine) watch(ctx context.Context, c *Call) (*Stream, error) {
-	opts, err := listOptions(c.List, true)
-	if err != nil {
-		return nil, err
-	}
-	sel, err := c.selection(opts)
+	opts, sel, err := c.listed(true)
 	if err != nil {
 		return nil, err
 	}
