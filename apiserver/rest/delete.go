@@ -291,11 +291,11 @@ func (d *deletion) answer(w *written) (*Result, error) {
 	if o := c.Delete.OrphanDependents; !w.removed && o != nil && !*o { // Deprecated, and still part of the API.
 		code = http.StatusAccepted
 	}
-	if w.revision != 0 && w.obj != nil { // Who watches from there on does not see the deletion again.
-		w.obj = w.obj.DeepCopyObject().(kinds.Object)
-		w.obj.SetResourceVersion(strconv.FormatInt(w.revision, 10))
-	}
 	if !w.removed || c.Target.Kind.AnswersDeleted || isNamespace(c.Target) {
+		if w.revision != 0 { // Who watches from there on does not see the deletion again.
+			w.obj = w.obj.DeepCopyObject().(kinds.Object)
+			w.obj.SetResourceVersion(strconv.FormatInt(w.revision, 10))
+		}
 		return c.result(w, code)
 	}
 	gone, err := w.object(c.Target)
