@@ -50,12 +50,12 @@ func serviceAccount() *kinds.Kind {
 		})
 }
 
-// tokenSeconds is how long a token is good for when the request does not say.
-const tokenSeconds = 60 * 60
+// TokenSeconds is how long a token of a service account is good for when the request does not say.
+const TokenSeconds = 60 * 60
 
 func defaultTokenRequest(obj kinds.Object) {
 	if r := obj.(*authenticationv1.TokenRequest); r.Spec.ExpirationSeconds == nil {
-		r.Spec.ExpirationSeconds = new(int64(tokenSeconds))
+		r.Spec.ExpirationSeconds = new(int64(TokenSeconds))
 	}
 }
 

@@ -21,13 +21,13 @@ import (
 	"kogge.dev/kogge/apiserver/admission"
 	"kogge.dev/kogge/apiserver/request"
 	"kogge.dev/kogge/kinds"
+	"kogge.dev/kogge/kinds/core"
 )
 
 // Bounds of a requested life time, in seconds.
 const (
-	minExpiration     = 10 * 60
-	maxExpiration     = 1 << 32
-	defaultExpiration = 60 * 60
+	minExpiration = 10 * 60
+	maxExpiration = 1 << 32
 )
 
 // A pod's automatic token asks for exactly warnOnlyExpiration seconds; such tokens live for extendedExpiration, so that old
@@ -107,7 +107,7 @@ func (h *Requests) complete(req *authenticationv1.TokenRequest, sa *corev1.Servi
 		req.Spec.Audiences = slices.Clone(h.Audiences)
 	}
 	if req.Spec.ExpirationSeconds == nil {
-		req.Spec.ExpirationSeconds = new(int64(defaultExpiration))
+		req.Spec.ExpirationSeconds = new(int64(core.TokenSeconds))
 	}
 	req.Name, req.Namespace, req.UID = sa.Name, sa.Namespace, sa.UID
 	req.CreationTimestamp = metav1.NewTime(now)
@@ -118,7 +118,7 @@ func (h *Requests) complete(req *authenticationv1.TokenRequest, sa *corev1.Servi
 func ValidateTokenRequest(req *authenticationv1.TokenRequest) field.ErrorList {
 	var errs field.ErrorList
 	path := field.NewPath("spec", "expirationSeconds")
-	seconds := int64(defaultExpiration)
+	seconds := int64(core.TokenSeconds)
 	if req.Spec.ExpirationSeconds != nil {
 		seconds = *req.Spec.ExpirationSeconds
 	}
