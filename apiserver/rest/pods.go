@@ -82,7 +82,7 @@ func validateBinding(b *corev1.Binding) field.ErrorList {
 func bindingPreconditions(pod *corev1.Pod, b *corev1.Binding) error {
 	switch {
 	case b.UID != "" && b.UID != pod.UID:
-		return fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", b.UID, pod.UID) //nolint:staticcheck // Upstream's words.
+		return otherUID(b.UID, pod.UID)
 	case b.ResourceVersion != "" && b.ResourceVersion != pod.ResourceVersion:
 		return fmt.Errorf("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", b.ResourceVersion, pod.ResourceVersion) //nolint:staticcheck // Upstream's words.
 	}

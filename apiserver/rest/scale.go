@@ -329,7 +329,7 @@ func (e *Engine) rescaled(
 	}
 	if after.UID != "" && after.UID != old.GetUID() {
 		return nil, apierrors.NewConflict(c.Target.GVR.GroupResource(), c.Name,
-			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", after.UID, old.GetUID())) //nolint:staticcheck // Upstream's words.
+			otherUID(after.UID, old.GetUID()))
 	}
 	next := old.DeepCopyObject().(kinds.Object)
 	s.Set(next, after.Spec.Replicas)

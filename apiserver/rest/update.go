@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"kogge.dev/kogge/apiserver/admission"
@@ -131,6 +132,11 @@ func (r *rewrite) step(ctx context.Context, old kinds.Object) (*outcome, error) 
 
 func gr2gk(c *Call) schema.GroupKind {
 	return schema.GroupKind{Group: c.Target.GVR.Group, Kind: c.Target.GVR.Resource}
+}
+
+// otherUID is why a request for one object is none for another of its name, in upstream's words.
+func otherUID(want, have types.UID) error {
+	return fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", want, have) //nolint:staticcheck // see above
 }
 
 func (r *rewrite) uidConflict(have string) error {
