@@ -328,7 +328,7 @@ func (s *Server) readDelete(r *http.Request, q url.Values, c *rest.Call) error {
 	}
 	format, ok := codec.ContentFormat(r.Header.Get("Content-Type"))
 	if !ok {
-		return unsupportedMedia(formatNames(codec.Formats))
+		return unsupportedMedia(objectTypes)
 	}
 	gvk, _, err := codec.Decode(body, format, c.Delete, codec.Lenient, metav1.SchemeGroupVersion.WithKind("DeleteOptions"))
 	if err != nil {

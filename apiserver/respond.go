@@ -189,17 +189,24 @@ func produced(r *http.Request, t *rest.Target, p *parsed) error {
 	if t.Custom != nil {
 		return nil
 	}
-	types := formatNames(codec.Formats)
 	switch {
 	case p.Subresource == "log":
-		types = append([]string{"text/plain"}, types...)
+		return acceptable(r, logTypes)
 	case slices.Contains(connects, p.Subresource):
 		return nil // Another server answers.
 	case p.Verb == "list" || p.Verb == "watch":
-		types = append(types, streamTypes...)
+		return acceptable(r, listTypes)
 	}
-	return acceptable(r, types)
+	return acceptable(r, objectTypes)
 }
+
+// The media types that upstream's router knows: of objects, of watches, of lists, which have the same paths, and of logs.
+var (
+	objectTypes = formatNames(codec.Formats)
+	streamTypes = []string{string(codec.JSON) + ";stream=watch", string(codec.Protobuf) + ";stream=watch"}
+	listTypes   = slices.Concat(objectTypes, streamTypes)
+	logTypes    = slices.Concat([]string{"text/plain"}, objectTypes)
+)
 
 // acceptable refuses a client that names none of some media types, as upstream's router does.
 func acceptable(r *http.Request, types []string) error {
@@ -213,13 +220,10 @@ func acceptable(r *http.Request, types []string) error {
 }
 
 // notAcceptable refuses a client that accepts no format in a form that there is. Protobuf is named for custom resources, too: their metadata has it.
-func notAcceptable() error { return onlyAccepted(formatNames(codec.Formats)) }
+func notAcceptable() error { return onlyAccepted(objectTypes) }
 
 // notStreamed refuses a watch in YAML, whose events nobody could tell apart.
 func notStreamed() error { return onlyAccepted(streamTypes) }
-
-// streamTypes are the media types of watches.
-var streamTypes = []string{string(codec.JSON) + ";stream=watch", string(codec.Protobuf) + ";stream=watch"}
 
 func onlyAccepted(types []string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{

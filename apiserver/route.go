@@ -136,7 +136,7 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, parts []
 	}
 	// The lists of groups and what a group has are not behind upstream's router, nor are custom resources.
 	if parts[0] == "api" || len(parts) == 3 && !s.custom(gv.Group) {
-		if err := routed(r, formatNames(codec.Formats)...); err != nil {
+		if err := routed(r, objectTypes...); err != nil {
 			s.fail(w, r, err)
 			return
 		}
