@@ -226,7 +226,7 @@ func (c *comparer) maps(path string, ours, upstream map[string]any) {
 
 func (c *comparer) lists(path string, ours, upstream []any) {
 	switch {
-	case path == ".metadata.managedFields" || strings.HasSuffix(path, "Object.metadata.managedFields"):
+	case strings.HasSuffix(path, ".metadata.managedFields"): // Ordered by time, in seconds.
 		ours, upstream = sorted(ours, identity), sorted(upstream, identity)
 	case userRules.MatchString(path):
 		ours, upstream = sorted(ours, text), sorted(upstream, text)
