@@ -253,9 +253,9 @@ func TestServicesAreResolvedByEndpoints(t *testing.T) {
 	})
 }
 
-func TestConversionByWebhook(t *testing.T) {
-	p := newPlane(t)
-	admin := p.admin()
+// hostConverter converts Hosts: what is host at v2 and v3 is hostPort at v1. It says more of the status than there is, as from a Go type without omitempty.
+func hostConverter(t *testing.T) *httptest.Server {
+	t.Helper()
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review apiextensionsv1.ConversionReview
 		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
@@ -275,7 +275,7 @@ func TestConversionByWebhook(t *testing.T) {
 			}
 			u.Object[to] = u.Object[from]
 			delete(u.Object, from)
-			if status, _ := u.Object["status"].(map[string]any); status["used"] == nil { // as from a Go type without omitempty
+			if status, _ := u.Object["status"].(map[string]any); status["used"] == nil {
 				u.Object["status"] = map[string]any{"used": nil, "of": review.Request.DesiredAPIVersion}
 			}
 			response.ConvertedObjects = append(response.ConvertedObjects, runtime.RawExtension{Object: &u})
@@ -286,6 +286,12 @@ func TestConversionByWebhook(t *testing.T) {
 		}
 	}))
 	t.Cleanup(s.Close)
+	return s
+}
+
+func TestConversionByWebhook(t *testing.T) {
+	p := newPlane(t)
+	admin, s := p.admin(), hostConverter(t)
 	version := func(name, field string) apiextensionsv1.CustomResourceDefinitionVersion {
 		status := map[string]apiextensionsv1.JSONSchemaProps{"used": {Type: "array", Items: &apiextensionsv1.JSONSchemaPropsOrArray{Schema: &apiextensionsv1.JSONSchemaProps{Type: "string"}}}}
 		return apiextensionsv1.CustomResourceDefinitionVersion{
